@@ -1,0 +1,18 @@
+// CHECK: always on; aborts with file, line and the expression. For what the program itself must
+// guarantee; never for input from the kernel or a remote, which yields an errno.
+// DCHECK: on in debug and sanitizer builds; for what a comment beside it proves.
+#pragma once
+
+namespace cache {
+[[noreturn]] void check_failed(const char* file, int line, const char* expression);
+}  // namespace cache
+
+#define CHECK(condition)                                                     \
+  (static_cast<bool>(condition) ? static_cast<void>(0)                       \
+                                : ::cache::check_failed(__FILE__, __LINE__, #condition))
+
+#if defined(NDEBUG) && !defined(CACHE_DCHECK)
+#define DCHECK(condition) static_cast<void>(sizeof((condition) ? 1 : 0))
+#else
+#define DCHECK(condition) CHECK(condition)
+#endif
