@@ -1,0 +1,106 @@
+// Directory: the cached listing of one remote directory, as the daemon uses it.
+//
+// Purpose:        serves reads by position from chained readdir arrays, fills what is missing from
+//                 a DirSource, and forgets everything on demand.
+// Ownership:      owns its address space, its anchors and its fills; refers to the PageCache and
+//                 the DirSource, which outlive it. A DirCursor belongs to an open handle and may
+//                 not outlive its Directory.
+// Thread-safety:  all members from any thread; one DirCursor by one thread at a time.
+// Locks:          takes LockRank::kDirectory and higher; holds none of them while the sink runs on
+//                 sealed arrays, and kDirectory alone while it runs on an array still being filled
+//                 (the sink may take no lock below kBackend and may not block).
+// Errors:         Status with an errno; what was already consumed stays consumed.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "cache/base/clock.h"
+#include "cache/base/interrupt.h"
+#include "cache/base/result.h"
+#include "cache/dir/readdir_array.h"
+#include "cache/dir/source.h"
+
+namespace cache {
+
+class PageCache;
+class DirCore;
+struct CursorState;
+
+// Takes entries [from, to) of a view, in order; returns how many it took. Taking fewer than
+// to - from means that the reply is full.
+class EntrySink {
+ public:
+  virtual ~EntrySink() = default;
+  virtual uint32_t consume(const ArrayView& view, uint32_t from, uint32_t to) = 0;
+};
+
+// The place of one open handle in a listing.
+class DirCursor {
+ public:
+  DirCursor();
+  ~DirCursor();
+  DirCursor(const DirCursor&) = delete;
+  DirCursor& operator=(const DirCursor&) = delete;
+
+ private:
+  friend class DirCore;
+  std::unique_ptr<CursorState> state_;
+};
+
+struct ReadOptions {
+  bool want_attrs = false;                // refill arrays that lack attributes
+  TimePoint deadline = TimePoint::max();  // on std::chrono::steady_clock
+  Interrupt* interrupt = nullptr;
+};
+
+// What one directory holds, for statistics and virtual attributes.
+struct DirectoryInfo {
+  uint64_t arrays = 0;
+  uint64_t anchors = 0;
+  uint64_t change = 0;
+  uint64_t invalidations = 0;
+  uint32_t fills = 0;
+};
+
+class Directory {
+ public:
+  Directory(PageCache& cache, DirSource& source);
+  ~Directory();  // ends fills without waiting for the remote; waits for reclaim's grip
+  Directory(const Directory&) = delete;
+  Directory& operator=(const Directory&) = delete;
+
+  // Gives the entries after `position` (0: from the start; else a cookie that this directory gave)
+  // to the sink. Returns with at least one entry consumed, or at the directory's end with none, or
+  // with an error. What is at hand is given at once: it waits only for the first entry.
+  // Errors: ETIMEDOUT, EINTR, and what the remote says.
+  Status read(DirCursor& cursor, uint64_t position, const ReadOptions& options, EntrySink& sink);
+
+  // Says what the directory's change token is now (0: unknown). When it differs from what the
+  // arrays were filled under, they are invalidated. Returns true when it did.
+  // To be called before a listing begins, as often as the mount's time-to-live asks.
+  bool revalidate(uint64_t change);
+  // True when arrays are held and the token they were filled under is known.
+  [[nodiscard]] bool holds_listing() const;
+
+  // Forgets every array at once, whoever reads them; fills under way are not installed.
+  void invalidate();
+
+  // The entry of that name when a resident array near the last one found (or, in a listing of at
+  // most `kLookupScanArrays` arrays, any array) has it with attributes. Costs no request.
+  [[nodiscard]] std::optional<Attr> find_attr(std::string_view name);
+
+  // One handle fewer/more has the directory open. With none, fills nobody waits for end.
+  void opened();
+  void closed();
+
+  [[nodiscard]] DirectoryInfo info() const;
+
+ private:
+  std::shared_ptr<DirCore> core_;
+};
+
+}  // namespace cache

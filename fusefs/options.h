@@ -1,0 +1,48 @@
+// The command line of cookiefs: `cookiefs [options] SOURCE MOUNTPOINT`.
+//
+// Purpose:  understands what users of sshfs type, `mount -t fuse.cookiefs` passes and fstab holds.
+// Errors:   parse_options fills `error`, one line that says what is wrong and what would be right.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace fusefs {
+
+enum class ReaddirPlus : uint8_t { kNever, kAuto, kAlways };
+
+struct Options {
+  std::string source;
+  std::string mountpoint;
+  bool foreground = false;  // -f
+  bool debug = false;       // -d: foreground, and libfuse's own tracing
+  bool single_thread = false;  // -s
+  bool show_help = false;      // -h
+  bool show_version = false;   // -V
+
+  uint64_t cache_size = uint64_t{256} << 20;  // bytes, hard
+  uint64_t cache_min = uint64_t{16} << 20;    // bytes that pressure from outside leaves
+  std::chrono::nanoseconds ttl{std::chrono::seconds(3)};        // attributes and listings
+  std::chrono::nanoseconds timeout{std::chrono::seconds(60)};   // for the remote to answer
+  std::string log_level = "info";  // spdlog's names
+  uint32_t max_threads = 64;       // FUSE workers
+  ReaddirPlus readdirplus = ReaddirPlus::kAuto;
+
+  // What goes to libfuse / fusermount3 unchanged, each as "-oNAME[=VALUE]".
+  std::vector<std::string> fuse_args;
+  bool default_permissions = false;
+  bool allow_other = false;
+};
+
+// The smallest cache that can work: one array a worker, with its names.
+constexpr uint64_t kMinCacheSize = uint64_t{1} << 20;
+
+// True when `options` can be acted on (which includes -h and -V).
+bool parse_options(int argc, const char* const argv[], Options* options, std::string* error);
+
+std::string help_text();
+std::string version_text();
+
+}  // namespace fusefs
