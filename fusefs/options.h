@@ -1,7 +1,8 @@
 // The command line of cookiefs: `cookiefs [options] SOURCE MOUNTPOINT`.
 //
 // Purpose:  understands what users of sshfs type, `mount -t fuse.cookiefs` passes and fstab holds.
-// Errors:   parse_options fills `error`, one line that says what is wrong and what would be right.
+// Errors:   parse_options fills `error`, one line that says what is wrong and what would be right,
+//           without the program's name in front.
 #pragma once
 
 #include <chrono>
@@ -16,30 +17,35 @@ enum class ReaddirPlus : uint8_t { kNever, kAuto, kAlways };
 struct Options {
   std::string source;
   std::string mountpoint;
-  bool foreground = false;  // -f
-  bool debug = false;       // -d: foreground, and libfuse's own tracing
+  bool foreground = false;     // -f
+  bool debug = false;          // -d: foreground, and libfuse's own tracing
   bool single_thread = false;  // -s
   bool show_help = false;      // -h
   bool show_version = false;   // -V
+  bool check_only = false;     // `mount -f` through mount.fuse.cookiefs: all but the mounting
 
-  uint64_t cache_size = uint64_t{256} << 20;  // bytes, hard
-  uint64_t cache_min = uint64_t{16} << 20;    // bytes that pressure from outside leaves
-  std::chrono::nanoseconds ttl{std::chrono::seconds(3)};        // attributes and listings
-  std::chrono::nanoseconds timeout{std::chrono::seconds(60)};   // for the remote to answer
-  std::string log_level = "info";  // spdlog's names
-  uint32_t max_threads = 64;       // FUSE workers
+  uint64_t cache_size = uint64_t{256} << 20;              // bytes, hard
+  uint64_t cache_min = uint64_t{16} << 20;                // bytes that pressure from outside leaves
+  std::chrono::nanoseconds ttl{std::chrono::seconds(3)};  // attributes and listings
+  std::chrono::nanoseconds timeout{std::chrono::seconds(60)};  // for the remote to answer
+  std::string log_level = "info";                              // spdlog's names
+  uint32_t max_threads = 64;                                   // FUSE workers
   ReaddirPlus readdirplus = ReaddirPlus::kAuto;
 
-  // What goes to libfuse / fusermount3 unchanged, each as "-oNAME[=VALUE]".
+  // What goes to libfuse / fusermount3 unchanged, each as "-oNAME[=VALUE]", with commas and
+  // backslashes in VALUE escaped again. Holds default_permissions and allow_other too: the flags
+  // below only tell the session that they are set. fsname= and subtype= only where the user gave
+  // them.
   std::vector<std::string> fuse_args;
   bool default_permissions = false;
-  bool allow_other = false;
+  bool allow_other = false;  // also set by allow_root, which includes it
 };
 
 // The smallest cache that can work: one array a worker, with its names.
 constexpr uint64_t kMinCacheSize = uint64_t{1} << 20;
 
-// True when `options` can be acted on (which includes -h and -V).
+// True when `options` can be acted on (which includes -h and -V). A repeated option: the last one
+// counts. Called as mount.fuse.cookiefs it takes mount(8)'s helper flags: -f -n -s -v -t TYPE.
 bool parse_options(int argc, const char* const argv[], Options* options, std::string* error);
 
 std::string help_text();

@@ -1,0 +1,211 @@
+#include "fusefs/options.h"
+
+#include <catch2/catch.hpp>
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+using fusefs::Options;
+using fusefs::ReaddirPlus;
+
+namespace {
+
+struct Parsed {
+  bool ok = false;
+  Options options;
+  std::string error;
+};
+
+Parsed parse_as(const char* program, std::initializer_list<const char*> arguments) {
+  std::vector<const char*> argv = {program};
+  argv.insert(argv.end(), arguments);
+  const int argc = static_cast<int>(argv.size());
+  argv.push_back(nullptr);
+  Parsed parsed;
+  parsed.ok = fusefs::parse_options(argc, argv.data(), &parsed.options, &parsed.error);
+  CHECK(parsed.ok == parsed.error.empty());
+  CHECK(parsed.error.find('\n') == std::string::npos);
+  return parsed;
+}
+
+Parsed parse(std::initializer_list<const char*> arguments) {
+  return parse_as("cookiefs", arguments);
+}
+
+// With SOURCE and MOUNTPOINT in front.
+Parsed with(const char* list) { return parse({"sim:big=10", "/mnt", "-o", list}); }
+
+std::string error_of(const char* list) { return with(list).error; }
+
+using Strings = std::vector<std::string>;
+
+}  // namespace
+
+TEST_CASE("a source and a mount point are enough") {
+  const Parsed parsed = parse({"sim:big=10,rtt=1ms", "/mnt"});
+  REQUIRE(parsed.ok);
+  CHECK(parsed.options.source == "sim:big=10,rtt=1ms");
+  CHECK(parsed.options.mountpoint == "/mnt");
+  CHECK_FALSE(parsed.options.foreground);
+  CHECK(parsed.options.cache_size == uint64_t{256} << 20);
+  CHECK(parsed.options.cache_min == uint64_t{16} << 20);
+  CHECK(parsed.options.ttl == std::chrono::seconds(3));
+  CHECK(parsed.options.fuse_args.empty());
+}
+
+TEST_CASE("flags stand before, between and after the positionals") {
+  for (const Parsed& parsed :
+       {parse({"-f", "-s", "a", "/m", "-o", "ttl=0"}), parse({"a", "-fs", "/m", "-ottl=0"}),
+        parse({"-sfottl=0", "a", "/m"}), parse({"-o", "ttl=0", "a", "-s", "/m", "-f"})}) {
+    REQUIRE(parsed.ok);
+    CHECK(parsed.options.source == "a");
+    CHECK(parsed.options.mountpoint == "/m");
+    CHECK(parsed.options.foreground);
+    CHECK(parsed.options.single_thread);
+    CHECK(parsed.options.ttl.count() == 0);
+  }
+}
+
+TEST_CASE("after -- everything is positional") {
+  const Parsed parsed = parse({"-f", "--", "-odd", "-o"});
+  REQUIRE(parsed.ok);
+  CHECK(parsed.options.source == "-odd");
+  CHECK(parsed.options.mountpoint == "-o");
+}
+
+TEST_CASE("debug includes the foreground, however it is spelt") {
+  for (const Parsed& parsed :
+       {parse({"-d", "a", "/m"}), parse({"--debug", "a", "/m"}), parse({"a", "/m", "-odebug"})}) {
+    REQUIRE(parsed.ok);
+    CHECK(parsed.options.debug);
+    CHECK(parsed.options.foreground);
+    CHECK(parsed.options.fuse_args.empty());
+  }
+}
+
+TEST_CASE("help and version need no positionals") {
+  CHECK(parse({"-h"}).options.show_help);
+  CHECK(parse({"--help"}).options.show_help);
+  CHECK(parse({"-V"}).options.show_version);
+  CHECK(parse({"--version", "a"}).options.show_version);
+  CHECK(fusefs::help_text().find("cache_size=SIZE") != std::string::npos);
+  CHECK(fusefs::version_text().starts_with("cookiefs "));
+}
+
+TEST_CASE("our own options take units") {
+  const Parsed parsed = with(
+      "cache_size=1GiB,cache_min=512M,ttl=1.5s,timeout=500ms,log_level=debug,"
+      "max_threads=8,readdirplus=no");
+  REQUIRE(parsed.ok);
+  CHECK(parsed.options.cache_size == uint64_t{1} << 30);
+  CHECK(parsed.options.cache_min == uint64_t{512} << 20);
+  CHECK(parsed.options.ttl == std::chrono::milliseconds(1500));
+  CHECK(parsed.options.timeout == std::chrono::milliseconds(500));
+  CHECK(parsed.options.log_level == "debug");
+  CHECK(parsed.options.max_threads == 8);
+  CHECK(parsed.options.readdirplus == ReaddirPlus::kNever);
+  CHECK(with("readdirplus=yes").options.readdirplus == ReaddirPlus::kAlways);
+  CHECK(with("readdirplus=auto").options.readdirplus == ReaddirPlus::kAuto);
+}
+
+TEST_CASE("the last of a repeated option counts") {
+  CHECK(parse({"a", "/m", "-ottl=1", "-ottl=2,ttl=7"}).options.ttl == std::chrono::seconds(7));
+}
+
+TEST_CASE("what mount.fuse3 and fstab pass is taken") {
+  const Parsed parsed = with(
+      "rw,noexec,nosuid,nodev,ttl=0,defaults,noauto,user,users,user=joe,nofail,_netdev,relatime,"
+      "x-systemd.automount,x-gvfs-name=a,comment=any thing,nonempty");
+  REQUIRE(parsed.ok);
+  CHECK(parsed.options.fuse_args == Strings{"-orw", "-onoexec", "-onosuid", "-onodev"});
+}
+
+TEST_CASE("words of FUSE are passed on, with their commas escaped again") {
+  const Parsed parsed = with(
+      "allow_other,default_permissions,fsname=a\\,b\\\\c,subtype=x,max_read=65536,auto_unmount,");
+  REQUIRE(parsed.ok);
+  CHECK(parsed.options.allow_other);
+  CHECK(parsed.options.default_permissions);
+  CHECK(parsed.options.fuse_args == Strings{"-oallow_other", "-odefault_permissions",
+                                            "-ofsname=a\\,b\\\\c", "-osubtype=x",
+                                            "-omax_read=65536", "-oauto_unmount"});
+  CHECK(with("allow_root").options.allow_other);
+}
+
+TEST_CASE("sizes that can't work are refused with one that does") {
+  CHECK(error_of("cache_size=0") == "cache_size=0: a cache needs at least 1M; try cache_size=64M");
+  CHECK(error_of("cache_size=1023k") ==
+        "cache_size=1023k: a cache needs at least 1M; try cache_size=64M");
+  CHECK(error_of("cache_size=abc") == "cache_size=abc: not a size; try cache_size=64M");
+  CHECK(error_of("cache_size=-1") == "cache_size=-1: not a size; try cache_size=64M");
+  CHECK(error_of("cache_size=") == "cache_size=: needs a value; try cache_size=64M");
+  CHECK(error_of("cache_size") == "cache_size: needs a value; try cache_size=64M");
+  CHECK(error_of("cache_min=0") == "cache_min=0: a cache needs at least 1M; try cache_min=16M");
+  CHECK(error_of("cache_size=64M,cache_min=128M") ==
+        "cache_min=128M: more than cache_size=64M; try cache_min=64M or less");
+  CHECK(with("cache_size=1M,cache_min=1M").ok);
+}
+
+TEST_CASE("a small cache has a small floor unless told otherwise") {
+  CHECK(with("cache_size=8M").options.cache_min == uint64_t{2} << 20);
+  CHECK(with("cache_size=1M").options.cache_min == uint64_t{1} << 20);
+  CHECK(with("cache_size=4G").options.cache_min == uint64_t{16} << 20);
+  CHECK(with("cache_min=16M,cache_size=20M").options.cache_min == uint64_t{16} << 20);
+}
+
+TEST_CASE("other values that can't work are refused") {
+  CHECK(error_of("ttl=soon") == "ttl=soon: not a time; try ttl=3s");
+  CHECK(error_of("timeout=0") ==
+        "timeout=0: the remote needs some time to answer; try timeout=60s");
+  CHECK(error_of("max_threads=0") == "max_threads=0: not between 1 and 1024; try max_threads=64");
+  CHECK(error_of("max_threads=4294967297") ==
+        "max_threads=4294967297: not between 1 and 1024; try max_threads=64");
+  CHECK(error_of("readdirplus=maybe") ==
+        "readdirplus=maybe: not one of yes, no, auto; try readdirplus=auto");
+  CHECK(error_of("log_level=loud").starts_with("log_level=loud: not one of trace, debug"));
+  CHECK(error_of("ro=1") == "ro=1: takes no value; try ro");
+  CHECK(error_of("fsname") == "fsname: needs a value; try fsname=...");
+  CHECK(error_of("max_read=1M") == "max_read=1M: not a number of bytes; try max_read=131072");
+}
+
+TEST_CASE("an unknown option is named, with the nearest known one") {
+  CHECK(error_of("cachesize=64M") == "cachesize: unknown option; did you mean cache_size=64M?");
+  CHECK(error_of("alow_other") == "alow_other: unknown option; did you mean allow_other?");
+  CHECK(error_of("reconnect") ==
+        "reconnect: unknown option; `cookiefs --help` lists what is known");
+  CHECK(error_of("uid=1000").starts_with("uid: not an option of cookiefs"));
+  CHECK(error_of("attr_timeout=5").find("try ttl=3s") != std::string::npos);
+  CHECK(parse({"-x", "a", "/m"}).error.starts_with("-x: unknown option"));
+  CHECK(parse({"--cache_size=64M", "a", "/m"}).error ==
+        "--cache_size=64M: unknown option; did you mean -o cache_size=64M?");
+  CHECK(parse({"--hepl"}).error == "--hepl: unknown option; did you mean --help?");
+  CHECK(error_of(std::string(100000, 'a').c_str()).ends_with("lists what is known"));
+}
+
+TEST_CASE("positionals that are missing, empty or too many are named") {
+  const std::string usage = "; usage: cookiefs [options] SOURCE MOUNTPOINT";
+  CHECK(parse({}).error == "SOURCE and MOUNTPOINT are missing" + usage);
+  CHECK(parse({"a"}).error == "MOUNTPOINT is missing after 'a'" + usage);
+  CHECK(parse({"a", "/m", "c"}).error == "'c' is one argument too many" + usage);
+  CHECK(parse({"", "/m"}).error == "SOURCE is empty" + usage);
+  CHECK(parse({"a", ""}).error == "MOUNTPOINT is empty" + usage);
+  CHECK(parse({"a", "/m", "-o"}).error.starts_with("-o: needs an option after it"));
+}
+
+TEST_CASE("an empty argument vector is an error, not a crash") {
+  Options options;
+  std::string error;
+  const char* const argv[] = {nullptr};
+  CHECK_FALSE(fusefs::parse_options(0, argv, &options, &error));
+}
+
+TEST_CASE("called as mount.fuse.cookiefs it takes mount's own flags") {
+  const Parsed parsed = parse_as("/sbin/mount.fuse.cookiefs",
+                                 {"a", "/m", "-n", "-v", "-s", "-o", "ro", "-t", "fuse.cookiefs"});
+  REQUIRE(parsed.ok);
+  CHECK_FALSE(parsed.options.single_thread);
+  CHECK_FALSE(parsed.options.foreground);
+  CHECK(parsed.options.fuse_args == Strings{"-oro"});
+  CHECK(parse_as("mount.fuse.cookiefs", {"a", "/m", "-f"}).options.check_only);
+  CHECK(parse({"a", "/m", "-n"}).error.starts_with("-n: unknown option"));
+}
