@@ -1,0 +1,86 @@
+// cookiefs: builds the objects of one mount and serves it. Exit status: 0, 1 failure, 2 usage.
+//
+// The only place that knows all parts; there are no globals but spdlog's logger.
+
+#include <spdlog/spdlog.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "fusefs/backends/backend.h"
+#include "fusefs/log.h"
+#include "fusefs/mount.h"
+#include "fusefs/options.h"
+#include "fusefs/session.h"
+
+namespace {
+
+constexpr int kExitUsage = 2;
+
+int fail(const std::string& error, int status = EXIT_FAILURE) {
+  std::fprintf(stderr, "cookiefs: %s\n", error.c_str());
+  return status;
+}
+
+// From the back end to the end of the mount. `background` has started, or never will.
+int serve(const fusefs::Options& options, fusefs::Background* background) {
+  fusefs::Log log(options.debug ? "debug" : options.log_level);
+  std::string error;
+  auto backend = fusefs::make_backend(options.source, &error);
+  if (!backend) return fail(error);
+  auto root = backend->connect(&error);
+  if (!root.ok()) return fail(error);
+
+  const std::string source = backend->description();
+  fusefs::Session session(options, std::move(backend), std::move(root).value());
+  if (!session.mount(&error)) return fail(error);
+  const int status = session.run([&] {
+    if (!options.foreground) {
+      log.to_syslog();
+      background->ready();
+    }
+    spdlog::info("{} mounted at {}", source, options.mountpoint);
+  });
+  spdlog::info("{} unmounted from {}", source, options.mountpoint);
+  return status;
+}
+
+int run(int argc, char* argv[]) {
+  fusefs::Options options;
+  std::string error;
+  if (!fusefs::parse_options(argc, argv, &options, &error)) return fail(error, kExitUsage);
+  if (options.show_help) {
+    std::fputs(fusefs::help_text().c_str(), stdout);
+    return EXIT_SUCCESS;
+  }
+  if (options.show_version) {
+    std::printf("%slibfuse %s\n", fusefs::version_text().c_str(),
+                fusefs::libfuse_version().c_str());
+    return EXIT_SUCCESS;
+  }
+  if (!fusefs::check_mountpoint(options.mountpoint, &options.mountpoint, &error)) {
+    return fail(error);
+  }
+  if (options.check_only) return EXIT_SUCCESS;
+
+  // The fork comes before anything that may start a thread, a back end above all.
+  fusefs::Background background;
+  if (!options.foreground) {
+    if (const auto status = background.start()) return *status;
+  }
+  return serve(options, &background);
+}
+
+}  // namespace
+
+int main(int argc, char* argv[]) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& exception) {
+    return fail(exception.what());
+  }
+}
