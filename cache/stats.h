@@ -32,29 +32,29 @@ class Gauge {
 // In cache-line groups by who writes them, so that a listing does not bounce reclaim's line.
 struct Stats {
   // mm
-  alignas(64) Gauge pages_resident;     // pages findable in the index
-  Gauge pages_private;                  // pages outside the index that somebody holds
-  Gauge names_bytes;                    // bytes of names held by arrays
-  Gauge attrs_bytes;                    // bytes of attributes held by arrays
-  Gauge anchors;                        // anchors kept
-  Gauge entries_resident;               // directory entries in arrays
-  alignas(64) Counter reclaim_pages;    // pages removed by reclaim
-  Counter reclaim_scanned;              // pages reclaim looked at
-  Counter reclaim_direct;               // times that the asking thread had to reclaim
-  Counter reclaim_refaults;             // pages filled again soon after reclaim took them
-  Counter free_page_calls;              // free_page hooks run
-  Counter invalidations;                // whole mappings or ranges invalidated
-  Counter allocation_failures;          // asked for memory that reclaim could not make
+  alignas(64) Gauge pages_resident;   // pages findable in the index
+  Gauge pages_private;                // pages outside the index that somebody holds
+  Gauge names_bytes;                  // bytes of names held by arrays
+  Gauge attrs_bytes;                  // bytes of attributes held by arrays
+  Gauge anchors;                      // anchors kept
+  Gauge entries_resident;             // directory entries in arrays
+  alignas(64) Counter reclaim_pages;  // pages removed by reclaim
+  Counter reclaim_scanned;            // pages reclaim looked at
+  Counter reclaim_direct;             // times that the asking thread had to reclaim
+  Counter reclaim_refaults;           // pages filled again soon after reclaim took them
+  Counter free_page_calls;            // free_page hooks run
+  Counter invalidations;              // whole mappings or ranges invalidated
+  Counter allocation_failures;        // asked for memory that reclaim could not make
   // dir
-  alignas(64) Counter readdir_calls;    // reads of a directory position
-  Counter readdir_hits;                 // arrays found resident
-  Counter readdir_misses;               // arrays that had to be filled or waited for
-  Counter readdir_uncached;             // reads that took the uncached path
-  Counter fills_started;                // chains of requests begun
-  Counter fills_discarded;              // answers that came after an invalidation
-  Counter bad_names;                    // entries refused for their names
-  Counter bad_answers;                  // answers that broke the protocol
-  Counter bad_cookies;                  // answers that no longer knew the place
+  alignas(64) Counter readdir_calls;  // reads of a directory position
+  Counter readdir_hits;               // arrays found resident
+  Counter readdir_misses;             // arrays that had to be filled or waited for
+  Counter readdir_uncached;           // reads that took the uncached path
+  Counter fills_started;              // chains of requests begun
+  Counter fills_discarded;            // answers that came after an invalidation
+  Counter bad_names;                  // entries refused for their names
+  Counter bad_answers;                // answers that broke the protocol
+  Counter bad_cookies;                // answers that no longer knew the place
 };
 
 }  // namespace cache

@@ -7,8 +7,8 @@ namespace cache {
 [[noreturn]] void check_failed(const char* file, int line, const char* expression);
 }  // namespace cache
 
-#define CHECK(condition)                                                     \
-  (static_cast<bool>(condition) ? static_cast<void>(0)                       \
+#define CHECK(condition)                               \
+  (static_cast<bool>(condition) ? static_cast<void>(0) \
                                 : ::cache::check_failed(__FILE__, __LINE__, #condition))
 
 #if defined(NDEBUG) && !defined(CACHE_DCHECK)

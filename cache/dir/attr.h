@@ -16,14 +16,14 @@ struct Timespec {
 };
 
 struct Attr {
-  uint64_t ino = 0;      // inode number as the remote tells it
-  uint32_t mode = 0;     // type and permission bits, as in st_mode
+  uint64_t ino = 0;   // inode number as the remote tells it
+  uint32_t mode = 0;  // type and permission bits, as in st_mode
   uint32_t nlink = 1;
   uint32_t uid = 0;
   uint32_t gid = 0;
-  uint64_t rdev = 0;     // as in st_rdev
-  uint64_t size = 0;     // bytes
-  uint64_t blocks = 0;   // units of 512 bytes
+  uint64_t rdev = 0;    // as in st_rdev
+  uint64_t size = 0;    // bytes
+  uint64_t blocks = 0;  // units of 512 bytes
   Timespec atime, mtime, ctime;
   // Changes whenever the object does; 0: unknown. A directory's is its change token: equal tokens
   // mean 'unchanged since'. A back end whose clock is too coarse to promise that gives a token

@@ -54,7 +54,7 @@ struct ArrayHeader {
   uint32_t names_bytes;  // names and token together
   uint32_t position;     // of the first entry, counted from the listing's beginning
   uint16_t count;
-  uint16_t flags;        // ArrayFlags
+  uint16_t flags;  // ArrayFlags
   uint16_t token_length;
   uint16_t spare;
 };

@@ -48,21 +48,21 @@ struct DirRequest {
 // Nothing in it has been checked yet: names may be bad and cookies may repeat.
 struct DirAnswer {
   struct Entry {
-    uint64_t cookie = 0;        // kNative: the place after this entry
+    uint64_t cookie = 0;  // kNative: the place after this entry
     uint64_t ino = 0;
     uint32_t name_offset = 0;   // into `names`
     uint32_t name_length = 0;   // bytes, no terminator
     uint32_t token_offset = 0;  // into `tokens`, kOpaque only
     uint32_t token_length = 0;
-    uint8_t type = 0;           // DT_*; DT_UNKNOWN where the remote does not tell
+    uint8_t type = 0;  // DT_*; DT_UNKNOWN where the remote does not tell
   };
   // 0 or an errno. Special meanings: kErrBadCookie: the place is no longer known;
   // EAGAIN: try the same request again later; kErrTooSmall: nothing fits in max_entries.
   int error = 0;
   bool eof = false;
-  bool has_attrs = false;      // then attrs.size() == entries.size()
+  bool has_attrs = false;  // then attrs.size() == entries.size()
   uint64_t verifier = 0;
-  uint64_t change = 0;         // the directory's change token after this answer; 0: not told
+  uint64_t change = 0;  // the directory's change token after this answer; 0: not told
   std::vector<Entry> entries;
   std::string names;
   std::string tokens;

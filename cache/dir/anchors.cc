@@ -1,0 +1,60 @@
+#include "cache/dir/anchors.h"
+
+#include <memory>
+
+#include "cache/mm/page_cache.h"
+
+namespace cache {
+
+// malloc's own header, and the heap part of a string longer than its inline buffer.
+uint64_t Anchors::cost(std::string_view token) {
+  return sizeof(Anchor) + 16 + (token.size() > 15 ? token.size() + 17 : 0);
+}
+
+bool Anchors::add(uint64_t key, uint32_t position, std::string_view token) {
+  auto at = set_.find(key);
+  if (at != set_.end()) {
+    if (at->token == token) {
+      at->position = position;
+      return true;
+    }
+    erase(&*at);
+  }
+  if (!cache_.charge(cost(token))) return false;
+  auto anchor = std::make_unique<Anchor>();
+  anchor->key = key;
+  anchor->position = position;
+  anchor->token.assign(token);
+  set_.insert(*anchor.release());
+  cache_.stats().anchors.add(1);
+  return true;
+}
+
+void Anchors::erase(Anchor* anchor) {
+  set_.erase(set_.iterator_to(*anchor));
+  cache_.uncharge(cost(anchor->token));
+  cache_.stats().anchors.sub(1);
+  delete anchor;
+}
+
+const Anchor* Anchors::find(uint64_t key) const {
+  const auto at = set_.find(key);
+  return at == set_.end() ? nullptr : &*at;
+}
+
+const Anchor* Anchors::at_or_below(uint64_t cookie) const {
+  auto at = set_.upper_bound(cookie);
+  if (at == set_.begin()) return nullptr;
+  return &*--at;
+}
+
+const Anchor* Anchors::at_or_above(uint64_t cookie) const {
+  const auto at = set_.lower_bound(cookie);
+  return at == set_.end() ? nullptr : &*at;
+}
+
+void Anchors::clear() {
+  while (!set_.empty()) erase(&*set_.begin());
+}
+
+}  // namespace cache

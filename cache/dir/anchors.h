@@ -1,0 +1,54 @@
+// Anchors: what outlives an array: its key, where it stands, and what the remote must be told.
+//
+// Purpose:        refill an evicted part of a listing from its own key, in any order; find the
+// array
+//                 of a seek position; know mapped tokens by key; notice a listing that loops.
+// Ownership:      owns its nodes; charged to the cache's budget.
+// Thread-safety:  none of its own: guarded by the directory's mutex.
+// Errors:         add() is false when the budget has no room.
+#pragma once
+
+#include <boost/intrusive/set.hpp>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace cache {
+
+class PageCache;
+
+struct Anchor : boost::intrusive::set_base_hook<boost::intrusive::optimize_size<true>> {
+  uint64_t key = 0;
+  uint32_t position = 0;  // of the array's first entry in the listing
+  std::string token;      // mapped cookies only
+};
+
+class Anchors {
+ public:
+  explicit Anchors(PageCache& cache) : cache_(cache) {}
+  ~Anchors() { clear(); }
+  Anchors(const Anchors&) = delete;
+  Anchors& operator=(const Anchors&) = delete;
+
+  bool add(uint64_t key, uint32_t position, std::string_view token);
+  [[nodiscard]] const Anchor* find(uint64_t key) const;
+  // For ordered cookies: the array that must hold the entry after `cookie`.
+  [[nodiscard]] const Anchor* at_or_below(uint64_t cookie) const;
+  [[nodiscard]] const Anchor* at_or_above(uint64_t cookie) const;
+  void clear();
+  [[nodiscard]] uint64_t size() const { return set_.size(); }
+
+ private:
+  struct KeyOf {
+    using type = uint64_t;
+    type operator()(const Anchor& anchor) const { return anchor.key; }
+  };
+  using Set = boost::intrusive::set<Anchor, boost::intrusive::key_of_value<KeyOf>>;
+  static uint64_t cost(std::string_view token);
+  void erase(Anchor* anchor);
+
+  PageCache& cache_;
+  Set set_;
+};
+
+}  // namespace cache

@@ -1,0 +1,52 @@
+// ArrayBuilder: fills one page with entries, and seals it.
+//
+// Purpose:        entries go into the page's columns, names and attributes into staging; sealing
+//                 packs names (and the next array's token) into one allocation of exact size.
+// Ownership:      refers to a page that its user keeps pinned and locked.
+// Thread-safety:  none of its own: one lock guards builder and readers of its view.
+// Errors:         seal() is false when there is no memory; the array can then be read through
+//                 view() but not be cached.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cache/dir/attr.h"
+#include "cache/dir/readdir_array.h"
+
+namespace cache {
+
+class PageCache;
+
+class ArrayBuilder {
+ public:
+  // Starts over on this page. `position`: of its first entry in the listing.
+  void reset(std::byte* page, uint64_t change, uint32_t position, bool with_attrs);
+
+  [[nodiscard]] bool full() const { return count_ == kEntriesPerArray; }
+  [[nodiscard]] uint32_t count() const { return count_; }
+  [[nodiscard]] uint32_t position() const { return page_->header.position; }
+  // Needs !full(), a name of 1 to 255 bytes. Attributes are dropped once an entry comes without.
+  void append(uint64_t cookie, uint64_t ino, uint8_t type, std::string_view name, const Attr* attr);
+  // Takes back every entry that shares the last one's cookie; false when that would be all.
+  bool drop_last_run();
+  void set_last_cookie(uint64_t cookie) { page_->cookies[count_ - 1] = cookie; }
+  [[nodiscard]] uint64_t last_cookie() const { return page_->cookies[count_ - 1]; }
+  [[nodiscard]] ArrayView view() const;
+
+  // `last_cookie`: key of the next array. `token`: what the remote is told to continue there.
+  bool seal(PageCache& cache, uint64_t last_cookie, uint16_t flags, std::string_view token);
+
+ private:
+  [[nodiscard]] uint16_t order_flags() const;
+
+  ArrayPage* page_ = nullptr;
+  uint32_t count_ = 0;
+  bool with_attrs_ = false;
+  std::string names_;
+  std::vector<PackedAttr> attrs_;
+};
+
+}  // namespace cache

@@ -1,0 +1,140 @@
+#include "cache/dir/readdir_array.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "cache/base/check.h"
+#include "cache/dir/array_builder.h"
+#include "cache/dir/array_hooks.h"
+#include "cache/mm/page_cache.h"
+
+namespace cache {
+
+ArrayView ArrayView::of(const std::byte* page) {
+  const auto* array = reinterpret_cast<const ArrayPage*>(page);
+  return {array, array->header.names, array->header.count};
+}
+
+Attr ArrayView::attr(uint32_t i) const {
+  PackedAttr packed;
+  std::memcpy(&packed, page_->header.attrs + size_t{i} * sizeof(packed), sizeof(packed));
+  return unpack_attr(packed, page_->inos[i]);
+}
+
+std::string_view ArrayView::token() const {
+  const ArrayHeader& h = page_->header;
+  const char* end = reinterpret_cast<const char*>(names_) + h.names_bytes;
+  return {end - h.token_length, h.token_length};
+}
+
+uint32_t ArrayView::find_cookie(uint64_t cookie) const {
+  // A dense column without an early exit every entry: the compiler compares several at a time.
+  constexpr uint32_t kBlock = 16;
+  const uint64_t* cookies = page_->cookies.data();
+  uint32_t i = 0;
+  for (; i + kBlock <= count_; i += kBlock) {
+    bool any = false;
+    for (uint32_t j = 0; j < kBlock; ++j) any |= cookies[i + j] == cookie;
+    if (any) break;
+  }
+  while (i < count_ && cookies[i] != cookie) ++i;
+  return i;
+}
+
+void ArrayBuilder::reset(std::byte* page, uint64_t change, uint32_t position, bool with_attrs) {
+  page_ = reinterpret_cast<ArrayPage*>(page);
+  page_->header = ArrayHeader{};
+  page_->header.change = change;
+  page_->header.position = position;
+  count_ = 0;
+  with_attrs_ = with_attrs;
+  names_.clear();
+  attrs_.clear();
+}
+
+void ArrayBuilder::append(uint64_t cookie, uint64_t ino, uint8_t type, std::string_view name,
+                          const Attr* attr) {
+  DCHECK(!full() && !name.empty() && name.size() <= kMaxNameBytes);
+  page_->cookies[count_] = cookie;
+  page_->inos[count_] = ino;
+  page_->meta[count_] = {.name_offset = static_cast<uint16_t>(names_.size()),
+                         .name_length = static_cast<uint8_t>(name.size()),
+                         .type = type};
+  names_.append(name);
+  if (attr == nullptr) with_attrs_ = false;
+  if (with_attrs_) attrs_.push_back(pack_attr(*attr));
+  ++count_;
+}
+
+bool ArrayBuilder::drop_last_run() {
+  const uint64_t run = last_cookie();
+  uint32_t keep = count_;
+  while (keep > 0 && page_->cookies[keep - 1] == run) --keep;
+  if (keep == 0) return false;
+  names_.resize(page_->meta[keep].name_offset);
+  if (with_attrs_) attrs_.resize(keep);
+  count_ = keep;
+  return true;
+}
+
+ArrayView ArrayBuilder::view() const {
+  return {page_, reinterpret_cast<const std::byte*>(names_.data()), count_};
+}
+
+uint16_t ArrayBuilder::order_flags() const {
+  bool ascending = true;
+  bool descending = true;
+  for (uint32_t i = 1; i < count_; ++i) {
+    ascending &= page_->cookies[i - 1] < page_->cookies[i];
+    descending &= page_->cookies[i - 1] > page_->cookies[i];
+  }
+  return static_cast<uint16_t>((ascending ? kArrayAscending : 0) |
+                               (descending ? kArrayDescending : 0));
+}
+
+bool ArrayBuilder::seal(PageCache& cache, uint64_t last_cookie, uint16_t flags,
+                        std::string_view token) {
+  const size_t names_bytes = names_.size() + token.size();
+  std::byte* names = nullptr;
+  std::byte* attrs = nullptr;
+  const size_t attrs_bytes = with_attrs_ ? attrs_.size() * sizeof(PackedAttr) : 0;
+  if (names_bytes > 0 &&
+      (names = static_cast<std::byte*>(cache.allocate(names_bytes))) == nullptr) {
+    return false;
+  }
+  if (attrs_bytes > 0 &&
+      (attrs = static_cast<std::byte*>(cache.allocate(attrs_bytes))) == nullptr) {
+    if (names != nullptr) cache.free(names, names_bytes);
+    return false;
+  }
+  if (!names_.empty()) std::memcpy(names, names_.data(), names_.size());
+  if (!token.empty()) std::memcpy(names + names_.size(), token.data(), token.size());
+  if (attrs != nullptr) std::memcpy(attrs, attrs_.data(), attrs_bytes);
+  ArrayHeader& header = page_->header;
+  header.last_cookie = last_cookie;
+  header.names = names;
+  header.attrs = attrs;
+  header.names_bytes = static_cast<uint32_t>(names_bytes);
+  header.count = static_cast<uint16_t>(count_);
+  header.flags = static_cast<uint16_t>(flags | order_flags());
+  header.token_length = static_cast<uint16_t>(token.size());
+  Stats& stats = cache.stats();
+  stats.names_bytes.add(static_cast<int64_t>(names_bytes));
+  stats.attrs_bytes.add(static_cast<int64_t>(attrs_bytes));
+  stats.entries_resident.add(count_);
+  return true;
+}
+
+void ArrayHooks::free_page(std::byte* content) noexcept {
+  ArrayHeader& header = reinterpret_cast<ArrayPage*>(content)->header;
+  const size_t attrs_bytes = header.attrs != nullptr ? header.count * sizeof(PackedAttr) : 0;
+  if (header.names != nullptr) cache_.free(header.names, header.names_bytes);
+  if (header.attrs != nullptr) cache_.free(header.attrs, attrs_bytes);
+  Stats& stats = cache_.stats();
+  stats.names_bytes.sub(header.names_bytes);
+  stats.attrs_bytes.sub(static_cast<int64_t>(attrs_bytes));
+  stats.entries_resident.sub(header.count);
+  header = ArrayHeader{};
+}
+
+}  // namespace cache

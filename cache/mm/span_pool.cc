@@ -1,0 +1,205 @@
+#include "cache/mm/span_pool.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+
+#include "cache/base/check.h"
+
+namespace cache {
+namespace {
+
+constexpr size_t kGranule = 64;
+constexpr size_t kSpanBytes = SpanPool::kSpanBytes;
+
+// Classes: every granule up to 1 KiB, then the largest sizes of which n fit in a span.
+struct Classes {
+  std::array<uint32_t, 128> size{};
+  std::array<uint8_t, kSpanBytes / kGranule + 1> of_granules{};
+  uint16_t count = 0;
+
+  constexpr Classes() {
+    for (size_t bytes = kGranule; bytes <= 1024; bytes += kGranule) add(bytes);
+    for (size_t n = 63; n >= 1; --n) {
+      const size_t bytes = kSpanBytes / n / kGranule * kGranule;
+      if (bytes > size[count - 1]) add(bytes);
+    }
+    for (size_t granules = 1, c = 0; granules < of_granules.size(); ++granules) {
+      while (size[c] < granules * kGranule) ++c;
+      of_granules[granules] = static_cast<uint8_t>(c);
+    }
+  }
+  constexpr void add(size_t bytes) { size[count++] = static_cast<uint32_t>(bytes); }
+};
+constexpr Classes kClasses;
+static_assert(kClasses.size[kClasses.count - 1] == kSpanBytes);
+
+uint16_t class_of(size_t bytes) {
+  CHECK(bytes >= 1 && bytes <= kSpanBytes);
+  return kClasses.of_granules[(bytes + kGranule - 1) / kGranule];
+}
+uint16_t objects_in(uint16_t size_class) {
+  return static_cast<uint16_t>(kSpanBytes / kClasses.size[size_class]);
+}
+
+void* reserve(uint64_t bytes) {
+  void* at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  CHECK(at != MAP_FAILED && "no address space for the cache");
+  // Huge pages would make resident memory larger than what is committed.
+  madvise(at, bytes, MADV_NOHUGEPAGE);
+  return at;
+}
+
+uint64_t round_up(uint64_t bytes, uint64_t unit) { return (bytes + unit - 1) / unit * unit; }
+
+}  // namespace
+
+SpanPool::SpanPool(uint64_t limit_bytes)
+    : limit_(limit_bytes),
+      reserved_(round_up(limit_bytes, kSpanBytes)),
+      span_count_(reserved_ / kSpanBytes),
+      region_(static_cast<std::byte*>(reserve(reserved_))),
+      spans_(static_cast<Span*>(reserve(span_count_ * sizeof(Span)))),
+      bound_(limit_bytes),
+      partial_(kClasses.count) {}
+
+SpanPool::~SpanPool() {
+  for (SpanSet& set : partial_) set.clear();
+  empty_.clear();
+  munmap(region_, reserved_);
+  munmap(spans_, span_count_ * sizeof(Span));
+}
+
+std::byte* SpanPool::base_of(const Span& span) const {
+  return region_ + static_cast<size_t>(&span - spans_) * kSpanBytes;
+}
+
+size_t SpanPool::rounded(size_t bytes) { return kClasses.size[class_of(bytes)]; }
+
+void* SpanPool::allocate(size_t bytes) {
+  const uint16_t size_class = class_of(bytes);
+  MutexLock lock(mutex_);
+  SpanSet& partial = partial_[size_class];
+  Span* span = partial.empty() ? take_span(size_class) : &*partial.begin();
+  if (span == nullptr) return nullptr;
+  uint32_t word = 0;
+  while (span->used[word] == ~uint64_t{0}) ++word;
+  const uint32_t bit = static_cast<uint32_t>(std::countr_one(span->used[word]));
+  span->used[word] |= uint64_t{1} << bit;
+  free_object_bytes_ -= kClasses.size[size_class];
+  if (--span->free_objects == 0) partial.erase(partial.iterator_to(*span));
+  return base_of(*span) + size_t{word * 64 + bit} * kClasses.size[size_class];
+}
+
+void SpanPool::free(void* object, size_t bytes) {
+  const uint16_t size_class = class_of(bytes);
+  const size_t offset = static_cast<size_t>(static_cast<std::byte*>(object) - region_);
+  CHECK(offset < reserved_);
+  Span& span = spans_[offset / kSpanBytes];
+  const size_t index = offset % kSpanBytes / kClasses.size[size_class];
+  MutexLock lock(mutex_);
+  CHECK(span.committed && span.size_class == size_class);
+  CHECK(offset % kSpanBytes % kClasses.size[size_class] == 0);
+  CHECK((span.used[index / 64] >> (index % 64) & 1) != 0 && "freed twice");
+  span.used[index / 64] &= ~(uint64_t{1} << (index % 64));
+  free_object_bytes_ += kClasses.size[size_class];
+  if (++span.free_objects == 1) partial_[size_class].insert(span);
+  if (span.free_objects == objects_in(size_class)) return_span(span);
+}
+
+SpanPool::Span* SpanPool::take_span(uint16_t size_class) {
+  constexpr uint64_t cost = kSpanBytes + sizeof(Span);
+  if (committed_ + cost > bound_) return nullptr;
+  Span* span = nullptr;
+  if (!empty_.empty()) {
+    span = &*empty_.begin();
+    empty_.erase(empty_.begin());
+  } else if (next_fresh_ < span_count_) {
+    span = new (&spans_[next_fresh_++]) Span();
+  } else {
+    return nullptr;
+  }
+  span->size_class = size_class;
+  span->free_objects = objects_in(size_class);
+  span->committed = true;
+  std::fill(std::begin(span->used), std::end(span->used), 0);
+  partial_[size_class].insert(*span);
+  free_object_bytes_ += uint64_t{span->free_objects} * kClasses.size[size_class];
+  committed_ += cost;
+  peak_ = std::max(peak_, committed_);
+  return span;
+}
+
+void SpanPool::return_span(Span& span) {
+  SpanSet& partial = partial_[span.size_class];
+  partial.erase(partial.iterator_to(span));
+  free_object_bytes_ -= uint64_t{span.free_objects} * kClasses.size[span.size_class];
+  span.committed = false;
+  madvise(base_of(span), kSpanBytes, MADV_DONTNEED);
+  empty_.insert(span);
+  committed_ -= kSpanBytes + sizeof(Span);
+}
+
+bool SpanPool::charge(uint64_t bytes) {
+  MutexLock lock(mutex_);
+  if (committed_ + bytes > bound_) return false;
+  committed_ += bytes;
+  peak_ = std::max(peak_, committed_);
+  return true;
+}
+
+void SpanPool::uncharge(uint64_t bytes) {
+  MutexLock lock(mutex_);
+  CHECK(committed_ >= bytes);
+  committed_ -= bytes;
+}
+
+void SpanPool::set_bound(uint64_t bytes) {
+  MutexLock lock(mutex_);
+  bound_ = std::min(limit_, std::max(bytes, committed_));
+}
+
+uint64_t SpanPool::bound() const {
+  MutexLock lock(mutex_);
+  return bound_;
+}
+
+uint64_t SpanPool::committed() const {
+  MutexLock lock(mutex_);
+  return committed_;
+}
+
+uint64_t SpanPool::peak() const {
+  MutexLock lock(mutex_);
+  return peak_;
+}
+
+uint64_t SpanPool::available() const {
+  MutexLock lock(mutex_);
+  return bound_ - committed_ + free_object_bytes_;
+}
+
+void SpanPool::check_invariants() const {
+  MutexLock lock(mutex_);
+  uint64_t spans = 0;
+  uint64_t free_bytes = 0;
+  for (uint64_t i = 0; i < next_fresh_; ++i) {
+    const Span& span = spans_[i];
+    if (!span.committed) continue;
+    ++spans;
+    uint32_t used = 0;
+    for (const uint64_t word : span.used) used += static_cast<uint32_t>(std::popcount(word));
+    CHECK(used + span.free_objects == objects_in(span.size_class));
+    CHECK(used > 0);
+    free_bytes += uint64_t{span.free_objects} * kClasses.size[span.size_class];
+  }
+  CHECK(free_bytes == free_object_bytes_);
+  CHECK(spans * (kSpanBytes + sizeof(Span)) <= committed_);
+  CHECK(committed_ <= bound_);
+}
+
+}  // namespace cache

@@ -1,0 +1,91 @@
+// SpanPool: the memory behind the cache, with a hard bound on what is committed.
+//
+// Purpose:        hands out pages and name storage from spans of 64 KiB, one size class a span; an
+//                 empty span goes back to the system at once. The bound counts whole spans, so
+//                 fragmentation is inside it: what the pool says is what the process holds.
+// Ownership:      whoever allocates frees, with the same size. Spans live in one reserved range.
+// Thread-safety:  all members from any thread.
+// Locks:          LockRank::kPool, for a bitmap operation, and madvise/page faults at most. Never
+//                 blocks on I/O or on another lock, so free_page hooks may call free().
+// Errors:         allocate() gives null and charge() false when the bound would be passed; the
+//                 caller reclaims and tries again. Nothing is ever over the bound.
+// Source:         slab classes as in jemalloc (Evans 2006) and tcmalloc; the lowest-addressed
+//                 partial span is used first, which keeps high spans emptying.
+#pragma once
+
+#include <boost/intrusive/set.hpp>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "cache/base/mutex.h"
+
+namespace cache {
+
+class SpanPool {
+ public:
+  static constexpr size_t kSpanBytes = size_t{64} << 10;
+  static constexpr size_t kMaxObject = kSpanBytes;
+
+  explicit SpanPool(uint64_t limit_bytes);
+  ~SpanPool();  // every object must have been freed
+  SpanPool(const SpanPool&) = delete;
+  SpanPool& operator=(const SpanPool&) = delete;
+
+  // 1 to kMaxObject bytes, 64-byte aligned, uninitialised.
+  void* allocate(size_t bytes) EXCLUDES(mutex_);
+  void free(void* object, size_t bytes) EXCLUDES(mutex_);
+  // What an object of this size takes from its span.
+  static size_t rounded(size_t bytes);
+
+  // Memory that the cache holds elsewhere (anchors, tables): counted under the same bound.
+  bool charge(uint64_t bytes) EXCLUDES(mutex_);
+  void uncharge(uint64_t bytes) EXCLUDES(mutex_);
+
+  // Lowers or raises the bound, at most to the limit given at construction. What is committed
+  // stays; the bound in force is never below it until it has been freed.
+  void set_bound(uint64_t bytes) EXCLUDES(mutex_);
+
+  [[nodiscard]] uint64_t limit() const { return limit_; }
+  [[nodiscard]] uint64_t bound() const EXCLUDES(mutex_);
+  [[nodiscard]] uint64_t committed() const EXCLUDES(mutex_);  // spans and charges, bytes
+  [[nodiscard]] uint64_t peak() const EXCLUDES(mutex_);
+  // What could still be allocated without reclaim: room under the bound and free objects.
+  [[nodiscard]] uint64_t available() const EXCLUDES(mutex_);
+  void check_invariants() const EXCLUDES(mutex_);
+
+ private:
+  static constexpr uint32_t kMaxObjects = 1024;
+  struct Span;
+  struct SpanOrder {
+    bool operator()(const Span& a, const Span& b) const { return &a < &b; }
+  };
+  struct Span : boost::intrusive::set_base_hook<boost::intrusive::optimize_size<true>> {
+    uint16_t size_class = 0;
+    uint16_t free_objects = 0;
+    bool committed = false;
+    uint64_t used[kMaxObjects / 64] = {};
+  };
+  using SpanSet = boost::intrusive::set<Span, boost::intrusive::compare<SpanOrder>,
+                                        boost::intrusive::constant_time_size<false>>;
+
+  Span* take_span(uint16_t size_class) REQUIRES(mutex_);
+  void return_span(Span& span) REQUIRES(mutex_);
+  [[nodiscard]] std::byte* base_of(const Span& span) const;
+
+  const uint64_t limit_;
+  const uint64_t reserved_;    // bytes of address space
+  const uint64_t span_count_;  // constant after construction
+  std::byte* const region_;
+  Span* const spans_;  // one a 64 KiB of the region, touched only when used
+  mutable Mutex mutex_{LockRank::kPool};
+  uint64_t bound_ GUARDED_BY(mutex_);
+  uint64_t committed_ GUARDED_BY(mutex_) = 0;
+  uint64_t peak_ GUARDED_BY(mutex_) = 0;
+  uint64_t free_object_bytes_ GUARDED_BY(mutex_) = 0;
+  uint64_t next_fresh_ GUARDED_BY(mutex_) = 0;  // spans from here on were never used
+  SpanSet empty_ GUARDED_BY(mutex_);            // used before, given back
+  std::vector<SpanSet> partial_ GUARDED_BY(mutex_);
+};
+
+}  // namespace cache
