@@ -24,7 +24,7 @@ namespace {
 
 constexpr std::string_view kOwnType = "fuse.cookiefs";
 
-// What stat() and its kin say about `path`, and what to do about it.
+// What statx() and its kin say about `path`, and what to do about it.
 std::string explain(const std::string& path, int error_number) {
   switch (error_number) {
     case ENOENT:
@@ -99,9 +99,12 @@ std::string mounted_type(std::string_view mountinfo, std::string_view path) {
 bool check_mountpoint(const std::string& path, std::string* absolute, std::string* error) {
   const std::unique_ptr<char, decltype(&std::free)> real(realpath(path.c_str(), nullptr),
                                                          &std::free);
-  // realpath() does not ask a mounted daemon for its root, stat() does: a dead one shows here.
-  struct stat status {};
-  const int wrong = real && stat(real.get(), &status) == 0 ? 0 : errno;
+  // Neither realpath() nor a stat() that the kernel answers from its cache asks a mounted daemon;
+  // this does, and a dead one shows.
+  struct statx status {};
+  const bool seen =
+      real && statx(AT_FDCWD, real.get(), AT_STATX_FORCE_SYNC, STATX_TYPE, &status) == 0;
+  const int wrong = seen ? 0 : errno;
   if (real && wrong != ENOTCONN && mounted_type(read_mountinfo(), real.get()) == kOwnType) {
     *error = path + ": a cookiefs is already mounted here; unmount it first with fusermount3 -u " +
              path + ", or choose another mount point";
@@ -111,7 +114,7 @@ bool check_mountpoint(const std::string& path, std::string* absolute, std::strin
     *error = explain(path, wrong);
     return false;
   }
-  if (!S_ISDIR(status.st_mode)) {
+  if (!S_ISDIR(status.stx_mode)) {
     *error = explain(path, ENOTDIR);
     return false;
   }

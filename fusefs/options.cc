@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <numeric>
 #include <optional>
 #include <string_view>
+#include <system_error>
 
 #include "fusefs/units.h"
 
@@ -285,8 +287,13 @@ std::string escape_item(std::string_view item) {
   return escaped;
 }
 
-bool only_digits(std::string_view text) {
-  return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+// Plain digits, as libfuse reads them; 0 for what can't be a size of a read request.
+uint32_t read_max_read(std::string_view text) {
+  constexpr uint32_t kPage = 4096;
+  uint32_t bytes = 0;
+  const char* const end = text.data() + text.size();
+  const auto [rest, wrong] = std::from_chars(text.data(), end, bytes);
+  return wrong == std::errc() && rest == end && bytes >= kPage ? bytes : 0;
 }
 
 // ---- The command line ---------------------------------------------------------------------------
@@ -429,12 +436,12 @@ class Parser {
     if (word.value == Value::kRequired && value.value_or("").empty()) {
       return item + ": needs a value; try " + name + "=...";
     }
-    if (name == "max_read" && !only_digits(*value)) {
-      return item + ": not a number of bytes; try max_read=131072";
+    Options& options = draft_.options;
+    if (name == "max_read" && (options.max_read = read_max_read(*value)) == 0) {
+      return item + ": not a number of bytes from 4096 on; try max_read=131072";
     }
     if (name == "debug") take_flag('d');
     if (word.use == Use::kIgnore) return "";
-    Options& options = draft_.options;
     if (name == "default_permissions") options.default_permissions = true;
     if (name == "allow_other" || name == "allow_root") options.allow_other = true;
     options.fuse_args.push_back("-o" + escape_item(item));

@@ -39,6 +39,7 @@ struct Options {
   std::vector<std::string> fuse_args;
   bool default_permissions = false;
   bool allow_other = false;  // also set by allow_root, which includes it
+  uint32_t max_read = 0;     // bytes; libfuse wants it again in INIT; 0: not given
 };
 
 // The smallest cache that can work: one array a worker, with its names.

@@ -129,6 +129,7 @@ TEST_CASE("words of FUSE are passed on, with their commas escaped again") {
   CHECK(parsed.options.fuse_args == Strings{"-oallow_other", "-odefault_permissions",
                                             "-ofsname=a\\,b\\\\c", "-osubtype=x",
                                             "-omax_read=65536", "-oauto_unmount"});
+  CHECK(parsed.options.max_read == 65536);
   CHECK(with("allow_root").options.allow_other);
 }
 
@@ -165,7 +166,10 @@ TEST_CASE("other values that can't work are refused") {
   CHECK(error_of("log_level=loud").starts_with("log_level=loud: not one of trace, debug"));
   CHECK(error_of("ro=1") == "ro=1: takes no value; try ro");
   CHECK(error_of("fsname") == "fsname: needs a value; try fsname=...");
-  CHECK(error_of("max_read=1M") == "max_read=1M: not a number of bytes; try max_read=131072");
+  for (const std::string value : {"1M", "0", "4095", "4294967296", "-1"}) {
+    CHECK(error_of(("max_read=" + value).c_str()) ==
+          "max_read=" + value + ": not a number of bytes from 4096 on; try max_read=131072");
+  }
 }
 
 TEST_CASE("an unknown option is named, with the nearest known one") {
