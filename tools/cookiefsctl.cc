@@ -41,6 +41,9 @@ std::string explain(const std::string& path, int error_number) {
     case ENOTDIR:
       return path + ": not a directory; name a directory of the mount";
     case EACCES:
+      return path +
+             ": permission denied; FUSE shows a mount to its owner alone, even to root not " +
+             "without -o allow_root or allow_other";
     case EPERM:
       return path + ": not permitted; only the user who mounted it and root may do this";
     case ENOTCONN:
