@@ -99,6 +99,9 @@ Lister::End Lister::read_to_end(ListingCheck* check, std::vector<Position>* posi
   while (!progress_->stop) {
     const int64_t got = read_batch(visit);
     if (got == 0) {
+      // Nothing at all: the empty directory below a mount that is gone.
+      if (plan_.may_vanish && check->nothing_expected_seen()) progress_->stop = true;
+      if (progress_->stop) break;
       check->finish();
       return End::kReached;
     }

@@ -69,6 +69,8 @@ class ListingCheck {
   // Begins again (rewinddir), keeping the figures.
   void restart();
 
+  // Whether no expected name has come since the beginning.
+  [[nodiscard]] bool nothing_expected_seen() const { return seen_count_ == 0; }
   [[nodiscard]] const Figures& figures() const { return figures_; }
   // The first thing that was wrong, empty when nothing was.
   [[nodiscard]] const std::string& problem() const { return problem_; }
