@@ -50,6 +50,7 @@ int serve(const fusefs::Options& options, fusefs::Background* background) {
 }
 
 int run(int argc, char* argv[]) {
+  fusefs::open_standard_files();
   fusefs::Options options;
   std::string error;
   if (!fusefs::parse_options(argc, argv, &options, &error)) return fail(error, kExitUsage);

@@ -127,6 +127,13 @@ bool check_mountpoint(const std::string& path, std::string* absolute, std::strin
   return true;
 }
 
+void open_standard_files() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    // The lowest free number is the one that is given out.
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) return;
+  }
+}
+
 std::string libfuse_version() { return fuse_pkgversion(); }
 
 Background::~Background() { close_if_open(&channel_); }

@@ -22,6 +22,10 @@ bool check_mountpoint(const std::string& path, std::string* absolute, std::strin
 // the text of /proc/self/mountinfo; empty where nothing is mounted.
 std::string mounted_type(std::string_view mountinfo, std::string_view path);
 
+// Opens /dev/null as whichever of stdin, stdout and stderr the caller has closed; else one of our
+// own descriptors, /dev/fuse for one, would take its place and get what is printed there.
+void open_standard_files();
+
 // What libfuse calls its version.
 std::string libfuse_version();
 

@@ -203,6 +203,12 @@ captured() {
 }
 check "its output can be captured" captured
 
+closed_files() {
+  "$cookiefs" sim:big=1000 "$mnt" <&- >&- 2>&- || { echo "exit status $?"; return 1; }
+  lists 1000 && ends fusermount3 -u "$mnt"
+}
+check "without stdin, stdout and stderr" closed_files
+
 again_and_again() {
   local turn
   for turn in 1 2 3 4 5 6 7 8; do
