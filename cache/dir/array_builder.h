@@ -22,8 +22,14 @@ class PageCache;
 
 class ArrayBuilder {
  public:
-  // Starts over on this page. `position`: of its first entry in the listing.
-  void reset(std::byte* page, uint64_t change, uint32_t position, bool with_attrs);
+  struct Start {
+    uint64_t change = 0;    // the directory's token before the request was sent
+    int64_t filled = 0;     // when it was sent, steady_clock ticks
+    uint32_t position = 0;  // of the first entry in the listing
+    bool with_attrs = false;
+  };
+  // Starts over on this page.
+  void reset(std::byte* page, const Start& start);
 
   [[nodiscard]] bool full() const { return count_ == kEntriesPerArray; }
   [[nodiscard]] uint32_t count() const { return count_; }

@@ -52,8 +52,9 @@ class DirCursor {
 };
 
 struct ReadOptions {
-  bool want_attrs = false;                // refill arrays that lack attributes
-  TimePoint deadline = TimePoint::max();  // on std::chrono::steady_clock
+  bool want_attrs = false;                        // refill arrays that lack attributes
+  TimePoint attrs_not_before = TimePoint::min();  // ... or whose attributes are older
+  TimePoint deadline = TimePoint::max();          // on std::chrono::steady_clock
   Interrupt* interrupt = nullptr;
 };
 
@@ -89,9 +90,12 @@ class Directory {
   // Forgets every array at once, whoever reads them; fills under way are not installed.
   void invalidate();
 
-  // The entry of that name when a resident array near the last one found (or, in a listing of at
-  // most `kLookupScanArrays` arrays, any array) has it with attributes. Costs no request.
-  [[nodiscard]] std::optional<Attr> find_attr(std::string_view name);
+  // The entry of that name when a resident array near the last one found (or, where there are at
+  // most kFindAttrArrays, any array) has it with attributes no older than `not_before`. Costs no
+  // request.
+  static constexpr uint32_t kFindAttrArrays = 8;
+  [[nodiscard]] std::optional<Attr> find_attr(std::string_view name,
+                                              TimePoint not_before = TimePoint::min());
 
   // One handle fewer/more has the directory open. With none, fills nobody waits for end.
   void opened();

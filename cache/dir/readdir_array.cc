@@ -41,13 +41,14 @@ uint32_t ArrayView::find_cookie(uint64_t cookie) const {
   return i;
 }
 
-void ArrayBuilder::reset(std::byte* page, uint64_t change, uint32_t position, bool with_attrs) {
+void ArrayBuilder::reset(std::byte* page, const Start& start) {
   page_ = reinterpret_cast<ArrayPage*>(page);
   page_->header = ArrayHeader{};
-  page_->header.change = change;
-  page_->header.position = position;
+  page_->header.change = start.change;
+  page_->header.filled = start.filled;
+  page_->header.position = start.position;
   count_ = 0;
-  with_attrs_ = with_attrs;
+  with_attrs_ = start.with_attrs;
   names_.clear();
   attrs_.clear();
 }

@@ -8,7 +8,7 @@
 //
 //   page (4096 bytes)                                    outside the page
 //   +--------------------------+                         +-----------------------------+
-//   | header        48 bytes   | --names---------------> | names, back to back | token |
+//   | header        56 bytes   | --names---------------> | names, back to back | token |
 //   | cookies   202 x 8 bytes  |                         +-----------------------------+
 //   | inos      202 x 8 bytes  | --attrs (or null)-----> | PackedAttr x count          |
 //   | meta      202 x 4 bytes  |                         +-----------------------------+
@@ -57,6 +57,7 @@ struct ArrayHeader {
   uint16_t flags;  // ArrayFlags
   uint16_t token_length;
   uint16_t spare;
+  int64_t filled;  // when the request was sent: steady_clock ticks; how old attributes are
 };
 
 struct ArrayPage {
@@ -65,8 +66,8 @@ struct ArrayPage {
   std::array<uint64_t, kEntriesPerArray> inos;
   std::array<ArrayMeta, kEntriesPerArray> meta;
 };
-static_assert(sizeof(ArrayHeader) == 48);
-static_assert(sizeof(ArrayPage) == kPageBytes - 8);
+static_assert(sizeof(ArrayHeader) == 56);
+static_assert(sizeof(ArrayPage) == kPageBytes);
 static_assert(kEntriesPerArray >= 168);
 
 // Read-only view of a sealed array, or of the part of one that has been filled so far.

@@ -1,0 +1,193 @@
+// DirCore: life, freshness and bookkeeping. Reading is in dir_read.cc, filling in dir_fill.cc.
+#include "cache/dir/dir_core.h"
+
+#include <algorithm>
+
+namespace cache {
+
+DirCore::DirCore(PageCache& cache, DirSource& source)
+    : cache_(cache),
+      source_(source),
+      hooks_(cache.hook_table<ArrayHooks>()),
+      stats_(cache.stats()),
+      kind_(source.cookie_kind()),
+      pages_(std::make_unique<AddressSpace>(cache, hooks_)),
+      anchors_(cache),
+      mapped_(kind_ == CookieKind::kOpaque) {}
+
+void DirCore::close() {
+  std::vector<DirSource::RequestId> ids;
+  {
+    MutexLock lock(mutex_);
+    while (!fill_owners_.empty()) {
+      const FillPtr fill = fill_owners_.back();
+      end_fill(*fill, ENOTCONN);
+    }
+    ids.swap(cancels_);
+    closed_ = true;
+    // Threads that are inside the source right now come back on their own; nobody waits for the
+    // remote here.
+    while (calls_out_ > 0) progress_.wait(mutex_);
+    anchors_.clear();
+  }
+  for (const DirSource::RequestId id : ids) source_.cancel(id);
+  pages_.reset();
+}
+
+bool DirCore::revalidate(uint64_t change) {
+  MutexLock lock(mutex_);
+  change_ = change;
+  bool stale = has_stamp_ && (mixed_ || stamp_ != change || change == 0);
+  // Entries that a fill took in before the change must not reach a listing that begins now.
+  for (const FillPtr& fill : fill_owners_) {
+    stale |= fill->stamp.change != change || fill->sent.change != change;
+  }
+  if (stale) invalidate_locked();
+  return stale;
+}
+
+bool DirCore::holds_listing() const {
+  MutexLock lock(mutex_);
+  return has_stamp_ && !mixed_ && stamp_ != 0;
+}
+
+void DirCore::note_stamp(uint64_t change) {
+  if (!has_stamp_) {
+    stamp_ = change;
+    has_stamp_ = true;
+  } else if (stamp_ != change) {
+    mixed_ = true;
+  }
+}
+
+void DirCore::invalidate() {
+  {
+    MutexLock lock(mutex_);
+    invalidate_locked();
+  }
+  flush_cancels();
+}
+
+uint64_t DirCore::invalidate_locked() {
+  const uint64_t removed = pages_->invalidate_all();
+  // Mapped cookies in the hands of programs are resolved through anchors: those stay.
+  if (!mapped_.load(std::memory_order_relaxed)) anchors_.clear();
+  has_stamp_ = false;
+  mixed_ = false;
+  ascending_.store(true, std::memory_order_relaxed);
+  descending_.store(true, std::memory_order_relaxed);
+  ++invalidations_;
+  // Fills under way are older than this. Those with waiters end with their next answer.
+  for (const FillPtr& fill : std::vector<FillPtr>(fill_owners_)) {
+    if (fill->waiters == 0) end_fill(*fill, 0);
+  }
+  return removed;
+}
+
+void DirCore::opened() {
+  MutexLock lock(mutex_);
+  ++handles_;
+}
+
+void DirCore::closed() {
+  {
+    MutexLock lock(mutex_);
+    CHECK(handles_ > 0);
+    if (--handles_ > 0) return;
+    for (const FillPtr& fill : std::vector<FillPtr>(fill_owners_)) {
+      if (fill->waiters == 0) end_fill(*fill, 0);
+    }
+  }
+  flush_cancels();
+}
+
+DirectoryInfo DirCore::info() const {
+  MutexLock lock(mutex_);
+  DirectoryInfo info;
+  info.arrays = pages_->page_count();
+  info.anchors = anchors_.size();
+  info.change = change_;
+  info.invalidations = invalidations_;
+  info.fills = static_cast<uint32_t>(fill_owners_.size());
+  return info;
+}
+
+// --- attributes by name -----------------------------------------------------------------------
+
+namespace {
+
+// The entry of that name, looked for from `start` on, around.
+std::optional<uint32_t> find_name(const ArrayView& view, std::string_view name, uint32_t start) {
+  const uint32_t n = view.count();
+  for (uint32_t step = 0; step < n; ++step) {
+    const uint32_t i = start + step < n ? start + step : start + step - n;
+    if (view.name(i) == name) return i;
+  }
+  return std::nullopt;
+}
+
+bool usable(const Page& page, TimePoint not_before) {
+  if (!page.uptodate()) return false;
+  const ArrayView view = ArrayView::of(page.content());
+  return view.has_attrs() && view.header().filled >= not_before.time_since_epoch().count();
+}
+
+}  // namespace
+
+std::optional<Attr> DirCore::find_attr(std::string_view name, TimePoint not_before) {
+  Page* hint = attr_hint_.load(std::memory_order_acquire);
+  uint64_t key = attr_hint_key_.load(std::memory_order_relaxed);
+  uint32_t start = attr_hint_index_.load(std::memory_order_relaxed) + 1;
+  // The next name asked for is nearly always the next entry: this array, or the one after it.
+  PageRef page = pages_->find_hint(hint, key);
+  for (int arrays = 0; arrays < 2 && page && usable(*page, not_before); ++arrays) {
+    const ArrayView view = ArrayView::of(page->content());
+    if (const auto i = find_name(view, name, start < view.count() ? start : 0)) {
+      attr_hint_key_.store(page->key(), std::memory_order_relaxed);
+      attr_hint_index_.store(*i, std::memory_order_relaxed);
+      attr_hint_.store(page.get(), std::memory_order_release);
+      return view.attr(*i);
+    }
+    if ((view.header().flags & kArrayEof) != 0) break;
+    start = 0;
+    page = pages_->find(view.header().last_cookie);
+  }
+  if (pages_->page_count() > Directory::kFindAttrArrays) return std::nullopt;
+  std::optional<Attr> found;
+  pages_->for_each([&](Page& other) {
+    if (!usable(other, not_before)) return true;
+    const ArrayView view = ArrayView::of(other.content());
+    const auto i = find_name(view, name, 0);
+    if (!i) return true;
+    attr_hint_key_.store(other.key(), std::memory_order_relaxed);
+    attr_hint_index_.store(*i, std::memory_order_relaxed);
+    attr_hint_.store(&other, std::memory_order_release);
+    found = view.attr(*i);
+    return false;
+  });
+  return found;
+}
+
+// --- the facade -------------------------------------------------------------------------------
+
+DirCursor::DirCursor() : state_(std::make_unique<CursorState>()) {}
+DirCursor::~DirCursor() = default;
+
+Directory::Directory(PageCache& cache, DirSource& source)
+    : core_(std::make_shared<DirCore>(cache, source)) {}
+Directory::~Directory() { core_->close(); }
+Status Directory::read(DirCursor& cursor, uint64_t position, const ReadOptions& options,
+                       EntrySink& sink) {
+  return core_->read(DirCore::state_of(cursor), position, options, sink);
+}
+bool Directory::revalidate(uint64_t change) { return core_->revalidate(change); }
+bool Directory::holds_listing() const { return core_->holds_listing(); }
+void Directory::invalidate() { core_->invalidate(); }
+std::optional<Attr> Directory::find_attr(std::string_view name, TimePoint not_before) {
+  return core_->find_attr(name, not_before);
+}
+void Directory::opened() { core_->opened(); }
+void Directory::closed() { core_->closed(); }
+DirectoryInfo Directory::info() const { return core_->info(); }
+
+}  // namespace cache

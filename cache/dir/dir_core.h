@@ -1,0 +1,203 @@
+// DirCore: the state behind a Directory, shared with completions that may come late.
+//
+// Purpose:        the chain of arrays, its fills and anchors, and the reading of them.
+// Ownership:      held by the Directory and by every completion under way. close() ends its use of
+//                 the page cache and the source; what comes later finds it closed and does nothing.
+// Thread-safety:  all public members from any thread.
+// Locks:          mutex_ (LockRank::kDirectory). Never held while the source is called or while a
+//                 sink runs on a sealed array; held while arrays are sealed, which may reclaim.
+// Bounds:         kMaxUnread answers ahead of the readers; kMaxFailures fruitless answers in a row;
+//                 kMaxFills fills a directory.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <boost/intrusive/list.hpp>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "cache/base/mutex.h"
+#include "cache/dir/anchors.h"
+#include "cache/dir/array_hooks.h"
+#include "cache/dir/directory.h"
+#include "cache/dir/fill.h"
+#include "cache/mm/address_space.h"
+#include "cache/mm/page_cache.h"
+
+namespace cache {
+
+// The place of an open handle: the last entry it got, and where the next one is.
+struct CursorState {
+  uint64_t position = 0;      // visible cookie of the last entry given; 0: none
+  uint64_t key = 0;           // of the array that holds the next entry
+  std::string token;          // mapped cookies: what the remote is told for that array
+  uint64_t seek_key = 0;      // mapped: walking the chain from its start to this array; 0: not
+  uint32_t index = 0;         // of the next entry, as far as known
+  Page* hint = nullptr;       // where that array was; looked at again before use
+  uint64_t ordinal = 0;       // entries given in this pass
+  std::vector<PageRef> own;   // uncached arrays, oldest first, never in the index
+  bool uncached = false;      // `own` is being read, or the next array must be an own one
+  uint32_t uncached_ask = 0;  // entries the next uncached request asks for
+  // Names of the last entries given, newest last: the way back when cookies have lost their
+  // meaning. Several, because some may be gone by then.
+  static constexpr size_t kRecent = 16;
+  std::array<uint64_t, kRecent> recent{};  // hashes; a ring
+  uint64_t recent_count = 0;
+  // Brent's cycle detection over the keys of one pass: a chain that comes back is a server's bug.
+  uint64_t checkpoint = 0;
+  uint64_t arrays_passed = 0;
+  uint64_t next_checkpoint = 1;
+};
+
+class DirCore : public std::enable_shared_from_this<DirCore> {
+ public:
+  static constexpr uint32_t kMaxUnread = 2;
+  static constexpr uint32_t kMaxFailures = 6;
+  static constexpr uint32_t kMaxFills = 8;
+  static constexpr uint32_t kGrowth = 8;        // an answer asks for so many times the last one's
+  static constexpr uint32_t kMaxOwnArrays = 8;  // one uncached answer
+
+  DirCore(PageCache& cache, DirSource& source);
+  void close() EXCLUDES(mutex_);
+
+  static CursorState& state_of(DirCursor& cursor) { return *cursor.state_; }
+
+  Status read(CursorState& cursor, uint64_t position, const ReadOptions& options, EntrySink& sink)
+      EXCLUDES(mutex_);
+  bool revalidate(uint64_t change) EXCLUDES(mutex_);
+  [[nodiscard]] bool holds_listing() const EXCLUDES(mutex_);
+  void invalidate() EXCLUDES(mutex_);
+  std::optional<Attr> find_attr(std::string_view name, TimePoint not_before) EXCLUDES(mutex_);
+  void opened() EXCLUDES(mutex_);
+  void closed() EXCLUDES(mutex_);
+  [[nodiscard]] DirectoryInfo info() const EXCLUDES(mutex_);
+
+ private:
+  using FillPtr = std::shared_ptr<Fill>;
+  enum class Step : uint8_t { kAgain, kDone, kLost, kUncached };
+  struct Outcome {
+    Step step = Step::kAgain;
+    Status status;
+  };
+  struct Reading;  // one read() call
+
+  // dir_read.cc: reading.
+  void place(CursorState& cursor, uint64_t position) EXCLUDES(mutex_);
+  void place_by_order(CursorState& cursor) EXCLUDES(mutex_);
+  void place_by_scan(CursorState& cursor) EXCLUDES(mutex_);
+  enum class Extent : uint8_t { kPartial, kSealed };
+  [[nodiscard]] std::optional<uint32_t> locate(const CursorState& cursor, const ArrayView& view,
+                                               Extent extent) const;
+  Outcome read_step(Reading& reading) EXCLUDES(mutex_);
+  Outcome read_array(Reading& reading, PageRef page) EXCLUDES(mutex_);
+  Outcome read_fill(Reading& reading) EXCLUDES(mutex_);
+  Outcome wait_for_fill(Reading& reading, const FillPtr& fill) REQUIRES(mutex_);
+  Outcome consume(Reading& reading, const ArrayView& view, uint32_t from);
+  static void remember(CursorState& cursor, const ArrayView& view, uint32_t from, uint32_t to);
+  static bool goes_round(CursorState& cursor);
+  Outcome recover(Reading& reading, int error) EXCLUDES(mutex_);
+  Outcome next_array(Reading& reading, const ArrayView& view);
+  [[nodiscard]] bool lacks_attrs(const Reading& reading, const ArrayView& view) const;
+  static void step_to(CursorState& cursor, uint64_t key, std::string_view token);
+  void set_waker(const ReadOptions& options);
+  // True when the wait must end: interrupted, past the deadline, or closing; says why.
+  bool wait_a_while(const ReadOptions& options, int* error) REQUIRES(mutex_);
+  void prefetch(const Reading& reading) EXCLUDES(mutex_);
+  bool find_way_back(Reading& reading, const ArrayView& view);
+  Outcome way_back_ended(Reading& reading);
+  // dir_uncached.cc: the uncached path.
+  Outcome read_own(Reading& reading) EXCLUDES(mutex_);
+  Outcome fetch_own(Reading& reading) EXCLUDES(mutex_);
+  Outcome build_own(Reading& reading, const DirAnswer& answer) EXCLUDES(mutex_);
+
+  // dir_fill.cc: filling.
+  FillPtr find_fill(uint64_t key) REQUIRES(mutex_);
+  // Null with `error` 0: somebody else has the page, look again.
+  FillPtr start_fill(const CursorState& cursor, bool want_attrs, int* error) REQUIRES(mutex_);
+  void send_request(const FillPtr& fill) REQUIRES(mutex_);
+  [[nodiscard]] bool wants_more(const Fill& fill) const REQUIRES(mutex_);
+  void on_answer(const FillPtr& fill, uint64_t serial, DirAnswer&& answer) EXCLUDES(mutex_);
+  void take_answer(const FillPtr& fill, DirAnswer& answer) REQUIRES(mutex_);
+  void take_entries(Fill& fill, const DirAnswer& answer, size_t from, const RequestStamp& stamp)
+      REQUIRES(mutex_);
+  void take_stale(Fill& fill, const DirAnswer& answer, size_t from) REQUIRES(mutex_);
+  void take_failure(const FillPtr& fill, int error) REQUIRES(mutex_);
+  // One entry into the array being built, if its name is good.
+  bool append(Fill& fill, const DirAnswer& answer, size_t index) REQUIRES(mutex_);
+  // Both end the fill and return false when it can't go on.
+  bool seal_array(Fill& fill, uint16_t flags, std::string_view token) REQUIRES(mutex_);
+  bool begin_next_array(Fill& fill, std::string_view token, const RequestStamp& stamp)
+      REQUIRES(mutex_);
+  void note_order(const Fill& fill) REQUIRES(mutex_);
+  bool cookies_fit(Fill& fill, const DirAnswer& answer) REQUIRES(mutex_);
+  [[nodiscard]] size_t first_new_entry(const Fill& fill, const DirAnswer& answer) const
+      REQUIRES(mutex_);
+  void advance_token(Fill& fill, const DirAnswer& answer) REQUIRES(mutex_);
+  void end_fill(Fill& fill, int error) REQUIRES(mutex_);
+  void try_again(const FillPtr& fill, int error) REQUIRES(mutex_);
+  void demand() REQUIRES(mutex_);
+  [[nodiscard]] uint64_t mapped_key_of(std::string_view token) const REQUIRES(mutex_);
+  [[nodiscard]] uint32_t max_ask() const;
+  [[nodiscard]] ResumeToken resume_token(uint64_t key, const std::string& token) const;
+  [[nodiscard]] ResumeToken place_after(const DirAnswer& answer, size_t index) const;
+  [[nodiscard]] std::string mapped_token(const DirAnswer& answer, size_t index) const;
+  void note_stamp(uint64_t change) REQUIRES(mutex_);
+  uint64_t invalidate_locked() REQUIRES(mutex_);
+  void cancel_later(DirSource::RequestId id) REQUIRES(mutex_);
+  void flush_cancels() EXCLUDES(mutex_);
+
+  PageCache& cache_;
+  DirSource& source_;
+  ArrayHooks& hooks_;
+  Stats& stats_;
+  const CookieKind kind_;
+  std::unique_ptr<AddressSpace> pages_;  // set until close(); readers are gone by then
+
+  mutable Mutex mutex_{LockRank::kDirectory};
+  CondVar progress_;  // a fill moved or ended, an uncached answer came, closing, an interrupt
+  boost::intrusive::list<Fill> fills_ GUARDED_BY(mutex_);
+  std::vector<FillPtr> fill_owners_ GUARDED_BY(mutex_);
+  Anchors anchors_ GUARDED_BY(mutex_);
+  std::vector<DirSource::RequestId> cancels_ GUARDED_BY(mutex_);
+  uint64_t serials_ GUARDED_BY(mutex_) = 0;
+  uint64_t change_ GUARDED_BY(mutex_) = 0;    // latest known token
+  uint64_t verifier_ GUARDED_BY(mutex_) = 0;  // latest known
+  uint64_t stamp_ GUARDED_BY(mutex_) = 0;     // token the arrays were filled under
+  bool has_stamp_ GUARDED_BY(mutex_) = false;
+  bool mixed_ GUARDED_BY(mutex_) = false;  // arrays of several tokens
+  std::atomic<bool> mapped_;               // visible cookies are mapped; only ever set
+  std::atomic<bool> ascending_{true};      // every sealed array so far
+  std::atomic<bool> descending_{true};
+  bool attrs_refused_ GUARDED_BY(mutex_) = false;  // asked for and not given
+  bool closed_ GUARDED_BY(mutex_) = false;
+  uint32_t calls_out_ GUARDED_BY(mutex_) = 0;  // threads inside the source
+  uint32_t handles_ GUARDED_BY(mutex_) = 0;
+  uint64_t invalidations_ GUARDED_BY(mutex_) = 0;
+  std::atomic<bool> attrs_wanted_{false};   // what reads past the beginning asked for last
+  std::atomic<Page*> attr_hint_{nullptr};   // find_attr: the array of the last name found
+  std::atomic<uint64_t> attr_hint_key_{0};  // a torn trio only costs the search
+  std::atomic<uint32_t> attr_hint_index_{0};
+};
+
+// One read() call.
+struct DirCore::Reading {
+  Reading(CursorState& at, const ReadOptions& how, EntrySink& to)
+      : cursor(at), options(how), sink(to) {}
+  CursorState& cursor;
+  const ReadOptions& options;
+  EntrySink& sink;
+  bool consumed = false;
+  // Looking for the place of the names in cursor.recent after cookies lost their meaning.
+  bool way_back = false;
+  uint64_t best_key = 0;
+  std::string best_token;
+  uint32_t best_index = 0;
+  size_t best_rank = 0;  // 1 + index in `recent`; 0: nothing found yet
+  uint32_t recoveries = 0;
+  uint32_t rounds = 0;  // steps without an entry, bounded
+};
+
+}  // namespace cache

@@ -1,0 +1,436 @@
+// DirCore, filling: from remote answers to sealed arrays. See fill.h for the states.
+#include <algorithm>
+#include <cstring>
+
+#include "cache/dir/cookie_map.h"
+#include "cache/dir/dir_core.h"
+
+namespace cache {
+namespace {
+
+int64_t ticks_now() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
+
+bool good_name(std::string_view name) {
+  return !name.empty() && name.size() <= kMaxNameBytes &&
+         name.find_first_of(std::string_view("/\0", 2)) == std::string_view::npos;
+}
+
+bool dot_or_dot_dot(std::string_view name) { return name == "." || name == ".."; }
+
+}  // namespace
+
+// --- places -----------------------------------------------------------------------------------
+
+ResumeToken DirCore::resume_token(uint64_t key, const std::string& token) const {
+  if (key == 0) return {};
+  if (!mapped_.load(std::memory_order_acquire)) return {.cookie = key, .bytes = {}};
+  if (kind_ == CookieKind::kOpaque) return {.cookie = 0, .bytes = token};
+  ResumeToken place;
+  if (token.size() == sizeof(place.cookie)) {
+    std::memcpy(&place.cookie, token.data(), sizeof(place.cookie));
+  }
+  return place;
+}
+
+ResumeToken DirCore::place_after(const DirAnswer& answer, size_t index) const {
+  const DirAnswer::Entry& entry = answer.entries[index];
+  if (kind_ == CookieKind::kNative) return {.cookie = entry.cookie, .bytes = {}};
+  return {.cookie = 0, .bytes = std::string(answer.token(entry))};
+}
+
+std::string DirCore::mapped_token(const DirAnswer& answer, size_t index) const {
+  const DirAnswer::Entry& entry = answer.entries[index];
+  if (kind_ == CookieKind::kOpaque) return std::string(answer.token(entry));
+  return {reinterpret_cast<const char*>(&entry.cookie), sizeof(entry.cookie)};
+}
+
+uint64_t DirCore::mapped_key_of(std::string_view token) const {
+  uint64_t key = cookie_map::array_key(token);
+  // Another token may have this number already; it is the anchors that know.
+  for (const Anchor* a = anchors_.find(key); a != nullptr && a->token != token;
+       a = anchors_.find(key)) {
+    key = cookie_map::next_array_key(key);
+  }
+  return key;
+}
+
+uint32_t DirCore::max_ask() const {
+  // An answer should not take more than a sixteenth of the cache, at about 64 bytes an entry.
+  const uint64_t by_budget = cache_.bound_bytes() / 16 / 64;
+  const uint64_t most = std::min<uint64_t>(source_.max_batch(), by_budget);
+  return static_cast<uint32_t>(std::max<uint64_t>(most, kEntriesPerArray));
+}
+
+// --- the life of a fill -----------------------------------------------------------------------
+
+DirCore::FillPtr DirCore::find_fill(uint64_t key) {
+  const uint64_t now = pages_->sequence();
+  for (const FillPtr& fill : fill_owners_) {
+    if (fill->key == key && !fill->sealed && fill->stamp.sequence == now) return fill;
+  }
+  return nullptr;
+}
+
+DirCore::FillPtr DirCore::start_fill(const CursorState& cursor, bool want_attrs, int* error) {
+  *error = 0;
+  if (closed_) {
+    *error = ENOTCONN;
+    return nullptr;
+  }
+  if (fill_owners_.size() >= kMaxFills) {
+    for (const FillPtr& idle : std::vector<FillPtr>(fill_owners_)) {
+      if (idle->waiters == 0) end_fill(*idle, 0);
+    }
+  }
+  Result<AddressSpace::Grabbed> grabbed = pages_->grab(cursor.key);
+  if (!grabbed.ok()) {
+    *error = grabbed.error_number();
+    return nullptr;
+  }
+  if (!grabbed.value().created) return nullptr;
+  auto fill = std::make_shared<Fill>();
+  fill->key = cursor.key;
+  fill->page = std::move(grabbed.value().page);
+  fill->stamp = {.sequence = pages_->sequence(), .change = change_, .when = ticks_now()};
+  const Anchor* anchor = anchors_.find(cursor.key);
+  const uint32_t position =
+      anchor != nullptr ? anchor->position : static_cast<uint32_t>(cursor.ordinal);
+  if (anchor == nullptr) anchors_.add(cursor.key, position, cursor.token);
+  fill->want_attrs = want_attrs && !attrs_refused_;
+  fill->builder.reset(
+      fill->page->content(),
+      {.change = change_, .filled = fill->stamp.when, .position = position, .with_attrs = true});
+  fill->after = resume_token(cursor.key, cursor.token);
+  fill->verifier = cursor.key == 0 ? 0 : verifier_;
+  fill->ask = kEntriesPerArray;
+  fills_.push_back(*fill);
+  fill_owners_.push_back(fill);
+  stats_.fills_started.add();
+  send_request(fill);
+  return fill;
+}
+
+void DirCore::send_request(const FillPtr& fill) {
+  if (closed_ || fill->ended) return;
+  DirRequest request;
+  if (fill->renewing) {
+    request.max_entries = 1;
+  } else {
+    request.after = fill->proving ? fill->tail.before_last : fill->after;
+    request.verifier = fill->verifier;
+    request.max_entries = std::min(fill->ask, max_ask());
+    request.want_attrs = fill->want_attrs && !attrs_refused_;
+  }
+  const uint64_t serial = ++serials_;
+  fill->serial = serial;
+  fill->in_flight = true;
+  fill->request = 0;
+  fill->sent = {.sequence = pages_->sequence(), .change = change_, .when = ticks_now()};
+  ++calls_out_;
+  mutex_.unlock();
+  const DirSource::RequestId id = source_.read_dir(
+      std::move(request), [self = shared_from_this(), fill, serial](DirAnswer&& answer) {
+        self->on_answer(fill, serial, std::move(answer));
+      });
+  mutex_.lock();
+  --calls_out_;
+  if (closed_) progress_.notify_all();
+  if (fill->serial != serial || !fill->in_flight) return;
+  if (fill->ended) {
+    cancel_later(id);
+  } else {
+    fill->request = id;
+  }
+}
+
+void DirCore::end_fill(Fill& fill, int error) {
+  if (fill.ended) return;
+  fill.ended = true;
+  fill.error = error;
+  // Waiters may still read what was built: the pin stays until the fill is gone.
+  if (!fill.sealed) pages_->fill_failed(*fill.page);
+  if (fill.in_flight && fill.request != 0) cancel_later(fill.request);
+  fills_.erase(fills_.iterator_to(fill));
+  std::erase_if(fill_owners_, [&](const FillPtr& owner) { return owner.get() == &fill; });
+  progress_.notify_all();
+}
+
+bool DirCore::wants_more(const Fill& fill) const {
+  if (fill.ended || fill.in_flight) return false;
+  return fill.waiters > 0 || (handles_ > 0 && fill.unread < kMaxUnread);
+}
+
+void DirCore::demand() {
+  for (const FillPtr& fill : std::vector<FillPtr>(fill_owners_)) {
+    fill->unread = 0;
+    if (!fill->taking && wants_more(*fill)) send_request(fill);
+  }
+}
+
+void DirCore::cancel_later(DirSource::RequestId id) { cancels_.push_back(id); }
+
+void DirCore::flush_cancels() {
+  std::vector<DirSource::RequestId> ids;
+  {
+    MutexLock lock(mutex_);
+    if (cancels_.empty() || closed_) return;
+    ids.swap(cancels_);
+    ++calls_out_;
+  }
+  for (const DirSource::RequestId id : ids) source_.cancel(id);
+  MutexLock lock(mutex_);
+  --calls_out_;
+  if (closed_) progress_.notify_all();
+}
+
+// --- answers ----------------------------------------------------------------------------------
+
+void DirCore::on_answer(const FillPtr& fill, uint64_t serial, DirAnswer&& answer) {
+  {
+    MutexLock lock(mutex_);
+    if (closed_ || fill->ended || serial != fill->serial) return;
+    fill->in_flight = false;
+    if (fill->taking) {
+      fill->queued = std::move(answer);
+      return;
+    }
+    fill->taking = true;
+    take_answer(fill, answer);
+    while (!fill->ended && !closed_ && fill->queued) {
+      DirAnswer next = std::move(*fill->queued);
+      fill->queued.reset();
+      take_answer(fill, next);
+    }
+    fill->taking = false;
+    // A reader may have come while the answer was being put away.
+    if (wants_more(*fill)) send_request(fill);
+    progress_.notify_all();
+  }
+  flush_cancels();
+}
+
+void DirCore::take_answer(const FillPtr& fill, DirAnswer& answer) {
+  const RequestStamp stamp = fill->sent;
+  if (answer.change != 0) change_ = answer.change;
+  if (answer.error != 0) return take_failure(fill, answer.error);
+  if (!answer.well_formed()) {
+    stats_.bad_answers.add();
+    return try_again(fill, EIO);
+  }
+  if (answer.verifier != 0) verifier_ = fill->verifier = answer.verifier;
+  if (fill->renewing) {
+    fill->renewing = false;
+    fill->proving = true;
+    return send_request(fill);
+  }
+  if (!cookies_fit(*fill, answer)) return;
+  const size_t from = first_new_entry(*fill, answer);
+  if (std::exchange(fill->proving, false)) {
+    if (from != 1) return end_fill(*fill, kErrBadCookie);
+  } else if (from > 0) {
+    stats_.bad_answers.add();  // entries that it had given before
+  }
+  if (from == answer.entries.size() && !answer.eof) {
+    stats_.bad_answers.add();  // neither an entry nor the end
+    fill->ask *= 2;
+    return try_again(fill, EIO);
+  }
+  fill->failures = 0;
+  if (stamp.sequence != pages_->sequence()) return take_stale(*fill, answer, from);
+  if (fill->want_attrs && !answer.has_attrs && from < answer.entries.size()) attrs_refused_ = true;
+  advance_token(*fill, answer);
+  ++fill->unread;
+  fill->ask = static_cast<uint32_t>(std::min<uint64_t>(uint64_t{fill->ask} * kGrowth, 1u << 30));
+  // The next request goes out before this answer is put into arrays.
+  if (!answer.eof && wants_more(*fill)) {
+    fill->want_attrs = attrs_wanted_.load(std::memory_order_relaxed) && !attrs_refused_;
+    send_request(fill);
+  }
+  if (!fill->ended) take_entries(*fill, answer, from, stamp);
+}
+
+void DirCore::try_again(const FillPtr& fill, int error) {
+  if (++fill->failures > kMaxFailures) return end_fill(*fill, error);
+  send_request(fill);
+}
+
+void DirCore::take_failure(const FillPtr& fill, int error) {
+  if (error == kErrTooSmall) {
+    fill->ask *= 2;
+    return try_again(fill, EIO);
+  }
+  if (error == EAGAIN) return try_again(fill, EIO);
+  if (error != kErrBadCookie) return end_fill(*fill, error);
+  stats_.bad_cookies.add();
+  // A new verifier, then the proof that the last entry still is where it was: two round trips
+  // instead of a listing from the start.
+  fill->proving = false;
+  if (fill->tail.last_name.empty()) return end_fill(*fill, kErrBadCookie);
+  fill->renewing = true;
+  fill->verifier = 0;
+  try_again(fill, kErrBadCookie);
+}
+
+bool DirCore::cookies_fit(Fill& fill, const DirAnswer& answer) {
+  if (kind_ == CookieKind::kOpaque || mapped_.load(std::memory_order_relaxed)) return true;
+  for (const DirAnswer::Entry& entry : answer.entries) {
+    if (cookie_map::fits(entry.cookie)) continue;
+    // From now on this directory shows mapped cookies. Readers that hold others find their way
+    // back by name.
+    mapped_.store(true, std::memory_order_release);
+    invalidate_locked();
+    for (const FillPtr& other : std::vector<FillPtr>(fill_owners_)) {
+      end_fill(*other, kErrBadCookie);
+    }
+    end_fill(fill, kErrBadCookie);
+    return false;
+  }
+  return true;
+}
+
+size_t DirCore::first_new_entry(const Fill& fill, const DirAnswer& answer) const {
+  if (fill.after == ResumeToken{}) return 0;
+  for (size_t i = answer.entries.size(); i-- > 0;) {
+    const DirAnswer::Entry& entry = answer.entries[i];
+    const bool same = kind_ == CookieKind::kNative ? entry.cookie == fill.after.cookie
+                                                   : answer.token(entry) == fill.after.bytes;
+    // Servers exist that give two entries one cookie: a name known to differ is another entry.
+    if (same && (fill.tail.last_name.empty() || answer.name(entry) == fill.tail.last_name)) {
+      return i + 1;
+    }
+  }
+  return 0;
+}
+
+void DirCore::advance_token(Fill& fill, const DirAnswer& answer) {
+  const size_t n = answer.entries.size();
+  if (n == 0) return;
+  fill.tail.before_last = n >= 2 ? place_after(answer, n - 2) : fill.after;
+  fill.tail.last_name.assign(answer.name(answer.entries[n - 1]));
+  fill.after = place_after(answer, n - 1);
+}
+
+// --- entries into arrays ----------------------------------------------------------------------
+
+bool DirCore::append(Fill& fill, const DirAnswer& answer, size_t index) {
+  const DirAnswer::Entry& entry = answer.entries[index];
+  const std::string_view name = answer.name(entry);
+  if (!good_name(name)) {
+    stats_.bad_names.add();
+    return false;
+  }
+  if (dot_or_dot_dot(name)) return false;
+  const uint64_t cookie = mapped_.load(std::memory_order_relaxed)
+                              ? cookie_map::cookie(fill.key, fill.builder.count(), name)
+                              : entry.cookie;
+  fill.builder.append(cookie, entry.ino, entry.type, name,
+                      answer.has_attrs ? &answer.attrs[index] : nullptr);
+  return true;
+}
+
+// The request was older than an invalidation: those who wait may have these entries (they began
+// to list before), but nothing is kept.
+void DirCore::take_stale(Fill& fill, const DirAnswer& answer, size_t from) {
+  stats_.fills_discarded.add();
+  for (size_t i = from; i < answer.entries.size() && !fill.builder.full(); ++i) {
+    append(fill, answer, i);
+  }
+  end_fill(fill, 0);
+}
+
+void DirCore::take_entries(Fill& fill, const DirAnswer& answer, size_t from,
+                           const RequestStamp& stamp) {
+  bool mark = true;
+  const auto& entries = answer.entries;
+  const bool mapped = mapped_.load(std::memory_order_relaxed);
+  for (size_t i = from; i < entries.size(); ++i) {
+    if (!append(fill, answer, i) || !fill.builder.full()) continue;
+    size_t last = i;
+    if (!mapped && i + 1 < entries.size() && entries[i + 1].cookie == entries[i].cookie) {
+      // Equal cookies stay in one array: its key could not tell which of them was the last.
+      while (last > from && entries[last].cookie == entries[i].cookie) --last;
+      if (entries[last].cookie == entries[i].cookie || !fill.builder.drop_last_run()) {
+        stats_.bad_answers.add();
+        return end_fill(fill, EIO);
+      }
+    }
+    if (std::exchange(mark, false)) fill.page->set(page_state::kMark);
+    const std::string token = mapped ? mapped_token(answer, last) : std::string();
+    if (!seal_array(fill, kArrayFull, token)) return;
+    if (!begin_next_array(fill, token, stamp)) return;
+    i = last;
+  }
+  if (!answer.eof) return;
+  if (seal_array(fill, kArrayEof, {})) end_fill(fill, 0);
+}
+
+bool DirCore::seal_array(Fill& fill, uint16_t flags, std::string_view token) {
+  uint64_t next_key = fill.builder.count() > 0 ? fill.builder.last_cookie() : fill.key;
+  if (mapped_.load(std::memory_order_relaxed)) {
+    flags |= kArrayMapped;
+    if ((flags & kArrayFull) != 0) {
+      next_key = mapped_key_of(token);
+      fill.builder.set_last_cookie(next_key);
+    }
+  }
+  if (!fill.builder.seal(cache_, next_key, flags, token)) {
+    end_fill(fill, ENOMEM);
+    return false;
+  }
+  note_order(fill);
+  // The last step decides: a page that an invalidation overtook is removed instead.
+  fill.sealed = true;
+  if (!pages_->fill_done(*fill.page, fill.stamp.sequence)) {
+    stats_.fills_discarded.add();
+    end_fill(fill, 0);
+    return false;
+  }
+  note_stamp(fill.stamp.change);
+  if (fill.waiters > 0) progress_.notify_all();
+  return true;
+}
+
+void DirCore::note_order(const Fill& fill) {
+  const ArrayView view = fill.builder.view();
+  if (view.count() == 0) return;
+  const uint16_t flags = view.header().flags;
+  const bool begins = fill.key == 0;
+  if ((flags & kArrayAscending) == 0 || (!begins && view.cookie(0) <= fill.key)) {
+    ascending_.store(false, std::memory_order_relaxed);
+  }
+  if ((flags & kArrayDescending) == 0 || (!begins && view.cookie(0) >= fill.key)) {
+    descending_.store(false, std::memory_order_relaxed);
+  }
+}
+
+bool DirCore::begin_next_array(Fill& fill, std::string_view token, const RequestStamp& stamp) {
+  const bool mapped = mapped_.load(std::memory_order_relaxed);
+  const uint64_t key = fill.builder.last_cookie();
+  const uint32_t position = fill.builder.position() + fill.builder.count();
+  // A mapped cookie can't be resolved without its anchor.
+  if (!anchors_.add(key, position, token) && mapped) {
+    end_fill(fill, ENOMEM);
+    return false;
+  }
+  Result<AddressSpace::Grabbed> grabbed = pages_->grab(key);
+  if (grabbed.ok() && !grabbed.value().created && fill.want_attrs && !attrs_refused_ &&
+      grabbed.value().page->uptodate() &&
+      !ArrayView::of(grabbed.value().page->content()).has_attrs()) {
+    pages_->remove(*grabbed.value().page);
+    grabbed = pages_->grab(key);
+  }
+  fill.key = key;
+  if (!grabbed.ok() || !grabbed.value().created) {
+    end_fill(fill, grabbed.error_number());  // no memory; or joined: the chain goes on from there
+    return false;
+  }
+  fill.page = std::move(grabbed.value().page);
+  fill.sealed = false;
+  fill.stamp = stamp;
+  fill.builder.reset(
+      fill.page->content(),
+      {.change = stamp.change, .filled = stamp.when, .position = position, .with_attrs = true});
+  return true;
+}
+
+}  // namespace cache

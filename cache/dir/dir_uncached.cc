@@ -1,0 +1,132 @@
+// DirCore, the uncached path: arrays of the reader's own, from the position it asks for.
+//
+// They are never inserted into the index, and freed through free_page like every other. The path
+// ends at the first known array key on its way: from there on the chain serves again.
+#include <algorithm>
+
+#include "cache/dir/cookie_map.h"
+#include "cache/dir/dir_core.h"
+
+namespace cache {
+namespace {
+
+// In an own array: the next key is an anchor's, the chain can be taken up there.
+constexpr uint16_t kOwnReachesChain = 1;
+
+struct OwnWait {
+  bool done = false;  // guarded by the directory's mutex
+  DirAnswer answer;
+};
+
+}  // namespace
+
+DirCore::Outcome DirCore::read_own(Reading& reading) {
+  CursorState& cursor = reading.cursor;
+  while (!cursor.own.empty()) {
+    const ArrayView view = ArrayView::of(cursor.own.front()->content());
+    const auto from = locate(cursor, view, Extent::kSealed);
+    if (from) {
+      const Outcome outcome = consume(reading, view, *from);
+      if (outcome.step == Step::kDone) return outcome;
+      if ((view.header().flags & kArrayEof) != 0) return {Step::kDone, {}};
+    }
+    const bool reaches_chain = view.header().spare == kOwnReachesChain;
+    step_to(cursor, view.header().last_cookie, {});
+    cursor.position = cursor.key;
+    cursor.own.erase(cursor.own.begin());
+    if (reaches_chain) {
+      cursor.uncached = false;
+      return {Step::kAgain, {}};
+    }
+  }
+  if (reading.consumed) return {Step::kDone, {}};
+  return fetch_own(reading);
+}
+
+DirCore::Outcome DirCore::fetch_own(Reading& reading) {
+  CursorState& cursor = reading.cursor;
+  const uint32_t most = kEntriesPerArray * kMaxOwnArrays;
+  cursor.uncached_ask =
+      cursor.uncached_ask == 0 ? kEntriesPerArray : std::min(cursor.uncached_ask * 2, most);
+  stats_.readdir_uncached.add();
+  set_waker(reading.options);
+  const auto wait = std::make_shared<OwnWait>();
+  int error = 0;
+  {
+    MutexLock lock(mutex_);
+    if (closed_) return {Step::kDone, Status::error(ENOTCONN)};
+    DirRequest request;
+    request.after = {.cookie = cursor.position, .bytes = {}};
+    request.verifier = verifier_;
+    request.max_entries = std::min(cursor.uncached_ask, source_.max_batch());
+    request.want_attrs = reading.options.want_attrs && !attrs_refused_;
+    ++calls_out_;
+    mutex_.unlock();
+    const DirSource::RequestId id =
+        source_.read_dir(std::move(request), [self = shared_from_this(), wait](DirAnswer&& answer) {
+          MutexLock completion(self->mutex_);
+          wait->answer = std::move(answer);
+          wait->done = true;
+          self->progress_.notify_all();
+        });
+    mutex_.lock();
+    --calls_out_;
+    while (!wait->done && !wait_a_while(reading.options, &error)) {
+    }
+    if (!wait->done) cancel_later(id);
+    if (wait->done && wait->answer.verifier != 0) verifier_ = wait->answer.verifier;
+  }
+  if (reading.options.interrupt != nullptr) reading.options.interrupt->set_waker(nullptr);
+  flush_cancels();
+  if (wait->done) error = wait->answer.error;
+  if (error == kErrBadCookie) return {Step::kLost, Status::error(error)};
+  if (error == kErrTooSmall || error == EAGAIN) return {Step::kAgain, {}};
+  if (error != 0) return {Step::kDone, Status::error(error)};
+  return build_own(reading, wait->answer);
+}
+
+DirCore::Outcome DirCore::build_own(Reading& reading, const DirAnswer& answer) {
+  CursorState& cursor = reading.cursor;
+  if (!answer.well_formed()) {
+    stats_.bad_answers.add();
+    return {Step::kAgain, {}};
+  }
+  Fill fill;  // only for its builder and page: nobody else sees it
+  uint64_t last = cursor.position;
+  cursor.key = cursor.position;
+  const auto seal = [&](uint16_t flags, bool reaches_chain) {
+    if (!fill.builder.seal(cache_, last, flags, {})) return false;
+    reinterpret_cast<ArrayPage*>(fill.page->content())->header.spare =
+        reaches_chain ? kOwnReachesChain : 0;
+    fill.page->set(page_state::kUptodate);
+    cache_.unlock_page(*fill.page);
+    cursor.own.push_back(std::move(fill.page));
+    return true;
+  };
+  MutexLock lock(mutex_);
+  for (size_t i = 0; i < answer.entries.size() && cursor.own.size() < kMaxOwnArrays; ++i) {
+    const uint64_t cookie = answer.entries[i].cookie;
+    if (!cookie_map::fits(cookie)) return {Step::kLost, Status::error(kErrBadCookie)};
+    if (cookie == cursor.position && i == 0) continue;  // the server gave the last one again
+    if (!fill.page) {
+      Result<PageRef> page = pages_->new_private_page();
+      if (!page.ok()) break;
+      fill.page = std::move(page).value();
+      fill.builder.reset(fill.page->content(), {.change = change_, .with_attrs = true});
+    }
+    last = cookie;
+    append(fill, answer, i);
+    const bool boundary = anchors_.find(cookie) != nullptr;
+    const bool at_end = i + 1 == answer.entries.size();
+    if (!boundary && !at_end && !fill.builder.full()) continue;
+    if (!seal(at_end && answer.eof ? kArrayEof : 0, boundary)) break;
+    if (boundary) return {Step::kAgain, {}};
+  }
+  fill.page.reset();
+  if (!cursor.own.empty()) return {Step::kAgain, {}};
+  if (answer.eof && answer.entries.empty()) return {Step::kDone, {}};
+  if (answer.entries.empty()) stats_.bad_answers.add();
+  return {Step::kAgain, {}};  // no memory, or nothing new: again, within the rounds
+}
+
+}  // namespace cache

@@ -1,0 +1,72 @@
+// Fill: one chain of remote requests that builds arrays from a key onwards.
+//
+// Purpose:        the state of a fill; the directory (dir_core.h) drives it.
+// Ownership:      shared by the directory, completions under way, and waiters that read what was
+//                 built so far.
+// Thread-safety:  every field is guarded by the directory's mutex.
+//
+//   IDLE -> ASKING      [send_request]    a request is under way
+//   ASKING -> TAKING    [on_answer]       its answer is being put into arrays; usually the next
+//                                         request is under way again meanwhile
+//   TAKING -> IDLE      [on_answer]       far enough ahead of the readers: waits for demand
+//   any -> ENDED        [end_fill]        end of directory, joined a resident array, error,
+//                                         invalidated, nobody waits: the page is unlocked, and
+//                                         removed unless it was sealed
+#pragma once
+
+#include <boost/intrusive/list.hpp>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "cache/dir/array_builder.h"
+#include "cache/dir/source.h"
+#include "cache/mm/page.h"
+
+namespace cache {
+
+// What was known when a request was sent; what arrives is no fresher.
+struct RequestStamp {
+  uint64_t sequence = 0;  // the mapping's invalidation sequence
+  uint64_t change = 0;    // the directory's change token
+  int64_t when = 0;       // steady_clock ticks
+};
+
+// The last two entries taken in, to prove after a bad cookie that places have not moved.
+struct FillTail {
+  ResumeToken before_last;  // after this comes the last entry
+  std::string last_name;    // empty: nothing was taken in by this fill
+};
+
+struct Fill : boost::intrusive::list_base_hook<> {
+  // The array being built.
+  uint64_t key = 0;
+  PageRef page;         // locked until sealed or ended; pinned as long as `builder` is on it
+  bool sealed = false;  // the array is complete and in the cache
+  ArrayBuilder builder;
+  RequestStamp stamp;  // the oldest of the requests that gave entries to this array
+
+  // The conversation with the remote.
+  ResumeToken after;  // where the next request goes on
+  FillTail tail;
+  uint64_t verifier = 0;
+  uint32_t ask = 0;  // entries to ask for
+  bool want_attrs = false;
+  bool in_flight = false;
+  bool taking = false;    // a thread is in on_answer
+  bool renewing = false;  // the request under way only fetches a new verifier
+  bool proving = false;   // the answer under way must begin with tail.last_name
+  uint64_t serial = 0;    // of the request under way; older answers are ignored
+  DirSource::RequestId request = 0;
+  RequestStamp sent;                // of the request under way
+  std::optional<DirAnswer> queued;  // arrived while another thread was taking
+  uint32_t failures = 0;            // answers in a row that gave nothing
+  uint32_t unread = 0;              // answers taken in since a reader showed demand
+
+  uint32_t waiters = 0;
+  bool ended = false;
+  int error = 0;  // with ended: why, 0 for a good end
+};
+
+}  // namespace cache
