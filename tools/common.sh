@@ -148,15 +148,16 @@ install_packages() {
   ((${#missing[@]})) || return 0
   say "Installing ${missing[*]}"
   log=$(mktemp)
-  on_exit "rm -f '$log'"
   if ! {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 update &&
       as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 \
         install -y --no-install-recommends "${missing[@]}"
   } </dev/null >"$log" 2>&1; then
     tail -n 15 "$log" >&2
+    rm -f "$log"
     die "could not install: ${missing[*]}"
   fi
+  rm -f "$log"
 }
 
 # FUSE needs its device; a line that says what to do where it is missing.
@@ -186,10 +187,10 @@ run_logged() {
   RUNNING_GROUP=''
   transient_done
   if ((status == 0)); then
-    printf '  %sok%s      %-28s %8s\n' "$GREEN" "$RESET" "$label" \
+    printf '  %sok%s      %-62s %8s\n' "$GREEN" "$RESET" "$label" \
       "$(seconds_of $(($(now_ms) - start)))"
   elif ((status != 77)); then
-    printf '  %sFAILED%s  %-28s %8s\n' "$BOLD$RED" "$RESET" "$label" \
+    printf '  %sFAILED%s  %-62s %8s\n' "$BOLD$RED" "$RESET" "$label" \
       "$(seconds_of $(($(now_ms) - start)))"
     tail -n 40 "$log" | sed 's/^/    | /'
     say "    the whole log: $log"

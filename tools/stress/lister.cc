@@ -173,6 +173,10 @@ bool Lister::check_seek(const std::vector<Position>& positions) {
   }
   if (got < 0) return failed("getdents64", got);
   skip_others();
+  if (got == 0 && next == from + 1 && plan_.may_vanish && next < positions.size()) {
+    progress_->stop = true;  // nothing at all: the empty directory below a mount that is gone
+    return false;
+  }
   if (got == 0 && right && next < positions.size()) {
     right = false;
     complain("after a seek to " + std::to_string(positions[from].offset) + ": the end instead of " +

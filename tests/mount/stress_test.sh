@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Short runs of tools/stress over every cookie style of the simulated remote, a directory that
+# changes, a remote that fails, and a local directory.
+#
+#   stress_test.sh BUILD_DIR
+#
+# COOKIEFS_STRESS_SECONDS: how long each run takes (default 3). Exit status 77: no /dev/fuse.
+set -uo pipefail
+export LC_ALL=C
+if (($# != 1)) || [[ ! -x $1/cookiefs ]]; then
+  echo "usage: $0 BUILD_DIR (with everything built in it)" >&2
+  exit 2
+fi
+build=$(cd "$1" && pwd)
+stress=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../tools/stress" && pwd)
+seconds=${COOKIEFS_STRESS_SECONDS:-3}
+[[ -e /dev/fuse ]] || {
+  echo 'SKIPPED: no /dev/fuse'
+  exit 77
+}
+work=$(mktemp -d "${TMPDIR:-/tmp}/cookiefs-stress.XXXXXX") || exit 1
+trap 'rm -rf "$work"' EXIT
+passed=0 failed=0
+
+# run EVICTIONS SCRIPT ARGS...: the script passes, and where EVICTIONS is 'evicts' pages were evicted.
+run() {
+  local evicts=$1 script=$2 figures
+  shift 2
+  if ! "$stress/$script" --build "$build" --seconds "$seconds" "$@" >"$work/out" 2>&1 </dev/null; then
+    echo "FAILED  $script $*"
+    sed 's/^/        /' "$work/out"
+    failed=$((failed + 1))
+    return
+  fi
+  figures=$(tail -n 1 "$work/out")
+  if [[ $evicts = evicts && $figures = *' evictions=0 '* ]]; then
+    echo "FAILED  $script $*: nothing was evicted, so nothing was tried: $figures"
+    failed=$((failed + 1))
+    return
+  fi
+  echo "ok      $script $*: ${figures#figures: }"
+  passed=$((passed + 1))
+}
+
+for cookies in ordered hashed descending huge index name; do
+  run evicts ls --cache-size 1M --jobs 5 "sim:big=60000,rtt=1ms,batch=2000,cookies=$cookies"
+done
+for cookies in hashed name; do
+  run evicts find --cache-size 1M --jobs 4 "sim:tree=100x400,mix,deep=20,rtt=1ms,cookies=$cookies"
+done
+run evicts ls --cache-size 1M --jobs 4 --stable file- \
+  sim:big=60000,churn=200,rtt=1ms,cookies=hashed,verifier=strict
+run evicts ls --cache-size 1M --jobs 4 --retries 100 -o timeout=2s \
+  sim:big=60000,rtt=1ms,cookies=ordered,eofcookie=sentinel
+
+mkdir "$work/local"
+(cd "$work/local" && seq -f 'a-name-of-some-length-%08.0f' 40000 | xargs touch)
+run evicts ls --cache-size 1M --jobs 5 "$work/local"
+run evicts unmount --cache-size 4M --jobs 4 --memory "${COOKIEFS_STRESS_MEMORY:-64}" \
+  sim:big=60000,tree=100x50,rtt=1ms,cookies=hashed
+
+echo "$passed passed, $failed failed"
+((failed == 0))
