@@ -47,7 +47,7 @@ RULES = [
 SYSTEM_RULES = [
     (r"linux/fuse\.h", r"fusefs/dirent_encoder[^/]*$|tools/bench/"),  # replies as the kernel reads them
     (r"fuse\w*\.h|fuse\d*/.*",
-     r"fusefs/(session|ops_|request|notify|mount|main)[^/]*$|tools/bench/"),
+     r"fusefs/(session|ops|fuse_request|request|notify|mount|main)[^/]*$|tools/bench/"),
     (r"spdlog/.*|fmt/.*", r"fusefs/|tools/"),
     (r"nfsc/.*|libssh2?\b.*", r"fusefs/backends/"),
     (r"CLI/.*", r"tools/"),
