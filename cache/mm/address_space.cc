@@ -1,6 +1,6 @@
 #include "cache/mm/address_space.h"
 
-#include <vector>
+#include <array>
 
 #include "cache/mm/page_cache.h"
 #include "cache/mm/page_hooks.h"
@@ -16,7 +16,7 @@ AddressSpace::AddressSpace(PageCache& cache, PageHooks& hooks)
     : cache_(cache), hooks_(hooks), id_(cache.next_mapping_id()) {}
 
 AddressSpace::~AddressSpace() {
-  invalidate_all();
+  remove_range(0);
   // Frozen pages are reclaim's: it takes this mutex once more for each, and touches nothing of
   // ours after that.
   MutexLock lock(mutex_);
@@ -28,7 +28,7 @@ PageRef AddressSpace::find(uint64_t key) { return cache_.index_.find(this, key);
 PageRef AddressSpace::find_hint(Page* hint, uint64_t key) {
   if (hint == nullptr || !hint->try_get()) return {};
   PageRef ref = PageRef::adopt(hint);
-  if (hint->key() != key || hint->mapping() != this) return {};
+  if (!hint->is(this, key)) return {};
   return ref;
 }
 
@@ -62,14 +62,20 @@ Result<PageRef> AddressSpace::new_private_page() {
 }
 
 Result<PageRef> AddressSpace::read_page(uint64_t key) {
-  Result<Grabbed> grabbed = grab(key);
-  if (!grabbed.ok()) return grabbed.status();
-  PageRef page = std::move(grabbed.value().page);
-  if (grabbed.value().created) hooks_.fill(*this, *page);
-  cache_.wait_unlocked(*page);
-  if (!page->uptodate()) return Status::error(EIO);
-  page->mark_accessed();
-  return page;
+  for (int tries = 0; tries < kMaxFillTries; ++tries) {
+    Result<Grabbed> grabbed = grab(key);
+    if (!grabbed.ok()) return grabbed.status();
+    PageRef page = std::move(grabbed.value().page);
+    if (grabbed.value().created) hooks_.fill(*this, *page);
+    cache_.wait_unlocked(*page);
+    if (page->uptodate()) {
+      page->mark_accessed();
+      return page;
+    }
+    if (page->has(page_state::kError)) return Status::error(EIO);
+    // An invalidation overtook the fill: ask again.
+  }
+  return Status::error(EAGAIN);
 }
 
 bool AddressSpace::fill_done(Page& page, uint64_t noted_sequence) {
@@ -82,12 +88,22 @@ bool AddressSpace::fill_done(Page& page, uint64_t noted_sequence) {
       return true;
     }
   }
-  fill_failed(page);
+  end_failed_fill(page);
   return false;
 }
 
 void AddressSpace::fill_failed(Page& page) {
-  remove(page);
+  page.set(page_state::kError);
+  end_failed_fill(page);
+}
+
+void AddressSpace::end_failed_fill(Page& page) {
+  const Unlinked unlinked = unlink_if(page, [] { return true; });
+  if (unlinked == Unlinked::kNow) {
+    forget(page, PageLock::kHeld);
+  } else {
+    hooks_.invalidate_page(page);  // whoever removed it left the order to us: we hold the lock
+  }
   cache_.unlock_page(page);
 }
 
@@ -97,18 +113,32 @@ void AddressSpace::unlink(Page& page) {
   page.mapping_.store(nullptr, std::memory_order_release);
 }
 
-void AddressSpace::forget(PageRef cache_reference) {
-  hooks_.invalidate_page(*cache_reference);
-  cache_.removed(*cache_reference);
+template <typename Condition>
+AddressSpace::Unlinked AddressSpace::unlink_if(Page& page, const Condition& condition) {
+  MutexLock lock(mutex_);
+  if (page.mapping() != this) return Unlinked::kBefore;
+  if (!condition()) return Unlinked::kNot;
+  unlink(page);
+  return Unlinked::kNow;
+}
+
+// fill_done() sets uptodate under the mutex and only while the page is linked, so after unlink()
+// the flag stands still and tells which of the two gives the order.
+void AddressSpace::forget(Page& page, PageLock lock) {
+  if (lock == PageLock::kHeld) {
+    hooks_.invalidate_page(page);
+  } else if (page.uptodate()) {
+    cache_.lock_page(page);
+    hooks_.invalidate_page(page);
+    cache_.unlock_page(page);
+  }
+  cache_.removed(page);
+  PageRef cache_reference = PageRef::adopt(&page);
 }
 
 bool AddressSpace::remove(Page& page) {
-  {
-    MutexLock lock(mutex_);
-    if (page.mapping() != this) return false;
-    unlink(page);
-  }
-  forget(PageRef::adopt(&page));
+  if (unlink_if(page, [] { return true; }) != Unlinked::kNow) return false;
+  forget(page, PageLock::kFree);
   return true;
 }
 
@@ -120,7 +150,8 @@ void AddressSpace::remove_frozen(Page& page) {
 }
 
 uint64_t AddressSpace::remove_range(uint64_t first_key) {
-  std::vector<Page*> gone;
+  Page* gone = nullptr;
+  uint64_t count = 0;
   {
     MutexLock lock(mutex_);
     sequence_.fetch_add(1, std::memory_order_acq_rel);
@@ -129,50 +160,69 @@ uint64_t AddressSpace::remove_range(uint64_t first_key) {
       // A pin keeps reclaim from freezing it; a page that is frozen already is on its way out.
       if (!page.try_get()) continue;
       unlink(page);
-      gone.push_back(&page);
+      page.next_ = gone;
+      gone = &page;
+      ++count;
     }
   }
-  for (Page* page : gone) {
-    PageRef pin = PageRef::adopt(page);
-    forget(PageRef::adopt(page));
+  while (gone != nullptr) {
+    PageRef pin = PageRef::adopt(gone);
+    gone = gone->next_;
+    forget(*pin, PageLock::kFree);
   }
+  return count;
+}
+
+uint64_t AddressSpace::invalidate_all() { return truncate(0); }
+
+uint64_t AddressSpace::truncate(uint64_t first_key) {
   cache_.stats().invalidations.add();
-  return gone.size();
+  return remove_range(first_key);
 }
 
-uint64_t AddressSpace::invalidate_all() { return remove_range(0); }
-uint64_t AddressSpace::truncate(uint64_t first_key) { return remove_range(first_key); }
-
-bool AddressSpace::remove_if_clean(Page& page) {
-  {
-    MutexLock lock(mutex_);
-    if (page.mapping() != this) return true;  // somebody else removed it
-    if (page.dirty()) return false;           // redirtied while its owner was asked
-    unlink(page);
+bool AddressSpace::invalidate_page(Page& page) {
+  // Still being filled: from before the change, so it goes, and its fill will notice.
+  const auto never_uptodate = [&] { return !page.uptodate(); };
+  if (unlink_if(page, never_uptodate) == Unlinked::kNow) {
+    forget(page, PageLock::kFree);
+    return true;
   }
-  forget(PageRef::adopt(&page));
-  return true;
+  cache_.lock_page(page);
+  cache_.wait_writeback(page);
+  Unlinked unlinked = page.mapping() == this ? Unlinked::kNot : Unlinked::kBefore;
+  if (unlinked == Unlinked::kNot &&
+      (!page.has(page_state::kPrivate) || hooks_.release_page(page))) {
+    // Under the mutex: it may have been dirtied while its owner was asked.
+    unlinked = unlink_if(page, [&] { return !page.dirty(); });
+  }
+  if (unlinked == Unlinked::kNow) forget(page, PageLock::kHeld);
+  cache_.unlock_page(page);
+  return unlinked != Unlinked::kNot;
 }
 
+// In batches: pins on every page at once would leave reclaim with nothing.
 Status AddressSpace::invalidate_pages() {
-  std::vector<PageRef> pages;
+  cache_.stats().invalidations.add();
   {
     MutexLock lock(mutex_);
     sequence_.fetch_add(1, std::memory_order_acq_rel);
-    for (Page& page : tree_) {
-      if (page.try_get()) pages.push_back(PageRef::adopt(&page));
-    }
   }
   bool busy = false;
-  for (PageRef& page : pages) {
-    cache_.lock_page(*page);
-    cache_.wait_writeback(*page);
-    const bool refused = page->has(page_state::kPrivate) && !hooks_.release_page(*page);
-    if (page->dirty() || refused || !remove_if_clean(*page)) busy = true;
-    cache_.unlock_page(*page);
-    page.reset();
+  bool more = true;
+  for (uint64_t next = 0; more;) {
+    std::array<PageRef, kInvalidateBatch> batch;
+    size_t count = 0;
+    {
+      MutexLock lock(mutex_);
+      auto it = tree_.lower_bound(next);
+      for (; it != tree_.end() && count < batch.size(); ++it) {
+        if (it->try_get()) batch[count++] = PageRef::adopt(&*it);
+      }
+      more = it != tree_.end();
+      if (more) next = it->key();
+    }
+    for (size_t i = 0; i < count; ++i) busy |= !invalidate_page(*batch[i]);
   }
-  cache_.stats().invalidations.add();
   return busy ? Status::error(EBUSY) : Status();
 }
 

@@ -38,7 +38,8 @@ class AddressSpace {
   Result<Grabbed> grab(uint64_t key) EXCLUDES(mutex_);
   // A page that is never findable: locked, not uptodate; freed with its last pin.
   Result<PageRef> new_private_page();
-  // Finds or fills through the hook table, waits for the fill. EIO when it failed.
+  // Finds or fills through the hook table, waits for the fill. EIO when it failed; EAGAIN when
+  // invalidations overtook kMaxFillTries fills in a row.
   Result<PageRef> read_page(uint64_t key) EXCLUDES(mutex_);
 
   // Moves whenever something is invalidated. Note it before asking the remote.
@@ -48,13 +49,17 @@ class AddressSpace {
   bool fill_done(Page& page, uint64_t noted_sequence) EXCLUDES(mutex_);
   void fill_failed(Page& page) EXCLUDES(mutex_);
 
-  // Out of the index at once, pinned or not. Returns the number of pages removed.
+  // Out of the index at once, pinned or not. Returns the number of pages removed. They wait for the
+  // page locks of uptodate pages, to give the invalidate_page order, but never for a fill: whoever
+  // fills a removed page gives the order when it ends the fill.
   uint64_t invalidate_all() EXCLUDES(mutex_);
   uint64_t truncate(uint64_t first_key) EXCLUDES(mutex_);  // every key from this one on
-  bool remove(Page& page) EXCLUDES(mutex_);                // false: somebody else did
+  // For pin holders. False: somebody else did.
+  bool remove(Page& page) EXCLUDES(mutex_);
 
-  // Coherence: removes every clean page, goes on past failures, waits for write-back, writes
-  // nothing. EBUSY when a page was (re)dirtied or its owner refused to release it.
+  // Coherence: removes every clean page, goes on past failures, waits for write-back (not for
+  // fills: their pages go at once), writes nothing. EBUSY when a page was (re)dirtied or its owner
+  // refused to release it.
   Status invalidate_pages() EXCLUDES(mutex_);
   // Runs page_mkwrite with the page locked and marks it dirty before the lock is dropped.
   // EAGAIN: the page was truncated; look it up again.
@@ -83,13 +88,23 @@ class AddressSpace {
       &Page::tree_hook>;
   using Tree = boost::intrusive::set<Page, Hook, boost::intrusive::key_of_value<KeyOf>>;
 
-  // Unlinks; the cache's reference is the caller's to drop, outside the mutex.
+  // Unlinks; forget() drops the cache's reference, outside the mutex.
   void unlink(Page& page) REQUIRES(mutex_);
   // Reclaim's half of a removal: the page is frozen.
   void remove_frozen(Page& page) EXCLUDES(mutex_);
-  void forget(PageRef cache_reference);
+  // The other half of a removal, of a page that has been unlinked and is pinned by the caller.
+  enum class PageLock : uint8_t { kHeld, kFree };
+  void forget(Page& page, PageLock lock);
   uint64_t remove_range(uint64_t first_key) EXCLUDES(mutex_);
-  bool remove_if_clean(Page& page) EXCLUDES(mutex_);
+  void end_failed_fill(Page& page) EXCLUDES(mutex_);
+  // False: dirty, or its owner refused.
+  bool invalidate_page(Page& page) EXCLUDES(mutex_);
+  enum class Unlinked : uint8_t { kNow, kBefore, kNot };
+  template <typename Condition>
+  Unlinked unlink_if(Page& page, const Condition& condition) EXCLUDES(mutex_);
+
+  static constexpr int kMaxFillTries = 4;
+  static constexpr size_t kInvalidateBatch = 64;
 
   PageCache& cache_;
   PageHooks& hooks_;

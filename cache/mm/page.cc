@@ -10,9 +10,9 @@ bool Page::freeze() {
   uint64_t state = state_.load(std::memory_order_relaxed);
   for (;;) {
     if (count(state) != 1) return false;
-    if ((state & (page_state::kLocked | page_state::kDirty | page_state::kWriteback)) != 0) {
-      return false;
-    }
+    constexpr uint64_t kInUse =
+        page_state::kLocked | page_state::kDirty | page_state::kWriteback | page_state::kPrivate;
+    if ((state & kInUse) != 0) return false;
     // One word holds count and flags: a dirtying or a pin that lands after this look makes the
     // exchange fail, so 'freeze, then test dirty' is a single step here.
     if (state_.compare_exchange_weak(state, state - page_state::kOne, std::memory_order_acq_rel,

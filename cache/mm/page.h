@@ -21,8 +21,9 @@
 //                                          reclaim froze or that is free
 //   count n > 1       -> n - 1             put
 //   count 1, removed  -> 0, free           put: whoever makes the step to 0 runs free_page
-//   count 1, findable -> 0, frozen         freeze: CAS of the whole word from exactly 1 and clean;
-//                                          a pin or a dirtying in between makes it fail
+//   count 1, findable -> 0, frozen         freeze: CAS of the whole word from exactly 1, clean and
+//                                          without private state; a pin or a dirtying in between
+//                                          makes it fail
 //   frozen            -> removed, free     reclaim, under the mapping's mutex
 //   UPTODATE          -> DIRTY             mark_dirty: CAS, only with UPTODATE set, by a pin holder
 //   DIRTY             -> WRITEBACK         begin_writeback, page lock held
@@ -59,6 +60,7 @@ constexpr uint64_t kError = 1ULL << 37;
 constexpr uint64_t kWaiters = 1ULL << 38;  // somebody sleeps until the lock or write-back ends
 constexpr uint64_t kPrivate = 1ULL << 39;  // release_page must be asked before reclaim
 constexpr uint64_t kMark = 1ULL << 40;     // readahead: whoever reads this asks for more
+constexpr uint64_t kUsed = 1ULL << 41;     // has been read once: that alone is no reason to keep it
 
 constexpr uint32_t count(uint64_t state) { return static_cast<uint32_t>(state & kCountMask); }
 }  // namespace page_state
@@ -80,8 +82,8 @@ class Page {
     return true;
   }
 
-  // From exactly one reference (the cache's) to none, and only when clean, unlocked and not under
-  // write-back. False: in use, leave it.
+  // From exactly one reference (the cache's) to none, and only when clean, unlocked, not under
+  // write-back and without private state. False: in use, leave it.
   bool freeze();
 
   // Pin holders only below.
@@ -96,11 +98,15 @@ class Page {
   bool clear(uint64_t flags) {
     return (state_.fetch_and(~flags, std::memory_order_acq_rel) & flags) != 0;
   }
-  // A relaxed look first: the bit is nearly always set already, and a store would bounce the line.
+  // Once for each use (not for each call that a use takes). The first use is what the page was
+  // filled for, by a scan or by readahead; only the second makes it worth keeping.
+  // A relaxed look first: the bits are nearly always set already, and a store would bounce the
+  // line.
   void mark_accessed() {
-    if ((state_.load(std::memory_order_relaxed) & page_state::kReferenced) == 0) {
-      state_.fetch_or(page_state::kReferenced, std::memory_order_relaxed);
-    }
+    const uint64_t state = state_.load(std::memory_order_relaxed);
+    const uint64_t next =
+        (state & page_state::kUsed) != 0 ? page_state::kReferenced : page_state::kUsed;
+    if ((state & next) == 0) state_.fetch_or(next, std::memory_order_relaxed);
   }
   // Only an uptodate page may be dirtied; false otherwise.
   bool mark_dirty();
@@ -112,6 +118,13 @@ class Page {
   [[nodiscard]] uint64_t key() const { return key_.load(std::memory_order_relaxed); }
   // Null once removed. Without the mapping's mutex it may change at any moment.
   [[nodiscard]] AddressSpace* mapping() const { return mapping_.load(std::memory_order_acquire); }
+  // The second look after try-get. The mapping first: grab() stores it after the key, so whoever
+  // sees the mapping sees the key that came with it. The other way round the key of an earlier life
+  // could be matched with the mapping of the present one.
+  [[nodiscard]] bool is(const AddressSpace* mapping, uint64_t key) const {
+    return mapping_.load(std::memory_order_acquire) == mapping &&
+           key_.load(std::memory_order_relaxed) == key;
+  }
   [[nodiscard]] std::byte* content() const { return content_; }
   [[nodiscard]] PageHooks& hooks() const { return *hooks_; }
   [[nodiscard]] uint64_t state() const { return state_.load(std::memory_order_acquire); }
@@ -122,6 +135,7 @@ class Page {
   friend class PageIndex;
   friend class PageRef;
   friend class ReclaimLists;
+  friend struct PageTestPeer;  // tests/support/page_peer.h
 
   std::atomic<uint64_t> state_{0};
   std::atomic<AddressSpace*> mapping_{nullptr};
@@ -130,7 +144,8 @@ class Page {
   PageHooks* hooks_ = nullptr;             // written while free; outlives the page
   PageCache* cache_ = nullptr;             // constant
   std::byte* content_ = nullptr;           // written while free
-  Page* next_free_ = nullptr;              // free list, LockRank::kPool
+  // The free list (under its mutex), or a chain of removed pages in the hands of one thread.
+  Page* next_ = nullptr;
 
  public:
   // Guarded by the mapping's mutex and by the reclaim lists' mutex.

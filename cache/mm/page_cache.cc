@@ -52,24 +52,27 @@ PageCache::~PageCache() {
   pool_.uncharge(table_bytes_);
 }
 
-// Tries, reclaiming in between. Bounded: other threads' reclaim in progress is waited for by
-// yielding a few times, then the caller is told that there is no memory.
+bool PageCache::background_must_start() const {
+  const uint64_t bound = pool_.bound();
+  return Watermarks::for_bound(bound).must_start(pool_.available()) || pool_.committed() > bound;
+}
+
+bool PageCache::background_may_stop() const {
+  const uint64_t bound = pool_.bound();
+  return Watermarks::for_bound(bound).may_stop(pool_.available()) && pool_.committed() <= bound;
+}
+
+// Tries, reclaiming in between, a bounded number of times.
 template <typename Attempt>
 auto PageCache::with_reclaim(const Attempt& attempt) -> decltype(attempt()) {
-  constexpr uint32_t kMaxIdleSteps = 8;
-  uint32_t idle = 0;
-  for (uint32_t step = 0; step < kMaxDirectSteps && idle < kMaxIdleSteps; ++step) {
+  for (uint32_t step = 0; step <= kMaxDirectSteps; ++step) {
     if (auto got = attempt()) {
-      if (Watermarks::for_bound(pool_.bound()).must_start(pool_.available())) wake_reclaimer();
+      if (background_must_start()) wake_reclaimer();
       return got;
     }
+    if (step == kMaxDirectSteps) break;
     stats_.reclaim_direct.add();
-    if (reclaim(kBatch) == 0) {
-      ++idle;
-      std::this_thread::yield();
-    } else {
-      idle = 0;
-    }
+    if (!reclaim_some()) break;
   }
   auto got = attempt();
   if (!got) stats_.allocation_failures.add();
@@ -87,7 +90,7 @@ bool PageCache::charge(uint64_t bytes) {
 Page* PageCache::take_descriptor() {
   MutexLock lock(free_mutex_);
   Page* page = free_pages_;
-  if (page != nullptr) free_pages_ = page->next_free_;
+  if (page != nullptr) free_pages_ = page->next_;
   return page;
 }
 
@@ -99,7 +102,7 @@ bool PageCache::more_descriptors() {
   for (size_t i = 0; i < kSlabPages; ++i) {
     Page* page = new (slab + i * sizeof(Page)) Page();
     page->cache_ = this;
-    page->next_free_ = free_pages_;
+    page->next_ = free_pages_;
     free_pages_ = page;
   }
   return true;
@@ -133,10 +136,12 @@ void PageCache::added(Page& page, uint64_t mapping_id) {
 }
 
 void PageCache::removed(Page& page) {
+  {
+    MutexLock lock(lru_mutex_);
+    lists_.remove(page);
+  }
   stats_.pages_private.add(1);
   stats_.pages_resident.sub(1);
-  MutexLock lock(lru_mutex_);
-  lists_.remove(page);
 }
 
 void PageCache::free_removed(Page& page) {
@@ -149,7 +154,7 @@ void PageCache::free_removed(Page& page) {
   page.state_.store(0, std::memory_order_release);
   stats_.pages_private.sub(1);
   MutexLock lock(free_mutex_);
-  page.next_free_ = free_pages_;
+  page.next_ = free_pages_;
   free_pages_ = &page;
 }
 
@@ -166,28 +171,68 @@ void PageCache::finish_victims(Page* const* victims, uint32_t count) {
     stats_.reclaim_pages.add();
     free_removed(page);
   }
+  if (count == 0) return;
+  MutexLock lock(victims_queue_.mutex);
+  victims_ -= count;
+  ++victims_freed_;
+  victims_queue_.changed.notify_all();
 }
 
-uint32_t PageCache::reclaim(uint32_t want) {
+namespace {
+
+// Asks the owner of private state, under the reclaim lists' mutex: its hook may not block.
+bool owner_agrees(PageCache& cache, Page& page) {
+  if (!page.try_get()) return false;
+  PageRef pin = PageRef::adopt(&page);
+  if (!page.try_lock()) return false;
+  const bool agreed = page.hooks().release_page(page);
+  if (agreed) page.clear(page_state::kPrivate);
+  cache.unlock_page(page);
+  return agreed;
+}
+
+}  // namespace
+
+uint32_t PageCache::reclaim(uint32_t want) { return reclaim_step(want).taken; }
+
+PageCache::Step PageCache::reclaim_step(uint32_t want) {
   std::array<Page*, kBatch> victims;
-  uint32_t taken = 0;
-  const auto may_take = [](Page& page) {
-    if (!page.try_get()) return false;
-    PageRef pin = PageRef::adopt(&page);
-    if (!page.try_lock()) return false;
-    const bool agreed = page.hooks().release_page(page);
-    if (agreed) page.clear(page_state::kPrivate);
-    page.cache_->unlock_page(page);
-    return agreed;
-  };
+  Step step;
   {
     MutexLock lock(lru_mutex_);
-    const uint32_t looked =
-        lists_.take(std::min(want, kBatch), kBatch * 8, may_take, victims.data(), &taken);
-    stats_.reclaim_scanned.add(looked);
+    const auto may_take = [this](Page& page) { return owner_agrees(*this, page); };
+    step.looked = lists_.take(std::min(want, kBatch), kScan, may_take, victims.data(), &step.taken);
+    // Before the lists' mutex goes: who finds them empty must see that there are victims.
+    MutexLock queue_lock(victims_queue_.mutex);
+    victims_ += step.taken;
   }
-  finish_victims(victims.data(), taken);
-  return taken;
+  stats_.reclaim_scanned.add(step.looked);
+  finish_victims(victims.data(), step.taken);
+  return step;
+}
+
+bool PageCache::reclaim_some() {
+  uint64_t fruitless = 0;
+  for (;;) {
+    const Step step = reclaim_step(kBatch);
+    if (step.taken > 0 || wait_for_victims()) return true;
+    fruitless += step.looked;
+    const auto resident = static_cast<uint64_t>(std::max<int64_t>(stats_.pages_resident.get(), 0));
+    if (step.looked == 0 || fruitless > 2 * resident + kScan) return false;
+  }
+}
+
+// Those who hold victims take a mapping's mutex and the pool's, never what we may hold.
+bool PageCache::wait_for_victims() {
+  constexpr auto kPatience = std::chrono::seconds(5);
+  MutexLock lock(victims_queue_.mutex);
+  if (victims_ == 0) return false;
+  const uint64_t seen = victims_freed_;
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  while (victims_freed_ == seen) {
+    if (!victims_queue_.changed.wait_until(victims_queue_.mutex, deadline)) break;
+  }
+  return victims_freed_ != seen;
 }
 
 uint64_t PageCache::drop_clean() {
@@ -197,7 +242,10 @@ uint64_t PageCache::drop_clean() {
     uint32_t taken = 0;
     {
       MutexLock lock(lru_mutex_);
-      taken = lists_.take_any(kBatch, victims.data());
+      const auto may_take = [this](Page& page) { return owner_agrees(*this, page); };
+      taken = lists_.take_any(kBatch, may_take, victims.data());
+      MutexLock queue_lock(victims_queue_.mutex);
+      victims_ += taken;
     }
     if (taken == 0) return total;
     finish_victims(victims.data(), taken);
@@ -206,15 +254,16 @@ uint64_t PageCache::drop_clean() {
 }
 
 void PageCache::set_pressure_bound(uint64_t bytes) {
-  constexpr uint32_t kMaxIdleSteps = 64;
   const uint64_t target =
       std::clamp(bytes, std::min(options_.min_bytes, pool_.limit()), pool_.limit());
   pool_.set_bound(target);
-  uint32_t idle = 0;
-  while (pool_.committed() > target && idle < kMaxIdleSteps) {
-    idle = reclaim(kBatch) == 0 ? idle + 1 : 0;
-    pool_.set_bound(target);  // follows what is committed down
+  // Those who fill meanwhile may use what is freed, so the number of steps is bounded: twice what
+  // there is. The background goes on from there.
+  const int64_t steps = 2 * stats_.pages_resident.get() / kBatch + 64;
+  for (int64_t i = 0; i < steps && pool_.committed() > target; ++i) {
+    if (!reclaim_some()) return;
   }
+  if (pool_.committed() > target) wake_reclaimer();
 }
 
 uint64_t PageCache::pinned_pages() {
@@ -246,8 +295,8 @@ void PageCache::run_reclaimer() {
       if (stopping_) return;
     }
     reclaim_wanted_.store(false, std::memory_order_release);
-    while (!Watermarks::for_bound(pool_.bound()).may_stop(pool_.available())) {
-      if (reclaim(kBatch) == 0) break;  // everything is pinned: the next allocation wakes us
+    while (!background_may_stop()) {
+      if (!reclaim_some()) break;  // everything is in use: the next allocation wakes us
     }
   }
 }

@@ -52,10 +52,11 @@ class PageCache {
   // Pages that somebody but the cache holds. Walks all descriptors: for statistics.
   uint64_t pinned_pages() EXCLUDES(free_mutex_);
 
-  // Removes every clean page that nobody holds; returns how many.
+  // Removes every clean page that nobody holds (and whose owner agrees); returns how many.
   uint64_t drop_clean() EXCLUDES(lru_mutex_);
-  // Under pressure from outside: reclaims until at most max(bytes, min_bytes) are held and keeps
-  // that as the bound until it is raised again (up to limit_bytes).
+  // Under pressure from outside: sets the bound to max(bytes, min_bytes) until it is raised again
+  // (up to limit_bytes), and reclaims until it is kept or nothing more can be taken. What is pinned
+  // beyond it then goes when reclaim next runs.
   void set_pressure_bound(uint64_t bytes) EXCLUDES(lru_mutex_);
 
   // Storage for what pages point to: as SpanPool, with reclaim when the bound is reached.
@@ -77,7 +78,8 @@ class PageCache {
   template <typename T>
   T& hook_table() EXCLUDES(tables_mutex_);
 
-  // One step of reclaim: up to `want` pages. Returns how many were freed.
+  // One step of reclaim: looks at a bounded number of pages, takes up to `want` (at most kBatch)
+  // and returns how many were freed. 0 does not mean that there are none.
   uint32_t reclaim(uint32_t want) EXCLUDES(lru_mutex_);
   void check_invariants() EXCLUDES(lru_mutex_);
 
@@ -85,6 +87,7 @@ class PageCache {
   friend class AddressSpace;
   friend class PageRef;
   static constexpr uint32_t kBatch = 32;            // pages a step
+  static constexpr uint32_t kScan = 256;            // pages looked at in a step, under one lock
   static constexpr uint32_t kMaxDirectSteps = 256;  // bounds one allocation's reclaim
   static constexpr size_t kWaitQueues = 64;
 
@@ -101,9 +104,21 @@ class PageCache {
   void added(Page& page, uint64_t mapping_id) EXCLUDES(lru_mutex_);
   void removed(Page& page) EXCLUDES(lru_mutex_);  // from the index, by other than reclaim
   void free_removed(Page& page);                  // count 0, not findable
+  struct Step {
+    uint32_t taken = 0;
+    uint32_t looked = 0;
+  };
+  Step reclaim_step(uint32_t want) EXCLUDES(lru_mutex_);
+  // Steps until something was taken or another thread's victims were freed. False when every page
+  // has been looked at twice (the first look takes the referenced bit) in vain.
+  bool reclaim_some();
   void finish_victims(Page* const* victims, uint32_t count);
+  // Waits for pages that other threads have frozen; false when there are none.
+  bool wait_for_victims();
   template <typename Attempt>
   auto with_reclaim(const Attempt& attempt) -> decltype(attempt());
+  [[nodiscard]] bool background_must_start() const;
+  [[nodiscard]] bool background_may_stop() const;
   void wake_reclaimer();
   void run_reclaimer();
   WaitQueue& queue_of(const Page& page) {
@@ -129,6 +144,11 @@ class PageCache {
 
   Mutex tables_mutex_{LockRank::kLeaf};
   std::vector<std::unique_ptr<PageHooks>> hook_tables_ GUARDED_BY(tables_mutex_);
+
+  // Pages that are frozen and not yet freed, and how often some were freed.
+  WaitQueue victims_queue_;
+  uint64_t victims_ GUARDED_BY(victims_queue_.mutex) = 0;
+  uint64_t victims_freed_ GUARDED_BY(victims_queue_.mutex) = 0;
 
   std::atomic<bool> reclaim_wanted_{false};
   Mutex reclaimer_mutex_{LockRank::kReclaimer};

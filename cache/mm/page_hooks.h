@@ -33,10 +33,12 @@ class PageHooks {
   // many pages) grab pages themselves and leave this alone.
   virtual void fill(AddressSpace& mapping, Page& page);
 
-  // A question, before reclaim of a page with private state (page_state::kPrivate).
+  // A question, before reclaim of a page with private state (page_state::kPrivate). It may refuse.
+  // Reclaim asks under its lists' mutex: no lock below LockRank::kPool may be taken.
   virtual bool release_page(Page& page);
 
-  // An order: the page has been removed from the index; whoever still pins it may read on.
+  // An order: the page has been removed from the index by other than reclaim; whoever still pins it
+  // may read on. Once for each such page, before free_page.
   virtual void invalidate_page(Page& page);
 
   // The only place where what the content points to is released. Exactly once for a page, in any

@@ -22,10 +22,10 @@ PageIndex::Walk PageIndex::walk(Bucket& bucket, const AddressSpace* mapping, uin
   for (Page* page = bucket.head.load(std::memory_order_acquire);
        page != nullptr && steps < kMaxSteps;
        page = page->hash_next_.load(std::memory_order_acquire), ++steps) {
-    if (page->key() != key || page->mapping() != mapping) continue;
+    if (!page->is(mapping, key)) continue;
     if (!page->try_get()) return Walk::kUnsure;  // frozen, or freed and being reused
     PageRef ref = PageRef::adopt(page);
-    if (page->key() == key && page->mapping() == mapping) {
+    if (page->is(mapping, key)) {
       *found = std::move(ref);
       return Walk::kFound;
     }

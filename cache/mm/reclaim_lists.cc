@@ -1,5 +1,7 @@
 #include "cache/mm/reclaim_lists.h"
 
+#include <algorithm>
+
 namespace cache {
 
 ReclaimLists::~ReclaimLists() { CHECK(size() == 0); }
@@ -24,23 +26,21 @@ void ReclaimLists::move(Page& page, uint8_t to) {
   push(page, to);
 }
 
-uint8_t ReclaimLists::next_list() const {
+uint8_t ReclaimLists::next_list() {
   if (lists_[kProbation].empty()) return kMain;
   if (lists_[kMain].empty()) return kProbation;
-  return main_size() * 10 > size() * 9 ? kMain : kProbation;
+  const uint8_t due = main_size() * 10 > size() * 9 ? kMain : kProbation;
+  if (!exhausted(due)) return due;
+  const uint8_t other = due == kMain ? kProbation : kMain;
+  if (!exhausted(other)) return other;
+  fruitless_[kProbation] = fruitless_[kMain] = 0;  // both in vain: begin again
+  return due;
 }
 
-uint32_t ReclaimLists::take_any(uint32_t want, Page** victims) {
-  uint32_t taken = 0;
-  for (List& list : lists_) {
-    for (auto it = list.begin(); it != list.end() && taken < want;) {
-      Page& page = *it++;
-      if (page.has(page_state::kPrivate) || !page.freeze()) continue;
-      remove(page);
-      victims[taken++] = &page;
-    }
-  }
-  return taken;
+void ReclaimLists::taken_from(uint8_t which) {
+  const uint8_t other = which == kMain ? kProbation : kMain;
+  fruitless_[which] = 0;
+  fruitless_[other] -= std::min(fruitless_[other], kForgiven);
 }
 
 }  // namespace cache

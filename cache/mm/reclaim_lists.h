@@ -14,6 +14,10 @@
 //   reclaim, main's old end (only when main is over nine tenths, or probation gives nothing):
 //                                 referenced -> young end, bit cleared; else taken
 //
+// A list through which reclaim has gone once in vain is passed over for the other one; every page
+// taken from the other brings kForgiven of its pages back into question, so that neither a pinned
+// main nor a pinned probation hides what the other could give.
+//
 // A loop over twice the cache finds main's nine tenths again in every round; a scan passes through
 // probation and leaves main alone. Sources: S3-FIFO (Yang et al. 2023), Linux mm/workingset.c.
 #pragma once
@@ -38,7 +42,8 @@ class ReclaimLists {
   uint32_t take(uint32_t want, uint32_t scan, const MayTake& may_take, Page** victims,
                 uint32_t* taken);
   // The same without regard to order or use: for dropping everything.
-  uint32_t take_any(uint32_t want, Page** victims);
+  template <typename MayTake>
+  uint32_t take_any(uint32_t want, const MayTake& may_take, Page** victims);
 
   [[nodiscard]] uint64_t size() const { return lists_[0].size() + lists_[1].size(); }
   [[nodiscard]] uint64_t main_size() const { return lists_[kMain].size(); }
@@ -53,22 +58,27 @@ class ReclaimLists {
   void push(Page& page, uint8_t which);
   void move(Page& page, uint8_t to);
   [[nodiscard]] bool main_has_room() const { return main_size() * 10 < size() * 9; }
-  [[nodiscard]] uint8_t next_list() const;
+  [[nodiscard]] uint8_t next_list();
+  [[nodiscard]] bool exhausted(uint8_t which) const {
+    return fruitless_[which] >= lists_[which].size();
+  }
+  void taken_from(uint8_t which);
+
+  static constexpr uint64_t kForgiven = 8;
 
   List lists_[2];  // front: young, back: old
+  // Pages looked at since something was taken from the list.
+  uint64_t fruitless_[2] = {0, 0};
 };
 
 template <typename MayTake>
 uint32_t ReclaimLists::take(uint32_t want, uint32_t scan, const MayTake& may_take, Page** victims,
                             uint32_t* taken) {
   uint32_t looked = 0;
-  uint32_t fruitless = 0;
-  for (; looked < scan && *taken < want && size() > 0; ++looked, ++fruitless) {
-    uint8_t which = next_list();
-    // Everything on this list is in use: see what the other one has.
-    const uint8_t other = which == kMain ? kProbation : kMain;
-    if (fruitless >= lists_[which].size() && !lists_[other].empty()) which = other;
+  for (; looked < scan && *taken < want && size() > 0; ++looked) {
+    const uint8_t which = next_list();
     Page& page = lists_[which].back();
+    ++fruitless_[which];
     if (page.clear(page_state::kReferenced)) {
       move(page, kMain);
     } else if (page.has(page_state::kPrivate) && !may_take(page)) {
@@ -76,12 +86,27 @@ uint32_t ReclaimLists::take(uint32_t want, uint32_t scan, const MayTake& may_tak
     } else if (page.freeze()) {
       remove(page);
       victims[(*taken)++] = &page;
-      fruitless = 0;
+      taken_from(which);
     } else {
       move(page, which);  // in use: leave it
     }
   }
   return looked;
+}
+
+template <typename MayTake>
+uint32_t ReclaimLists::take_any(uint32_t want, const MayTake& may_take, Page** victims) {
+  uint32_t taken = 0;
+  for (List& list : lists_) {
+    for (auto it = list.begin(); it != list.end() && taken < want;) {
+      Page& page = *it++;
+      if (page.has(page_state::kPrivate) && !may_take(page)) continue;
+      if (!page.freeze()) continue;
+      remove(page);
+      victims[taken++] = &page;
+    }
+  }
+  return taken;
 }
 
 }  // namespace cache

@@ -5,9 +5,13 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cstring>
+#include <new>
 
 #include "cache/base/check.h"
+
+#if __has_include(<sanitizer/asan_interface.h>)
+#include <sanitizer/asan_interface.h>
+#endif
 
 namespace cache {
 namespace {
@@ -54,6 +58,21 @@ void* reserve(uint64_t bytes) {
   return at;
 }
 
+#if defined(__SANITIZE_ADDRESS__)
+#define CACHE_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define CACHE_ASAN 1
+#endif
+#endif
+#ifdef CACHE_ASAN
+void poison(void* at, size_t bytes) { __asan_poison_memory_region(at, bytes); }
+void unpoison(void* at, size_t bytes) { __asan_unpoison_memory_region(at, bytes); }
+#else
+void poison(void* /*at*/, size_t /*bytes*/) {}
+void unpoison(void* /*at*/, size_t /*bytes*/) {}
+#endif
+
 uint64_t round_up(uint64_t bytes, uint64_t unit) { return (bytes + unit - 1) / unit * unit; }
 
 }  // namespace
@@ -65,9 +84,13 @@ SpanPool::SpanPool(uint64_t limit_bytes)
       region_(static_cast<std::byte*>(reserve(reserved_))),
       spans_(static_cast<Span*>(reserve(span_count_ * sizeof(Span)))),
       bound_(limit_bytes),
-      partial_(kClasses.count) {}
+      partial_(kClasses.count) {
+  poison(region_, reserved_);
+}
 
 SpanPool::~SpanPool() {
+  CHECK(committed() == 0 && "memory leaked from the cache");
+  unpoison(region_, reserved_);  // the address range may be mapped again by others
   for (SpanSet& set : partial_) set.clear();
   empty_.clear();
   munmap(region_, reserved_);
@@ -92,7 +115,9 @@ void* SpanPool::allocate(size_t bytes) {
   span->used[word] |= uint64_t{1} << bit;
   free_object_bytes_ -= kClasses.size[size_class];
   if (--span->free_objects == 0) partial.erase(partial.iterator_to(*span));
-  return base_of(*span) + size_t{word * 64 + bit} * kClasses.size[size_class];
+  std::byte* object = base_of(*span) + size_t{word * 64 + bit} * kClasses.size[size_class];
+  unpoison(object, bytes);
+  return object;
 }
 
 void SpanPool::free(void* object, size_t bytes) {
@@ -106,6 +131,7 @@ void SpanPool::free(void* object, size_t bytes) {
   CHECK(offset % kSpanBytes % kClasses.size[size_class] == 0);
   CHECK((span.used[index / 64] >> (index % 64) & 1) != 0 && "freed twice");
   span.used[index / 64] &= ~(uint64_t{1} << (index % 64));
+  poison(object, kClasses.size[size_class]);
   free_object_bytes_ += kClasses.size[size_class];
   if (++span.free_objects == 1) partial_[size_class].insert(span);
   if (span.free_objects == objects_in(size_class)) return_span(span);
@@ -113,7 +139,7 @@ void SpanPool::free(void* object, size_t bytes) {
 
 SpanPool::Span* SpanPool::take_span(uint16_t size_class) {
   constexpr uint64_t cost = kSpanBytes + sizeof(Span);
-  if (committed_ + cost > bound_) return nullptr;
+  if (cost > bound_ || committed_ > bound_ - cost) return nullptr;
   Span* span = nullptr;
   if (!empty_.empty()) {
     span = &*empty_.begin();
@@ -146,7 +172,7 @@ void SpanPool::return_span(Span& span) {
 
 bool SpanPool::charge(uint64_t bytes) {
   MutexLock lock(mutex_);
-  if (committed_ + bytes > bound_) return false;
+  if (bytes > bound_ || committed_ > bound_ - bytes) return false;
   committed_ += bytes;
   peak_ = std::max(peak_, committed_);
   return true;
@@ -160,7 +186,7 @@ void SpanPool::uncharge(uint64_t bytes) {
 
 void SpanPool::set_bound(uint64_t bytes) {
   MutexLock lock(mutex_);
-  bound_ = std::min(limit_, std::max(bytes, committed_));
+  bound_ = std::min(limit_, bytes);
 }
 
 uint64_t SpanPool::bound() const {
@@ -180,7 +206,7 @@ uint64_t SpanPool::peak() const {
 
 uint64_t SpanPool::available() const {
   MutexLock lock(mutex_);
-  return bound_ - committed_ + free_object_bytes_;
+  return (committed_ < bound_ ? bound_ - committed_ : 0) + free_object_bytes_;
 }
 
 void SpanPool::check_invariants() const {
@@ -199,7 +225,7 @@ void SpanPool::check_invariants() const {
   }
   CHECK(free_bytes == free_object_bytes_);
   CHECK(spans * (kSpanBytes + sizeof(Span)) <= committed_);
-  CHECK(committed_ <= bound_);
+  CHECK(committed_ <= peak_ && peak_ <= limit_);
 }
 
 }  // namespace cache

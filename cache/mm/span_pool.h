@@ -8,7 +8,9 @@
 // Locks:          LockRank::kPool, for a bitmap operation, and madvise/page faults at most. Never
 //                 blocks on I/O or on another lock, so free_page hooks may call free().
 // Errors:         allocate() gives null and charge() false when the bound would be passed; the
-//                 caller reclaims and tries again. Nothing is ever over the bound.
+//                 caller reclaims and tries again. Nothing ever grows past the bound; what was
+//                 committed before the bound was lowered goes as it is freed.
+//                 Under AddressSanitizer free memory is poisoned: a use after free is reported.
 // Source:         slab classes as in jemalloc (Evans 2006) and tcmalloc; the lowest-addressed
 //                 partial span is used first, which keeps high spans emptying.
 #pragma once
@@ -28,7 +30,7 @@ class SpanPool {
   static constexpr size_t kMaxObject = kSpanBytes;
 
   explicit SpanPool(uint64_t limit_bytes);
-  ~SpanPool();  // every object must have been freed
+  ~SpanPool();  // every object has been freed and every charge taken back
   SpanPool(const SpanPool&) = delete;
   SpanPool& operator=(const SpanPool&) = delete;
 
@@ -43,7 +45,7 @@ class SpanPool {
   void uncharge(uint64_t bytes) EXCLUDES(mutex_);
 
   // Lowers or raises the bound, at most to the limit given at construction. What is committed
-  // stays; the bound in force is never below it until it has been freed.
+  // stays until it is freed: meanwhile no span is added, only free objects are handed out.
   void set_bound(uint64_t bytes) EXCLUDES(mutex_);
 
   [[nodiscard]] uint64_t limit() const { return limit_; }
