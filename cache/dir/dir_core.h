@@ -133,6 +133,8 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
       REQUIRES(mutex_);
   void note_order(const Fill& fill) REQUIRES(mutex_);
   bool cookies_fit(Fill& fill, const DirAnswer& answer) REQUIRES(mutex_);
+  // kGoesBack: the answer leads back to where it was asked to begin.
+  static constexpr size_t kGoesBack = ~size_t{0};
   [[nodiscard]] size_t first_new_entry(const Fill& fill, const DirAnswer& answer) const
       REQUIRES(mutex_);
   void advance_token(Fill& fill, const DirAnswer& answer) REQUIRES(mutex_);

@@ -15,6 +15,11 @@ bool good_name(std::string_view name) {
          name.find_first_of(std::string_view("/\0", 2)) == std::string_view::npos;
 }
 
+void grow(uint32_t& ask, uint32_t times) {
+  constexpr uint64_t kMost = 1u << 30;
+  ask = static_cast<uint32_t>(std::min<uint64_t>(uint64_t{ask} * times, kMost));
+}
+
 bool dot_or_dot_dot(std::string_view name) { return name == "." || name == ".."; }
 
 }  // namespace
@@ -225,6 +230,10 @@ void DirCore::take_answer(const FillPtr& fill, DirAnswer& answer) {
   }
   if (!cookies_fit(*fill, answer)) return;
   const size_t from = first_new_entry(*fill, answer);
+  if (from == kGoesBack) {
+    stats_.bad_answers.add();
+    return try_again(fill, EIO);
+  }
   if (std::exchange(fill->proving, false)) {
     if (from != 1) return end_fill(*fill, kErrBadCookie);
   } else if (from > 0) {
@@ -232,7 +241,7 @@ void DirCore::take_answer(const FillPtr& fill, DirAnswer& answer) {
   }
   if (from == answer.entries.size() && !answer.eof) {
     stats_.bad_answers.add();  // neither an entry nor the end
-    fill->ask *= 2;
+    grow(fill->ask, 2);
     return try_again(fill, EIO);
   }
   fill->failures = 0;
@@ -240,7 +249,7 @@ void DirCore::take_answer(const FillPtr& fill, DirAnswer& answer) {
   if (fill->want_attrs && !answer.has_attrs && from < answer.entries.size()) attrs_refused_ = true;
   advance_token(*fill, answer);
   ++fill->unread;
-  fill->ask = static_cast<uint32_t>(std::min<uint64_t>(uint64_t{fill->ask} * kGrowth, 1u << 30));
+  grow(fill->ask, kGrowth);
   // The next request goes out before this answer is put into arrays.
   if (!answer.eof && wants_more(*fill)) {
     fill->want_attrs = attrs_wanted_.load(std::memory_order_relaxed) && !attrs_refused_;
@@ -256,7 +265,7 @@ void DirCore::try_again(const FillPtr& fill, int error) {
 
 void DirCore::take_failure(const FillPtr& fill, int error) {
   if (error == kErrTooSmall) {
-    fill->ask *= 2;
+    grow(fill->ask, 2);
     return try_again(fill, EIO);
   }
   if (error == EAGAIN) return try_again(fill, EIO);
@@ -289,15 +298,20 @@ bool DirCore::cookies_fit(Fill& fill, const DirAnswer& answer) {
 }
 
 size_t DirCore::first_new_entry(const Fill& fill, const DirAnswer& answer) const {
-  if (fill.after == ResumeToken{}) return 0;
-  for (size_t i = answer.entries.size(); i-- > 0;) {
-    const DirAnswer::Entry& entry = answer.entries[i];
-    const bool same = kind_ == CookieKind::kNative ? entry.cookie == fill.after.cookie
-                                                   : answer.token(entry) == fill.after.bytes;
-    // Servers exist that give two entries one cookie: a name known to differ is another entry.
-    if (same && (fill.tail.last_name.empty() || answer.name(entry) == fill.tail.last_name)) {
-      return i + 1;
-    }
+  const auto& entries = answer.entries;
+  if (fill.after == ResumeToken{} || entries.empty()) return 0;
+  const auto leads_to_after = [&](size_t i) {
+    return kind_ == CookieKind::kNative ? entries[i].cookie == fill.after.cookie
+                                        : answer.token(entries[i]) == fill.after.bytes;
+  };
+  // Servers exist that give several entries one cookie: names known to differ are other entries,
+  // but only next to each other. Further on, the place has come back: nothing here can be used.
+  size_t run = 0;
+  while (run < entries.size() && leads_to_after(run)) ++run;
+  for (size_t i = entries.size(); i-- > 0;) {
+    if (!leads_to_after(i)) continue;
+    if (fill.tail.last_name.empty() || answer.name(entries[i]) == fill.tail.last_name) return i + 1;
+    if (i >= run) return kGoesBack;
   }
   return 0;
 }

@@ -169,6 +169,7 @@ DirCore::Outcome DirCore::next_array(Reading& reading, const ArrayView& view) {
   step_to(reading.cursor, view.header().last_cookie, view.token());
   if (goes_round(reading.cursor)) {
     stats_.bad_answers.add();
+    invalidate();  // the next try asks the remote
     return {Step::kDone, Status::error(EIO)};
   }
   return {Step::kAgain, {}};
