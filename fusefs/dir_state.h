@@ -1,0 +1,69 @@
+// DirState: the cached listing of one directory inode, bound to its back end.
+//
+// Purpose:        owns the cache::Directory of an inode, the adapter through which it asks the back
+//                 end, and the ages that say when to ask again (listing_age.h).
+// Ownership:      shared by the inode and the handles that have it open; refers to the page cache
+//                 and the back end, which outlive it. Destroyed with no lock held.
+// Thread-safety:  all members from any thread.
+// Locks:          LockRank::kInode, never across a call into the directory that may wait.
+#pragma once
+
+#include <optional>
+#include <string_view>
+
+#include "cache/base/clock.h"
+#include "cache/base/mutex.h"
+#include "cache/dir/directory.h"
+#include "fusefs/backends/backend.h"
+#include "fusefs/listing_age.h"
+
+namespace fusefs {
+
+// One directory of a back end, as the cache wants to see it.
+class BackendDirSource final : public cache::DirSource {
+ public:
+  BackendDirSource(Backend& backend, ObjectId object)
+      : backend_(backend), object_(std::move(object)) {}
+
+  RequestId read_dir(cache::DirRequest request, Completion done) override {
+    return backend_.read_dir(object_, std::move(request), std::move(done));
+  }
+  void cancel(RequestId id) override { backend_.cancel(id); }
+  [[nodiscard]] cache::CookieKind cookie_kind() const override { return backend_.cookie_kind(); }
+  [[nodiscard]] uint32_t max_batch() const override { return backend_.max_batch(); }
+
+ private:
+  Backend& backend_;
+  const ObjectId object_;
+};
+
+class DirState {
+ public:
+  DirState(cache::PageCache& cache, Backend& backend, const ObjectId& object, cache::Duration ttl)
+      : source_(backend, object), directory_(cache, source_), age_(ttl) {}
+
+  cache::Directory& directory() { return directory_; }
+
+  [[nodiscard]] bool token_expired(cache::TimePoint now);
+  // The remote's token as of `asked`. True when the listing was forgotten over it.
+  bool revalidate(uint64_t change, cache::TimePoint asked);
+  // Forgets the listing; the number of arrays it had.
+  uint64_t invalidate(cache::TimePoint now);
+
+  // What a listing that begins now says of its entries. Forgets what is held where it must.
+  ListingAge::Attributes begin_pass(cache::TimePoint now);
+  void pass_continues(cache::TimePoint now);
+  void note_wanted();
+  // Attributes asked for before this are too old to go with a listing.
+  [[nodiscard]] cache::TimePoint oldest_listed(cache::TimePoint now);
+  // The entry of that name as the listing told it, where that is recent enough.
+  std::optional<Attr> find_attr(std::string_view name, cache::TimePoint now);
+
+ private:
+  BackendDirSource source_;
+  cache::Directory directory_;
+  cache::Mutex mutex_{cache::LockRank::kInode};
+  ListingAge age_ GUARDED_BY(mutex_);
+};
+
+}  // namespace fusefs

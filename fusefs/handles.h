@@ -1,0 +1,110 @@
+// Open handles: what fi->fh points to.
+//
+// Ownership:      HandleList owns every handle from opendir or open to release, or to the end of
+// the
+//                 mount where no release came (an aborted connection). A handle pins its inode.
+// Thread-safety:  HandleList: all members from any thread. The kernel never uses a handle after it
+//                 released it.
+// Locks:          HandleList's is a leaf; handles are destroyed with none held. DirHandle's mutex
+//                 is held while its listing is read, also while that waits for the remote: the
+//                 kernel reads an open directory one call at a time, so nobody queues there.
+#pragma once
+
+#include <boost/intrusive/list.hpp>
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "cache/base/mutex.h"
+#include "cache/dir/directory.h"
+#include "fusefs/backends/backend.h"
+#include "fusefs/dir_state.h"
+#include "fusefs/inode_table.h"
+
+namespace fusefs {
+
+class OpenHandle : public boost::intrusive::list_base_hook<> {
+ public:
+  OpenHandle() = default;
+  virtual ~OpenHandle() = default;
+  OpenHandle(const OpenHandle&) = delete;
+  OpenHandle& operator=(const OpenHandle&) = delete;
+};
+
+// Where a reader of an open directory is, beyond its cursor.
+struct DirPass {
+  bool begun = false;
+  ListingAge::Attributes attributes = ListingAge::Attributes::kOmit;
+  // An entry whose cookie equals kAfterDot or kAfterDotDot was given (dot_entries.h).
+  bool entry_at_dot = false;
+  bool entry_at_dotdot = false;
+};
+
+class DirHandle final : public OpenHandle {
+ public:
+  DirHandle(InodeRef inode_in, std::shared_ptr<DirState> dir_in)
+      : inode(std::move(inode_in)), dir(std::move(dir_in)) {
+    dir->directory().opened();
+  }
+  ~DirHandle() override { dir->directory().closed(); }
+
+  const InodeRef inode;
+  const std::shared_ptr<DirState> dir;
+  cache::Mutex mutex{cache::LockRank::kHandle};
+  cache::DirCursor cursor GUARDED_BY(mutex);
+  DirPass pass GUARDED_BY(mutex);
+};
+
+class FileHandle final : public OpenHandle {
+ public:
+  FileHandle(Backend& backend, InodeRef inode_in, Backend::FileHandle file_in)
+      : inode(std::move(inode_in)), file(file_in), backend_(backend) {}
+  ~FileHandle() override { backend_.release(file); }
+
+  const InodeRef inode;
+  const Backend::FileHandle file;
+
+ private:
+  Backend& backend_;
+};
+
+class HandleList {
+ public:
+  HandleList() = default;
+  ~HandleList() { clear(); }
+  HandleList(const HandleList&) = delete;
+  HandleList& operator=(const HandleList&) = delete;
+
+  // The value for fi->fh.
+  uint64_t add(std::unique_ptr<OpenHandle> handle) {
+    OpenHandle* const raw = handle.release();
+    cache::MutexLock lock(mutex_);
+    handles_.push_back(*raw);
+    // As OpenHandle*: the way back is the same for both kinds.
+    return static_cast<uint64_t>(reinterpret_cast<uintptr_t>(raw));
+  }
+  template <typename Handle>
+  static Handle& get(uint64_t fh) {
+    return static_cast<Handle&>(*reinterpret_cast<OpenHandle*>(fh));  // NOLINT: fi->fh is a number
+  }
+  void close(uint64_t fh) {
+    std::unique_ptr<OpenHandle> handle(&get<OpenHandle>(fh));  // outlives the lock
+    cache::MutexLock lock(mutex_);
+    handles_.erase(handles_.iterator_to(*handle));
+  }
+  // Unmount: those that were never released.
+  void clear() {
+    boost::intrusive::list<OpenHandle> left;
+    {
+      cache::MutexLock lock(mutex_);
+      left.swap(handles_);
+    }
+    left.clear_and_dispose([](OpenHandle* handle) { delete handle; });
+  }
+
+ private:
+  cache::Mutex mutex_{cache::LockRank::kLeaf};
+  boost::intrusive::list<OpenHandle> handles_ GUARDED_BY(mutex_);
+};
+
+}  // namespace fusefs

@@ -1,0 +1,95 @@
+// Inode: what the daemon keeps of an object for which the kernel holds a node id.
+//
+// Ownership:      owned by the InodeTable. Held alive by
+//                   - its lookup count: what the kernel was told less what it forgot;
+//                   - its pins: InodeRefs of requests in progress and of open handles.
+//                 Not by: the kernel's dentries of its children, its parent, cached listings that
+//                 name it, its DirState (which it holds, not the other way).
+// End of life:    the event that takes both counts to zero unlinks it from the table under the
+//                 shard's lock; it is destroyed, with its listing, after that lock is dropped.
+//                   FORGET takes the last lookup, with no request and no handle [forget]
+//                   the last InodeRef goes after the kernel forgot [InodeRef::reset]
+//                   unmount [InodeTable::clear]
+// The race:       a LOOKUP and the FORGET of an earlier one. Both change the count under the
+//                 shard's lock: either the LOOKUP finds the inode and its count keeps it, or it
+//                 finds none and makes a new one with a new id. An id is never reused, so a FORGET
+//                 that comes late can't hit another object.
+// Thread-safety:  const members by anyone who holds an InodeRef; the rest belongs to InodeTable and
+//                 is guarded by the shard's mutex.
+// Memory:         about 130 bytes an inode and the object's name beyond 15 bytes; as many as the
+//                 kernel chooses to remember, and outside the cache's bound.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <boost/intrusive/unordered_set_hook.hpp>
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "cache/base/clock.h"
+#include "cache/dir/attr.h"
+#include "fusefs/backends/backend.h"
+
+namespace fusefs {
+
+class DirState;
+
+constexpr uint64_t kRootNodeId = 1;
+
+// Attributes and when the remote was asked for them.
+struct TimedAttr {
+  Attr attr;
+  cache::TimePoint asked;
+};
+
+// What is known of an object when the kernel is first told of it.
+struct ObjectFacts {
+  uint64_t ino = 0;         // as the remote tells it
+  uint64_t parent_ino = 0;  // of the directory it was found in
+  uint32_t mode = 0;
+};
+
+struct ByNodeId;
+struct ByObject;
+
+class Inode : public boost::intrusive::unordered_set_base_hook<boost::intrusive::tag<ByNodeId>>,
+              public boost::intrusive::unordered_set_base_hook<boost::intrusive::tag<ByObject>> {
+ public:
+  Inode(uint64_t nodeid, ObjectId object, uint64_t object_hash, const ObjectFacts& facts)
+      : nodeid_(nodeid),
+        object_(std::move(object)),
+        object_hash_(object_hash),
+        ino_(facts.ino),
+        parent_ino_(facts.parent_ino),
+        type_(facts.mode & S_IFMT) {}
+  Inode(const Inode&) = delete;
+  Inode& operator=(const Inode&) = delete;
+
+  [[nodiscard]] uint64_t nodeid() const { return nodeid_; }
+  [[nodiscard]] const ObjectId& object() const { return object_; }
+  [[nodiscard]] uint64_t object_hash() const { return object_hash_; }
+  // As the remote tells it, 0 if it does not; the parent's as of the first lookup.
+  [[nodiscard]] uint64_t ino() const { return ino_; }
+  [[nodiscard]] uint64_t parent_ino() const { return parent_ino_; }
+  [[nodiscard]] uint32_t type() const { return type_; }  // S_IFMT bits
+  [[nodiscard]] bool is_directory() const { return type_ == S_IFDIR; }
+
+ private:
+  friend class InodeTable;
+
+  const uint64_t nodeid_;
+  const ObjectId object_;
+  const uint64_t object_hash_;
+  const uint64_t ino_;
+  const uint64_t parent_ino_;
+  const uint32_t type_;
+
+  // Guarded by the shard's mutex.
+  uint32_t pins_ = 0;
+  uint64_t lookups_ = 0;
+  std::unique_ptr<TimedAttr> attr_;  // null: never asked for, or dropped
+  std::shared_ptr<DirState> dir_;    // null: never opened
+};
+
+}  // namespace fusefs

@@ -1,0 +1,233 @@
+#include "fusefs/inode_table.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "cache/base/check.h"
+#include "cache/base/hash.h"
+
+namespace fusefs {
+
+using cache::MutexLock;
+
+void InodeRef::reset() {
+  if (inode_ != nullptr) table_->unpin(*std::exchange(inode_, nullptr));
+}
+
+template <typename Tag, typename Hash, typename Equal>
+void InodeTable::Index<Tag, Hash, Equal>::reserve_one() {
+  if (set.size() < bucket_count) return;
+  const size_t doubled = bucket_count * 2;
+  Buckets fresh(new typename Set::bucket_type[doubled]);
+  set.rehash(typename Set::bucket_traits(fresh.get(), doubled));
+  buckets.swap(fresh);
+  bucket_count = doubled;
+}
+
+InodeTable::InodeTable(const LookupAnswer& root)
+    : root_hash_(cache::hash_bytes(root.id)),
+      root_(std::make_unique<Inode>(
+          kRootNodeId, root.id, root_hash_,
+          ObjectFacts{.ino = root.attr.ino, .parent_ino = root.attr.ino, .mode = root.attr.mode})) {
+  Shard& shard = shard_of(kRootNodeId);
+  MutexLock lock(shard.mutex);
+  root_->lookups_ = 1;  // the kernel's own, never forgotten
+}
+
+InodeTable::~InodeTable() { clear(); }
+
+Inode* InodeTable::find_locked(Shard& shard, uint64_t nodeid) {
+  if (nodeid == kRootNodeId) return root_.get();
+  auto& set = shard.by_nodeid.set;
+  const auto found = set.find(nodeid, NodeIdHash(), NodeIdEqual());
+  return found == set.end() ? nullptr : &*found;
+}
+
+InodeRef InodeTable::find(uint64_t nodeid) {
+  Shard& shard = shard_of(nodeid);
+  MutexLock lock(shard.mutex);
+  Inode* const inode = find_locked(shard, nodeid);
+  if (inode == nullptr) return {};
+  ++inode->pins_;
+  return {this, inode};
+}
+
+Inode& InodeTable::obtain_locked(Shard& shard, ObjectId& object, uint64_t hash,
+                                 const ObjectFacts& facts) {
+  auto& objects = shard.by_object.set;
+  const auto found = objects.find(ObjectKey{object, hash}, ObjectHash(), ObjectEqual());
+  const bool known = found != objects.end();
+  if (known && found->type_ == (facts.mode & S_IFMT)) return *found;
+  shard.by_nodeid.reserve_one();
+  shard.by_object.reserve_one();
+  const uint64_t nodeid = (shard.last_id + 1) << kShardBits | hash % kShards;
+  auto fresh = std::make_unique<Inode>(nodeid, std::move(object), hash, facts);
+  ++shard.last_id;
+  if (known) objects.erase(found);  // replaced: found by its node id alone from now on
+  shard.by_nodeid.insert(*fresh);
+  shard.by_object.insert(*fresh);
+  size_.fetch_add(1, std::memory_order_relaxed);
+  return *fresh.release();  // the table owns it now
+}
+
+InodeRef InodeTable::lookup(ObjectId object, const ObjectFacts& facts) {
+  const uint64_t hash = cache::hash_bytes(object);
+  const bool is_root = hash == root_hash_ && object == root_->object_;
+  Shard& shard = shard_of(is_root ? kRootNodeId : hash);
+  MutexLock lock(shard.mutex);
+  Inode& inode = is_root ? *root_ : obtain_locked(shard, object, hash, facts);
+  ++inode.lookups_;
+  ++inode.pins_;
+  return {this, &inode};
+}
+
+void InodeTable::lookup_batch(std::span<PrimedEntry> entries) {
+  struct Item {
+    uint64_t hash;
+    PrimedEntry* entry;
+  };
+  std::vector<Item> items;
+  items.reserve(entries.size());
+  for (PrimedEntry& entry : entries) {
+    if (entry.object.empty()) continue;
+    const uint64_t hash = cache::hash_bytes(entry.object);
+    // The root as somebody's child: the kernel would refuse it, so it gets no node id.
+    if (hash == root_hash_ && entry.object == root_->object_) continue;
+    items.push_back({hash, &entry});
+  }
+  // By shard, so that each lock is taken once.
+  std::sort(items.begin(), items.end(),
+            [](const Item& a, const Item& b) { return a.hash % kShards < b.hash % kShards; });
+  try {
+    for (size_t i = 0; i < items.size();) {
+      Shard& shard = shard_of(items[i].hash);
+      MutexLock lock(shard.mutex);
+      for (; i < items.size() && &shard_of(items[i].hash) == &shard; ++i) {
+        PrimedEntry& entry = *items[i].entry;
+        Inode& inode = obtain_locked(shard, entry.object, items[i].hash, entry.facts);
+        ++inode.lookups_;
+        entry.nodeid = inode.nodeid_;
+      }
+    }
+  } catch (...) {
+    for (PrimedEntry& entry : entries) {
+      if (entry.nodeid != 0) forget(std::exchange(entry.nodeid, 0), 1);
+    }
+    throw;
+  }
+}
+
+std::unique_ptr<Inode> InodeTable::take_if_dead(Shard& shard, Inode& inode) {
+  if (inode.lookups_ != 0 || inode.pins_ != 0 || &inode == root_.get()) return nullptr;
+  shard.by_nodeid.set.erase(shard.by_nodeid.set.iterator_to(inode));
+  using ObjectHook = boost::intrusive::unordered_set_base_hook<boost::intrusive::tag<ByObject>>;
+  if (static_cast<ObjectHook&>(inode).is_linked()) {
+    shard.by_object.set.erase(shard.by_object.set.iterator_to(inode));
+  }
+  size_.fetch_sub(1, std::memory_order_relaxed);
+  return std::unique_ptr<Inode>(&inode);
+}
+
+void InodeTable::forget(uint64_t nodeid, uint64_t count) {
+  if (nodeid == kRootNodeId) return;
+  Shard& shard = shard_of(nodeid);
+  std::unique_ptr<Inode> dead;  // outlives the lock
+  MutexLock lock(shard.mutex);
+  Inode* const inode = find_locked(shard, nodeid);
+  if (inode == nullptr) return;
+  inode->lookups_ -= std::min(count, inode->lookups_);
+  dead = take_if_dead(shard, *inode);
+}
+
+void InodeTable::unpin(Inode& inode) {
+  Shard& shard = shard_of(inode.nodeid_);
+  std::unique_ptr<Inode> dead;  // outlives the lock
+  MutexLock lock(shard.mutex);
+  DCHECK(inode.pins_ > 0);
+  --inode.pins_;
+  dead = take_if_dead(shard, inode);
+}
+
+std::optional<TimedAttr> InodeTable::attr(const Inode& inode) {
+  MutexLock lock(shard_of(inode.nodeid_).mutex);
+  if (!inode.attr_) return std::nullopt;
+  return *inode.attr_;
+}
+
+void InodeTable::set_attr(const Inode& inode, const TimedAttr& attr) {
+  auto fresh = std::make_unique<TimedAttr>(attr);
+  Shard& shard = shard_of(inode.nodeid_);
+  MutexLock lock(shard.mutex);
+  Inode& mine = const_cast<Inode&>(inode);  // NOLINT: the table owns its inodes
+  // An answer that overtook a later one does not replace it.
+  if (!mine.attr_ || mine.attr_->asked <= attr.asked) mine.attr_.swap(fresh);
+}
+
+void InodeTable::drop_attr(const Inode& inode) {
+  std::unique_ptr<TimedAttr> old;
+  MutexLock lock(shard_of(inode.nodeid_).mutex);
+  old.swap(const_cast<Inode&>(inode).attr_);  // NOLINT: the table owns its inodes
+}
+
+std::shared_ptr<DirState> InodeTable::dir(const Inode& inode) {
+  MutexLock lock(shard_of(inode.nodeid_).mutex);
+  return inode.dir_;
+}
+
+std::shared_ptr<DirState> InodeTable::install_dir(const Inode& inode,
+                                                  std::shared_ptr<DirState> fresh) {
+  MutexLock lock(shard_of(inode.nodeid_).mutex);
+  auto& slot = const_cast<Inode&>(inode).dir_;  // NOLINT: the table owns its inodes
+  if (!slot) slot = fresh;
+  return slot;
+}
+
+void InodeTable::clear_shard(Shard& shard) {
+  std::vector<std::unique_ptr<Inode>> dead;
+  {
+    MutexLock lock(shard.mutex);
+    auto& set = shard.by_nodeid.set;
+    dead.reserve(set.size());
+    for (auto it = set.begin(); it != set.end();) {
+      Inode& inode = *it++;
+      CHECK(inode.pins_ == 0);
+      inode.lookups_ = 0;
+      dead.push_back(take_if_dead(shard, inode));
+    }
+  }
+}
+
+void InodeTable::clear() {
+  for (Shard& shard : shards_) clear_shard(shard);
+  std::shared_ptr<DirState> root_dir;
+  {
+    MutexLock lock(shard_of(kRootNodeId).mutex);
+    root_dir.swap(root_->dir_);
+  }
+}
+
+uint64_t InodeTable::lookups(uint64_t nodeid) {
+  Shard& shard = shard_of(nodeid);
+  MutexLock lock(shard.mutex);
+  const Inode* const inode = find_locked(shard, nodeid);
+  return inode == nullptr ? 0 : inode->lookups_;
+}
+
+void InodeTable::check_invariants() {
+  for (Shard& shard : shards_) {
+    MutexLock lock(shard.mutex);
+    CHECK(shard.by_object.set.size() <= shard.by_nodeid.set.size());
+    for (const Inode& inode : shard.by_nodeid.set) {
+      CHECK(&shard_of(inode.nodeid_) == &shard);
+      CHECK(&shard_of(inode.object_hash_) == &shard);
+      CHECK(inode.lookups_ != 0 || inode.pins_ != 0);
+      CHECK(inode.nodeid_ >> kShardBits <= shard.last_id);
+    }
+    for (const Inode& inode : shard.by_object.set) {
+      CHECK(find_locked(shard, inode.nodeid_) == &inode);
+    }
+  }
+}
+
+}  // namespace fusefs

@@ -1,0 +1,174 @@
+// InodeTable: node ids and objects, and how often the kernel was told of each.
+//
+// Purpose:        finds the inode of a node id and of an object; counts lookups exactly as the
+//                 kernel counts them. Node ids come from 64-bit counters and are never reused.
+//                 An ObjectId has one live inode. Should an object of another type turn up under a
+//                 name-like ObjectId, it gets a new inode and node id; the old one stays with those
+//                 who hold it. (Inode numbers are no such sign: a listing's d_ino and a stat's
+//                 st_ino differ at the mount points of a local tree.)
+// Ownership:      owns all inodes (inode.h tells their lives). The root lives as long as the table.
+// Thread-safety:  all members from any thread.
+// Locks:          LockRank::kInodeTable, one of 64 shards at a time. An object's shard is part of
+//                 its node id, so one lock covers both indexes. Inodes are destroyed with no lock
+//                 held.
+// Errors:         an unknown node id gives an empty InodeRef; std::bad_alloc passes through and
+//                 leaves every count as it was.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <boost/intrusive/unordered_set.hpp>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <utility>
+
+#include "cache/base/mutex.h"
+#include "fusefs/inode.h"
+
+namespace fusefs {
+
+class InodeTable;
+
+// A pin on an inode; move-only.
+class InodeRef {
+ public:
+  InodeRef() = default;
+  InodeRef(InodeRef&& other) noexcept
+      : table_(other.table_), inode_(std::exchange(other.inode_, nullptr)) {}
+  InodeRef& operator=(InodeRef&& other) noexcept {
+    if (this != &other) {
+      reset();
+      table_ = other.table_;
+      inode_ = std::exchange(other.inode_, nullptr);
+    }
+    return *this;
+  }
+  ~InodeRef() { reset(); }
+
+  void reset();
+  explicit operator bool() const { return inode_ != nullptr; }
+  const Inode& operator*() const { return *inode_; }
+  const Inode* operator->() const { return inode_; }
+
+ private:
+  friend class InodeTable;
+  InodeRef(InodeTable* table, Inode* inode) : table_(table), inode_(inode) {}
+
+  InodeTable* table_ = nullptr;
+  Inode* inode_ = nullptr;
+};
+
+// One object that a listing told of. `nodeid` is the answer: 0 without an object's name, and for
+// the root, which the kernel takes as nobody's child.
+struct PrimedEntry {
+  ObjectId object;
+  ObjectFacts facts;
+  uint64_t nodeid = 0;
+};
+
+class InodeTable {
+ public:
+  explicit InodeTable(const LookupAnswer& root);
+  ~InodeTable();
+  InodeTable(const InodeTable&) = delete;
+  InodeTable& operator=(const InodeTable&) = delete;
+
+  InodeRef find(uint64_t nodeid);
+
+  // One more lookup of this object. These two alone take a count from 0 to 1.
+  InodeRef lookup(ObjectId object, const ObjectFacts& facts);
+  void lookup_batch(std::span<PrimedEntry> entries);
+
+  // The kernel forgot this many lookups; more than it was told count as all.
+  void forget(uint64_t nodeid, uint64_t count);
+
+  // Attributes last seen, whatever their age.
+  std::optional<TimedAttr> attr(const Inode& inode);
+  void set_attr(const Inode& inode, const TimedAttr& attr);
+  void drop_attr(const Inode& inode);
+
+  // The directory's state; null when it was never opened. The first one installed stays.
+  std::shared_ptr<DirState> dir(const Inode& inode);
+  std::shared_ptr<DirState> install_dir(const Inode& inode, std::shared_ptr<DirState> fresh);
+
+  // Unmount: forgets every lookup. No InodeRef may be left but the table's own.
+  void clear();
+
+  [[nodiscard]] uint64_t size() const { return size_.load(std::memory_order_relaxed); }
+  [[nodiscard]] uint64_t lookups(uint64_t nodeid);  // for tests
+  void check_invariants();
+
+ private:
+  friend class InodeRef;
+  static constexpr uint32_t kShardBits = 6;
+  static constexpr uint32_t kShards = 1u << kShardBits;
+
+  struct ObjectKey {
+    const ObjectId& object;
+    uint64_t hash;
+  };
+  struct NodeIdHash {
+    size_t operator()(uint64_t nodeid) const { return nodeid >> kShardBits; }
+    size_t operator()(const Inode& inode) const { return (*this)(inode.nodeid()); }
+  };
+  struct NodeIdEqual {
+    bool operator()(uint64_t nodeid, const Inode& inode) const { return nodeid == inode.nodeid(); }
+    bool operator()(const Inode& a, const Inode& b) const { return a.nodeid() == b.nodeid(); }
+  };
+  struct ObjectHash {
+    size_t operator()(const ObjectKey& key) const { return key.hash >> kShardBits; }
+    size_t operator()(const Inode& inode) const { return inode.object_hash() >> kShardBits; }
+  };
+  struct ObjectEqual {
+    bool operator()(const ObjectKey& key, const Inode& inode) const {
+      return key.hash == inode.object_hash() && key.object == inode.object();
+    }
+    bool operator()(const Inode& a, const Inode& b) const { return a.object() == b.object(); }
+  };
+
+  // A hash set that doubles its buckets when they hold more than one inode each.
+  template <typename Tag, typename Hash, typename Equal>
+  class Index {
+   public:
+    using Set = boost::intrusive::unordered_set<
+        Inode,
+        boost::intrusive::base_hook<
+            boost::intrusive::unordered_set_base_hook<boost::intrusive::tag<Tag>>>,
+        boost::intrusive::hash<Hash>, boost::intrusive::equal<Equal>,
+        boost::intrusive::power_2_buckets<true>>;
+    using Buckets = std::unique_ptr<typename Set::bucket_type[]>;
+
+    void reserve_one();  // may throw; insert() does not
+    void insert(Inode& inode) { set.insert(inode); }
+
+    size_t bucket_count = 16;
+    Buckets buckets{new typename Set::bucket_type[16]};
+    Set set{typename Set::bucket_traits(buckets.get(), 16)};
+  };
+
+  struct alignas(64) Shard {
+    cache::Mutex mutex{cache::LockRank::kInodeTable};
+    Index<ByNodeId, NodeIdHash, NodeIdEqual> by_nodeid GUARDED_BY(mutex);
+    Index<ByObject, ObjectHash, ObjectEqual> by_object GUARDED_BY(mutex);
+    uint64_t last_id GUARDED_BY(mutex) = 0;
+  };
+
+  Shard& shard_of(uint64_t nodeid_or_hash) { return shards_[nodeid_or_hash % kShards]; }
+  Inode* find_locked(Shard& shard, uint64_t nodeid) REQUIRES(shard.mutex);
+  // The live inode of this object, made when there is none. `object` is moved from only then.
+  Inode& obtain_locked(Shard& shard, ObjectId& object, uint64_t hash, const ObjectFacts& facts)
+      REQUIRES(shard.mutex);
+  // Out of the table when nothing holds it any more; to be destroyed once the lock is dropped.
+  std::unique_ptr<Inode> take_if_dead(Shard& shard, Inode& inode) REQUIRES(shard.mutex);
+  void unpin(Inode& inode);
+  void clear_shard(Shard& shard);
+
+  std::array<Shard, kShards> shards_;
+  std::atomic<uint64_t> size_{1};  // relaxed: a figure for statistics
+  const uint64_t root_hash_;
+  const std::unique_ptr<Inode> root_;  // in no index
+};
+
+}  // namespace fusefs

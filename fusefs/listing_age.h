@@ -1,0 +1,115 @@
+// ListingAge: when a cached listing must be compared with the remote, and how far its attributes
+// may be trusted. A pure policy: times go in, decisions come out.
+//
+// The two questions differ. A directory's change token tells whether its names changed, so a
+// listing that still has the token stays right however old it is. It does not tell whether a file
+// in it grew: attributes are as old as the request that brought them.
+//
+//   names       are right while the token was confirmed less than ttl ago;
+//   attributes  go with a listing while they are less than ttl old, and the kernel is told to keep
+//               them for what is left of it.
+//
+// A pass (offset 0 to end) that finds old attributes lists names only, unless somebody wanted more
+// in one of the last passes: then fetching the listing again, with attributes, costs far less than
+// a request for each entry.
+//
+// A program that stats what it listed may take longer than ttl to list: lookups may therefore use
+// attributes as of the pass, for as long after it as it took, kMaxAfterglow at most. With ttl=0
+// nothing is ever answered from a listing.
+//
+// Thread-safety:  none of its own.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <optional>
+
+#include "cache/base/clock.h"
+
+namespace fusefs {
+
+class ListingAge {
+ public:
+  enum class Attributes : uint8_t {
+    kOmit,     // those that are young enough, but ask the remote for none
+    kWanted,   // ask for them where they are missing
+    kRefetch,  // forget the listing first: most are missing
+  };
+  enum class Holds : uint8_t { kNothing, kArrays };
+
+  static constexpr uint32_t kWantedPasses = 8;
+  static constexpr uint32_t kManyLookups = 8;
+  static constexpr cache::Duration kMaxAfterglow = std::chrono::seconds(60);
+
+  explicit ListingAge(cache::Duration ttl) : ttl_(ttl) {}
+
+  // ---- names ----
+
+  // The remote has to be asked for the change token before a listing begins.
+  [[nodiscard]] bool token_expired(cache::TimePoint now) const {
+    return !token_asked_ || now - *token_asked_ >= ttl_;
+  }
+  // The token was asked for at that time and handed to the listing.
+  void token_confirmed(cache::TimePoint asked) {
+    if (!token_asked_ || *token_asked_ < asked) token_asked_ = asked;
+  }
+  // The token is not known any more; the next listing asks.
+  void forget_token() { token_asked_.reset(); }
+
+  // ---- attributes ----
+
+  // Attributes asked for before this are too old to go with a listing.
+  [[nodiscard]] cache::TimePoint oldest_listed(cache::TimePoint now) const { return now - ttl_; }
+
+  // Everything held was forgotten at that time, or filled after it.
+  void emptied(cache::TimePoint now) { filled_since_ = now; }
+
+  // A pass begins that can carry attributes.
+  Attributes begin_pass(cache::TimePoint now, Holds holds) {
+    const bool wanted = wanted_passes_ > 0;
+    if (wanted) --wanted_passes_;
+    lookups_ = 0;
+    if (ttl_ == ttl_.zero()) return Attributes::kOmit;
+    if (holds == Holds::kNothing) emptied(now);
+    Attributes decision = wanted ? Attributes::kRefetch : Attributes::kOmit;
+    if (filled_since_ && now - *filled_since_ < ttl_) decision = Attributes::kWanted;
+    if (decision == Attributes::kRefetch) emptied(now);
+    if (decision != Attributes::kOmit) pass_ = Pass{.began = now, .last_call = now};
+    return decision;
+  }
+  // A call of a pass whose attributes were wanted.
+  void pass_continues(cache::TimePoint now) {
+    if (pass_ && pass_->last_call < now) pass_->last_call = now;
+  }
+
+  // The kernel asked for attributes in mid-pass: somebody uses them.
+  void note_wanted() { wanted_passes_ = kWantedPasses; }
+  // A few lookups between two passes are nobody's stat of a whole listing; many are.
+  void note_lookup() {
+    if (++lookups_ >= kManyLookups) note_wanted();
+  }
+  // Attributes asked for before this are too old to answer a lookup.
+  [[nodiscard]] cache::TimePoint oldest_looked_up(cache::TimePoint now) const {
+    if (ttl_ == ttl_.zero()) return cache::TimePoint::max();
+    if (!pass_) return now - ttl_;
+    const cache::Duration took = pass_->last_call - pass_->began;
+    const cache::Duration afterglow = std::max(ttl_, std::min(took, kMaxAfterglow));
+    return now - pass_->last_call < afterglow ? pass_->began - ttl_ : now - ttl_;
+  }
+
+ private:
+  struct Pass {
+    cache::TimePoint began;
+    cache::TimePoint last_call;
+  };
+
+  const cache::Duration ttl_;
+  std::optional<cache::TimePoint> token_asked_;
+  std::optional<cache::TimePoint> filled_since_;
+  std::optional<Pass> pass_;  // the latest whose attributes were wanted
+  uint32_t wanted_passes_ = 0;
+  uint32_t lookups_ = 0;  // since the last pass began
+};
+
+}  // namespace fusefs

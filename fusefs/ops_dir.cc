@@ -1,0 +1,282 @@
+// Listings: opendir, READDIR and READDIRPLUS from the cached arrays.
+//
+// How a READDIR goes:
+//   1. begin_pass      at offset 0, and at a handle's first call: is the listing still right?
+//   2. read_entries    the cached directory gives arrays to the sink, which encodes them
+//   3. prime           READDIRPLUS: node ids for the entries that fitted, one lookup each
+//   4. reply           what the kernel did not take is forgotten again
+// opendir asks the remote nothing, so that the control channel works on a dead one.
+
+#include <dirent.h>
+
+#include <algorithm>
+#include <memory>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "fusefs/dirent_encoder.h"
+#include "fusefs/dot_entries.h"
+#include "fusefs/ops.h"
+#include "fusefs/session_impl.h"
+
+namespace fusefs {
+namespace {
+
+enum class ReadKind : uint8_t { kPlain, kPlus };
+
+// What the age of attributes is judged by.
+struct Ages {
+  cache::TimePoint now;
+  cache::Duration ttl;  // 0: no attributes are given
+};
+
+// Encodes what a listing gives into the reply. Takes its buffer with the first entry.
+class ReplySink final : public cache::EntrySink {
+ public:
+  ReplySink(ReplyBuffers& buffers, size_t capacity, DirentFormat format, const Ages& ages)
+      : lease_(buffers), capacity_(capacity), format_(format), ages_(ages) {}
+
+  uint32_t consume(const cache::ArrayView& view, uint32_t from, uint32_t to) override {
+    if (from >= to || !ready()) return 0;
+    const cache::TimePoint filled{cache::Duration(view.header().filled)};
+    const uint32_t taken = encoder_.append(view, from, to, ages_.ttl - (ages_.now - filled));
+    if (taken < to - from) full_ = true;
+    entries_ += taken;
+    note_reserved(view, from, from + taken);
+    return taken;
+  }
+  bool append_dot(std::string_view name, uint64_t ino, uint64_t offset) {
+    if (!ready() || !encoder_.append_name(name, ino, DT_DIR, offset)) {
+      full_ = true;
+      return false;
+    }
+    return true;
+  }
+
+  DirentEncoder& encoder() { return encoder_; }
+  [[nodiscard]] uint64_t entries() const { return entries_; }  // without '.' and '..'
+  [[nodiscard]] bool full() const { return full_; }
+  [[nodiscard]] bool out_of_memory() const { return out_of_memory_; }
+  [[nodiscard]] bool entry_at_dot() const { return entry_at_dot_; }
+  [[nodiscard]] bool entry_at_dotdot() const { return entry_at_dotdot_; }
+
+ private:
+  // May run under the directory's lock, so a failure is remembered and not thrown.
+  bool ready() {
+    if (encoder_.data() != nullptr) return true;
+    std::byte* const buffer = lease_.get();
+    out_of_memory_ = buffer == nullptr;
+    if (!out_of_memory_) encoder_ = DirentEncoder(buffer, capacity_, format_);
+    return !out_of_memory_;
+  }
+  void note_reserved(const cache::ArrayView& view, uint32_t from, uint32_t to) {
+    for (uint32_t i = from; i < to; ++i) {
+      if (view.cookie(i) - kAfterDot > kAfterDotDot - kAfterDot) continue;
+      (view.cookie(i) == kAfterDot ? entry_at_dot_ : entry_at_dotdot_) = true;
+    }
+  }
+
+  ReplyBuffers::Lease lease_;
+  const size_t capacity_;
+  const DirentFormat format_;
+  const Ages ages_;
+  DirentEncoder encoder_;
+  uint64_t entries_ = 0;
+  bool full_ = false;
+  bool out_of_memory_ = false;
+  bool entry_at_dot_ = false;
+  bool entry_at_dotdot_ = false;
+};
+
+// ---- 1. Freshness -------------------------------------------------------------------------------
+
+bool begins_pass(DirHandle& handle, uint64_t offset) {
+  cache::MutexLock lock(handle.mutex);
+  return offset == 0 || !handle.pass.begun;
+}
+
+Status begin_pass(SessionImpl& session, FuseRequest& request, DirHandle& handle, uint64_t offset,
+                  ReadKind kind) {
+  if (!begins_pass(handle, offset)) return {};
+  DirState& dir = *handle.dir;
+  if (dir.token_expired(session.now())) {
+    const Result<Attr> attr = session.fetch_attr(request, *handle.inode);
+    if (!attr.ok()) return attr.status();
+  }
+  auto attributes = ListingAge::Attributes::kOmit;
+  if (kind == ReadKind::kPlus) attributes = dir.begin_pass(session.now());
+  cache::MutexLock lock(handle.mutex);
+  handle.pass = {.begun = true, .attributes = attributes};
+  return {};
+}
+
+// ---- 2. Entries ---------------------------------------------------------------------------------
+
+// Whether this call asks the remote for attributes that are missing.
+bool wants_attributes(SessionImpl& session, DirHandle& handle, uint64_t offset, ReadKind kind) {
+  using Attributes = ListingAge::Attributes;
+  if (kind == ReadKind::kPlain || session.children_need_lookup()) return false;
+  DirState& dir = *handle.dir;
+  // In automatic mode the kernel asks for attributes in mid-pass only when they are being used.
+  const bool used = offset != 0 && session.options().readdirplus == ReaddirPlus::kAuto;
+  if (used) dir.note_wanted();
+  Attributes attributes;
+  {
+    cache::MutexLock lock(handle.mutex);
+    attributes = handle.pass.attributes;
+  }
+  if (used && attributes == Attributes::kOmit) {
+    attributes = dir.begin_pass(session.now());
+    cache::MutexLock lock(handle.mutex);
+    handle.pass.attributes = attributes;
+  }
+  if (attributes == Attributes::kOmit) return false;
+  dir.pass_continues(session.now());
+  return true;
+}
+
+// Appends '.' and '..' where the offset lies before them; the listing's own position is the answer.
+uint64_t put_dots(const Inode& inode, const DirPass& pass, uint64_t offset, ReplySink& sink) {
+  const bool at_start = offset == 0;
+  const bool after_dot = offset == kAfterDot && !pass.entry_at_dot;
+  const bool after_dotdot = offset == kAfterDotDot && !pass.entry_at_dotdot;
+  if (!at_start && !after_dot && !after_dotdot) return offset;
+  const uint64_t parent = inode.nodeid() == kRootNodeId ? inode.ino() : inode.parent_ino();
+  if (at_start && !sink.append_dot(".", inode.ino(), kAfterDot)) return 0;
+  if (!after_dotdot) sink.append_dot("..", parent, kAfterDotDot);
+  return 0;
+}
+
+Status read_entries(SessionImpl& session, FuseRequest& request, DirHandle& handle, uint64_t offset,
+                    ReplySink& sink, cache::ReadOptions options) {
+  const Waiting waiting(session, request);
+  cache::MutexLock lock(handle.mutex);
+  const uint64_t position = put_dots(*handle.inode, handle.pass, offset, sink);
+  if (sink.full()) return {};
+  options.deadline = waiting.patience().deadline;
+  options.interrupt = waiting.patience().interrupt;
+  const Status status = handle.dir->directory().read(handle.cursor, position, options, sink);
+  if (sink.entry_at_dot()) handle.pass.entry_at_dot = true;
+  if (sink.entry_at_dotdot()) handle.pass.entry_at_dotdot = true;
+  return status;
+}
+
+// ---- 3. Node ids --------------------------------------------------------------------------------
+
+std::vector<PrimedEntry> prime(SessionImpl& session, const Inode& parent, DirentEncoder& encoder) {
+  std::vector<PrimedEntry> primed;
+  if (encoder.format() != DirentFormat::kPlus) return primed;
+  for (PlusEntries walk(encoder.data(), encoder.size()); !walk.done(); walk.next()) {
+    const PlusEntry entry = walk.entry();
+    if (!entry.has_attributes()) continue;
+    ObjectId id = session.backend().child_id(parent.object(), entry.name(), entry.ino());
+    if (id.empty()) session.note_children_need_lookup();
+    primed.push_back(
+        {std::move(id), {.ino = entry.ino(), .parent_ino = parent.ino(), .mode = entry.mode()}, 0});
+  }
+  session.inodes().lookup_batch(primed);
+  size_t next = 0;
+  for (PlusEntries walk(encoder.data(), encoder.size()); !walk.done(); walk.next()) {
+    PlusEntry entry = walk.entry();
+    if (!entry.has_attributes()) continue;
+    const uint64_t nodeid = primed[next++].nodeid;
+    if (nodeid != 0) {
+      entry.set_node(nodeid);
+    } else {
+      entry.clear_node();
+    }
+  }
+  return primed;
+}
+
+void forget_primed(SessionImpl& session, const std::vector<PrimedEntry>& primed) {
+  for (const PrimedEntry& entry : primed) {
+    if (entry.nodeid != 0) session.inodes().forget(entry.nodeid, 1);
+  }
+}
+
+// ---- 4. The operations --------------------------------------------------------------------------
+
+void read_directory(SessionImpl& session, FuseRequest& request, DirHandle& handle, size_t size,
+                    off_t offset_in, ReadKind kind) {
+  if (offset_in < 0) return request.fail(EINVAL);
+  const auto offset = static_cast<uint64_t>(offset_in);
+  const Status begun = begin_pass(session, request, handle, offset, kind);
+  if (!begun.ok()) return request.fail(begun.error_number());
+
+  cache::ReadOptions options;
+  options.want_attrs = wants_attributes(session, handle, offset, kind);
+  const Ages ages = {.now = session.now(),
+                     .ttl = session.children_need_lookup()
+                                ? cache::Duration::zero()
+                                : cache::Duration(session.options().ttl)};
+  options.attrs_not_before = handle.dir->oldest_listed(ages.now);
+  const auto format = kind == ReadKind::kPlus ? DirentFormat::kPlus : DirentFormat::kPlain;
+  ReplySink sink(session.buffers(), std::min(size, ReplyBuffers::kMaxBytes), format, ages);
+  const Status status = read_entries(session, request, handle, offset, sink, options);
+  DirentEncoder& encoder = sink.encoder();
+  if (sink.out_of_memory()) return request.fail(ENOMEM);
+  // '.' and '..' alone don't hide an error: whoever asks again would wait for it again.
+  if (!status.ok() && sink.entries() == 0) return request.fail(status.error_number());
+  if (sink.full() && encoder.size() == 0) return request.fail(EINVAL);  // empty would mean the end
+
+  const std::vector<PrimedEntry> primed = prime(session, *handle.inode, encoder);
+  const int refused =
+      request.reply(fuse_reply_buf, reinterpret_cast<const char*>(encoder.data()), encoder.size());
+  if (refused != 0) forget_primed(session, primed);
+}
+
+void operation_readdir(fuse_req_t req, fuse_ino_t /*ino*/, size_t size, off_t offset,
+                       fuse_file_info* fi) {
+  serve(req, [&](SessionImpl& session, FuseRequest& request) {
+    read_directory(session, request, HandleList::get<DirHandle>(fi->fh), size, offset,
+                   ReadKind::kPlain);
+  });
+}
+
+void operation_readdirplus(fuse_req_t req, fuse_ino_t /*ino*/, size_t size, off_t offset,
+                           fuse_file_info* fi) {
+  serve(req, [&](SessionImpl& session, FuseRequest& request) {
+    read_directory(session, request, HandleList::get<DirHandle>(fi->fh), size, offset,
+                   ReadKind::kPlus);
+  });
+}
+
+void operation_opendir(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
+  serve(req, [&](SessionImpl& session, FuseRequest& request) {
+    InodeRef inode = session.inodes().find(ino);
+    if (!inode) return request.fail(ESTALE);
+    if (!inode->is_directory()) return request.fail(ENOTDIR);
+    std::shared_ptr<DirState> dir = session.obtain_dir(*inode);
+    const uint64_t fh =
+        session.handles().add(std::make_unique<DirHandle>(std::move(inode), std::move(dir)));
+    fi->fh = fh;
+    // An interrupted opendir is not followed by a releasedir.
+    if (request.reply(fuse_reply_open, fi) != 0) session.handles().close(fh);
+  });
+}
+
+void operation_releasedir(fuse_req_t req, fuse_ino_t /*ino*/, fuse_file_info* fi) {
+  serve(req, [&](SessionImpl& session, FuseRequest& request) {
+    session.handles().close(fi->fh);
+    request.ok();
+  });
+}
+
+void operation_fsyncdir(fuse_req_t req, fuse_ino_t /*ino*/, int /*datasync*/,
+                        fuse_file_info* /*fi*/) {
+  serve(req, [](SessionImpl& /*session*/, FuseRequest& request) { request.ok(); });
+}
+
+}  // namespace
+
+void add_dir_operations(fuse_lowlevel_ops* operations) {
+  operations->opendir = operation_opendir;
+  operations->readdir = operation_readdir;
+  operations->readdirplus = operation_readdirplus;
+  operations->releasedir = operation_releasedir;
+  operations->fsyncdir = operation_fsyncdir;
+}
+
+}  // namespace fusefs

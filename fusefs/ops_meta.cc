@@ -1,0 +1,293 @@
+// Names, attributes, extended attributes, the control channel, and the refusal of every change.
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "fusefs/control.h"
+#include "fusefs/dirent_encoder.h"
+#include "fusefs/ops.h"
+#include "fusefs/session_impl.h"
+
+namespace fusefs {
+namespace {
+
+constexpr size_t kMaxLinkBytes = 4095;  // what the kernel has room for
+
+// ---- Names --------------------------------------------------------------------------------------
+
+struct Found {
+  LookupAnswer answer;
+  bool from_remote = false;
+};
+
+Result<Found> find_child(SessionImpl& session, FuseRequest& request, const Inode& parent,
+                         const char* name) {
+  if (const auto dir = session.inodes().dir(parent)) {
+    if (auto attr = dir->find_attr(name, session.now())) {
+      ObjectId id = session.backend().child_id(parent.object(), name, attr->ino);
+      if (!id.empty()) return Found{{std::move(id), *attr}, false};
+    }
+  }
+  auto answer = session.ask<LookupAnswer>(request, [&](Backend::Done<LookupAnswer> done) {
+    return session.backend().lookup(parent.object(), name, std::move(done));
+  });
+  if (!answer.ok()) return answer.status();
+  return Found{std::move(answer).value(), true};
+}
+
+void reply_absent(SessionImpl& session, FuseRequest& request) {
+  if (session.ttl_seconds() <= 0) {
+    request.fail(ENOENT);
+    return;
+  }
+  fuse_entry_param entry{};  // ino 0: absent, and known to be
+  entry.entry_timeout = session.ttl_seconds();
+  request.reply(fuse_reply_entry, &entry);
+}
+
+void lookup(SessionImpl& session, FuseRequest& request, fuse_ino_t parent_id, const char* name) {
+  const InodeRef parent = session.inodes().find(parent_id);
+  if (!parent) return request.fail(ESTALE);
+  if (!parent->is_directory()) return request.fail(ENOTDIR);
+  if (std::strlen(name) > cache::kMaxNameBytes) return request.fail(ENAMETOOLONG);
+
+  const cache::TimePoint asked = session.now();
+  const Result<Found> found = find_child(session, request, *parent, name);
+  if (found.error_number() == ENOENT) return reply_absent(session, request);
+  if (!found.ok()) return request.fail(found.error_number());
+  const Attr& attr = found.value().answer.attr;
+  if (!presentable(attr)) return request.fail(EIO);
+
+  const InodeRef child = session.inodes().lookup(
+      found.value().answer.id, {.ino = attr.ino, .parent_ino = parent->ino(), .mode = attr.mode});
+  if (found.value().from_remote) session.keep_attr(*child, attr, asked);
+  const uint64_t nodeid = child->nodeid();
+  fuse_entry_param entry{};
+  entry.ino = nodeid;
+  entry.attr = to_stat(attr, nodeid);
+  entry.attr_timeout = session.ttl_seconds();
+  entry.entry_timeout = session.ttl_seconds();
+  // An interrupted caller gets no node id: the kernel will not forget what it was not told.
+  if (request.reply(fuse_reply_entry, &entry) != 0) session.inodes().forget(nodeid, 1);
+}
+
+void operation_lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
+  serve(req, [&](SessionImpl& session, FuseRequest& request) {
+    lookup(session, request, parent, name);
+  });
+}
+
+void operation_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count) {
+  serve(req, [&](SessionImpl& session, FuseRequest& request) {
+    session.inodes().forget(ino, count);
+    request.none();
+  });
+}
+
+void operation_forget_multi(fuse_req_t req, size_t count, fuse_forget_data* forgets) {
+  serve(req, [&](SessionImpl& session, FuseRequest& request) {
+    for (size_t i = 0; i < count; ++i) session.inodes().forget(forgets[i].ino, forgets[i].nlookup);
+    request.none();
+  });
+}
+
+// ---- Attributes ---------------------------------------------------------------------------------
+
+void getattr(SessionImpl& session, FuseRequest& request, fuse_ino_t ino) {
+  const InodeRef inode = session.inodes().find(ino);
+  if (!inode) return request.fail(ESTALE);
+  const Result<TimedAttr> known = session.fresh_attr(request, *inode);
+  if (!known.ok()) return request.fail(known.error_number());
+  const struct stat status = to_stat(known.value().attr, inode->nodeid());
+  // Attributes of some age keep what is left of their time.
+  const std::chrono::duration<double> age = session.now() - known.value().asked;
+  request.reply(fuse_reply_attr, &status, std::max(0.0, session.ttl_seconds() - age.count()));
+}
+
+void operation_getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info* /*fi*/) {
+  serve(req, [&](SessionImpl& session, FuseRequest& request) { getattr(session, request, ino); });
+}
+
+void operation_readlink(fuse_req_t req, fuse_ino_t ino) {
+  serve(req, [&](SessionImpl& session, FuseRequest& request) {
+    const InodeRef inode = session.inodes().find(ino);
+    if (!inode) return request.fail(ESTALE);
+    if (inode->type() != S_IFLNK) return request.fail(EINVAL);
+    const auto target = session.ask<std::string>(request, [&](Backend::Done<std::string> done) {
+      return session.backend().readlink(inode->object(), std::move(done));
+    });
+    if (!target.ok()) return request.fail(target.error_number());
+    const std::string& text = target.value();
+    const bool sound =
+        !text.empty() && text.size() <= kMaxLinkBytes && text.find('\0') == std::string::npos;
+    if (!sound) return request.fail(EIO);
+    request.reply(fuse_reply_readlink, text.c_str());
+  });
+}
+
+void operation_statfs(fuse_req_t req, fuse_ino_t ino) {
+  serve(req, [&](SessionImpl& session, FuseRequest& request) {
+    const InodeRef inode = session.inodes().find(ino);
+    if (!inode) return request.fail(ESTALE);
+    const auto answer = session.ask<StatfsAnswer>(request, [&](Backend::Done<StatfsAnswer> done) {
+      return session.backend().statfs(inode->object(), std::move(done));
+    });
+    if (!answer.ok()) return request.fail(answer.error_number());
+    const StatfsAnswer& figures = answer.value();
+    struct statvfs out {};
+    out.f_bsize = figures.block_size;
+    out.f_frsize = figures.block_size;
+    out.f_blocks = figures.blocks;
+    out.f_bfree = figures.blocks_free;
+    out.f_bavail = figures.blocks_available;
+    out.f_files = figures.files;
+    out.f_ffree = figures.files_free;
+    out.f_favail = figures.files_free;
+    out.f_namemax = figures.name_max;
+    request.reply(fuse_reply_statfs, &out);
+  });
+}
+
+// Asked only without default_permissions. Who may read is then the remote's to say, when it is
+// asked to.
+void operation_access(fuse_req_t req, fuse_ino_t /*ino*/, int mask) {
+  serve(req, [&](SessionImpl& /*session*/, FuseRequest& request) {
+    (mask & W_OK) != 0 ? request.fail(EROFS) : request.ok();
+  });
+}
+
+// ---- Extended attributes ------------------------------------------------------------------------
+
+// ENOSYS goes through to the kernel, which then never asks again: right, because a back end answers
+// it only when it has no extended attributes at all.
+void reply_xattr(FuseRequest& request, const Result<std::string>& value, size_t size) {
+  if (!value.ok()) return request.fail(value.error_number());
+  const std::string& bytes = value.value();
+  if (size == 0) {
+    request.reply(fuse_reply_xattr, bytes.size());
+  } else if (bytes.size() > size) {
+    request.fail(ERANGE);
+  } else {
+    request.reply(fuse_reply_buf, bytes.data(), bytes.size());
+  }
+}
+
+void operation_getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) {
+  serve(req, [&](SessionImpl& session, FuseRequest& request) {
+    const InodeRef inode = session.inodes().find(ino);
+    if (!inode) return request.fail(ESTALE);
+    reply_xattr(request,
+                session.ask<std::string>(request,
+                                         [&](Backend::Done<std::string> done) {
+                                           return session.backend().getxattr(inode->object(), name,
+                                                                             std::move(done));
+                                         }),
+                size);
+  });
+}
+
+void operation_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
+  serve(req, [&](SessionImpl& session, FuseRequest& request) {
+    const InodeRef inode = session.inodes().find(ino);
+    if (!inode) return request.fail(ESTALE);
+    reply_xattr(request,
+                session.ask<std::string>(request,
+                                         [&](Backend::Done<std::string> done) {
+                                           return session.backend().listxattr(inode->object(),
+                                                                              std::move(done));
+                                         }),
+                size);
+  });
+}
+
+// ---- The control channel ------------------------------------------------------------------------
+
+void reply_count(FuseRequest& request, uint64_t count) {
+  const ControlCount answer{.count = count};
+  request.reply(fuse_reply_ioctl, 0, &answer, sizeof answer);
+}
+
+void invalidate(SessionImpl& session, FuseRequest& request, fuse_ino_t ino) {
+  const InodeRef inode = session.inodes().find(ino);
+  if (!inode) return request.fail(ESTALE);
+  session.inodes().drop_attr(*inode);
+  const auto dir = session.inodes().dir(*inode);
+  const uint64_t arrays = dir ? dir->invalidate(session.now()) : 0;
+  session.notifier().inval_inode(ino);
+  reply_count(request, arrays);
+}
+
+void reply_stats(SessionImpl& session, FuseRequest& request) {
+  const auto answer = std::make_unique<ControlText>();
+  const std::string text = session.stats_text();
+  std::memset(answer->text, 0, sizeof answer->text);
+  std::memcpy(answer->text, text.data(), std::min(text.size(), sizeof answer->text - 1));
+  request.reply(fuse_reply_ioctl, 0, answer.get(), sizeof *answer);
+}
+
+void control(SessionImpl& session, FuseRequest& request, fuse_ino_t ino, unsigned command,
+             size_t out_bytes) {
+  const bool known =
+      command == kControlStats || command == kControlDrop || command == kControlInvalidate;
+  if (!known) return request.fail(ENOTTY);
+  if (request.uid() != 0 && request.uid() != geteuid()) return request.fail(EPERM);
+  const size_t needed = command == kControlStats ? sizeof(ControlText) : sizeof(ControlCount);
+  if (out_bytes < needed) return request.fail(EINVAL);
+  if (command == kControlStats) return reply_stats(session, request);
+  if (command == kControlDrop) return reply_count(request, session.cache().drop_clean());
+  invalidate(session, request, ino);
+}
+
+void operation_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void* /*argument*/,
+                     fuse_file_info* /*fi*/, unsigned /*flags*/, const void* /*in*/,
+                     size_t /*in_bytes*/, size_t out_bytes) {
+  serve(req, [&](SessionImpl& session, FuseRequest& request) {
+    control(session, request, ino, command, out_bytes);
+  });
+}
+
+// ---- Changes: none yet --------------------------------------------------------------------------
+
+// One function for every operation whose first argument is the request.
+template <typename... Args>
+void refuse(fuse_req_t req, Args... /*arguments*/) {
+  serve(req, [](SessionImpl& /*session*/, FuseRequest& request) { request.fail(EROFS); });
+}
+
+}  // namespace
+
+void add_meta_operations(fuse_lowlevel_ops* operations) {
+  operations->lookup = operation_lookup;
+  operations->forget = operation_forget;
+  operations->forget_multi = operation_forget_multi;
+  operations->getattr = operation_getattr;
+  operations->readlink = operation_readlink;
+  operations->statfs = operation_statfs;
+  operations->access = operation_access;
+  operations->getxattr = operation_getxattr;
+  operations->listxattr = operation_listxattr;
+  operations->ioctl = operation_ioctl;
+
+  operations->setattr = refuse;
+  operations->mknod = refuse;
+  operations->mkdir = refuse;
+  operations->unlink = refuse;
+  operations->rmdir = refuse;
+  operations->symlink = refuse;
+  operations->rename = refuse;
+  operations->link = refuse;
+  operations->write = refuse;
+  operations->setxattr = refuse;
+  operations->removexattr = refuse;
+  operations->create = refuse;
+  operations->fallocate = refuse;
+  operations->copy_file_range = refuse;
+}
+
+}  // namespace fusefs

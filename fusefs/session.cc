@@ -1,0 +1,365 @@
+#include "fusefs/session.h"
+
+#include <fuse_lowlevel.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <spdlog/spdlog.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "cache/base/check.h"
+#include "fusefs/control.h"
+#include "fusefs/dirent_encoder.h"
+#include "fusefs/ops.h"
+#include "fusefs/session_impl.h"
+
+namespace fusefs {
+namespace {
+
+constexpr uint32_t kMaxRequestBytes = 1u << 20;  // READ, and what READDIR may ask
+constexpr uint32_t kMaxBackground = 64;          // READs of readahead under way
+constexpr uint32_t kIdleThreads = 10;            // workers kept when there is nothing to do
+constexpr std::chrono::milliseconds kWatchPeriod(100);
+
+std::chrono::nanoseconds choose_timeout(const Options& options, const Backend& backend) {
+  const uint64_t suggested = backend.suggested_timeout_ms();
+  // What the user asked for goes before what the back end thinks.
+  if (suggested == 0 || options.timeout != Options{}.timeout) return options.timeout;
+  return std::chrono::milliseconds(suggested);
+}
+
+cache::PageCacheOptions cache_options(const Options& options) {
+  cache::PageCacheOptions result;
+  result.limit_bytes = options.cache_size;
+  result.min_bytes = std::min(options.cache_min, options.cache_size);
+  return result;
+}
+
+void log_libfuse(enum fuse_log_level level, const char* format, va_list arguments) {
+  std::array<char, 512> text{};
+  std::vsnprintf(text.data(), text.size(), format, arguments);
+  std::string_view line(text.data());
+  while (line.ends_with('\n')) line.remove_suffix(1);
+  if (level <= FUSE_LOG_ERR) {
+    spdlog::error("libfuse: {}", line);
+  } else if (level <= FUSE_LOG_NOTICE) {
+    spdlog::warn("libfuse: {}", line);
+  } else {
+    spdlog::debug("libfuse: {}", line);
+  }
+}
+
+// Commas and backslashes separate and escape options.
+std::string escaped(std::string_view value) {
+  std::string out;
+  for (const char c : value) {
+    if (c == ',' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out;
+}
+
+bool has_option(const std::vector<std::string>& arguments, std::string_view name) {
+  return std::any_of(arguments.begin(), arguments.end(), [&](const std::string& argument) {
+    return argument.starts_with("-o" + std::string(name));
+  });
+}
+
+std::vector<std::string> libfuse_arguments(const Options& options, const std::string& source) {
+  std::vector<std::string> arguments = {"cookiefs"};
+  arguments.insert(arguments.end(), options.fuse_args.begin(), options.fuse_args.end());
+  if (!has_option(options.fuse_args, "fsname=")) {
+    arguments.push_back("-ofsname=" + escaped(source));
+  }
+  if (!has_option(options.fuse_args, "subtype=")) arguments.emplace_back("-osubtype=cookiefs");
+  if (options.debug) arguments.emplace_back("-odebug");
+  return arguments;
+}
+
+void operation_init(void* userdata, fuse_conn_info* connection) {
+  static_cast<SessionImpl*>(userdata)->negotiate(connection);
+}
+
+fuse_lowlevel_ops operations() {
+  fuse_lowlevel_ops all{};
+  all.init = operation_init;
+  add_meta_operations(&all);
+  add_dir_operations(&all);
+  add_file_operations(&all);
+  return all;
+}
+
+}  // namespace
+
+struct stat to_stat(const Attr& attr, uint64_t nodeid) {
+  struct stat out {};
+  out.st_ino = attr.ino != 0 ? attr.ino : nodeid;
+  out.st_mode = attr.mode;
+  out.st_nlink = attr.nlink;
+  out.st_uid = attr.uid;
+  out.st_gid = attr.gid;
+  out.st_rdev = attr.rdev;
+  out.st_size = static_cast<off_t>(attr.size);
+  out.st_blksize = 4096;
+  out.st_blocks = static_cast<blkcnt_t>(attr.blocks);
+  out.st_atim = {.tv_sec = attr.atime.seconds, .tv_nsec = attr.atime.nanoseconds};
+  out.st_mtim = {.tv_sec = attr.mtime.seconds, .tv_nsec = attr.mtime.nanoseconds};
+  out.st_ctim = {.tv_sec = attr.ctime.seconds, .tv_nsec = attr.ctime.nanoseconds};
+  return out;
+}
+
+Waiting::Waiting(SessionImpl& session, FuseRequest& request)
+    : req_(request.raw()), member_(session.calls()) {
+  patience_ = {.deadline = session.deadline(request), .interrupt = &member_.interrupt()};
+  fuse_req_interrupt_func(
+      req_,
+      [](fuse_req_t, void* interrupt) { static_cast<cache::Interrupt*>(interrupt)->trigger(); },
+      &member_.interrupt());
+}
+
+// Waits for an interrupt that is being delivered, so that none comes after this.
+Waiting::~Waiting() { fuse_req_interrupt_func(req_, nullptr, nullptr); }
+
+SessionImpl::SessionImpl(const Options& options, std::unique_ptr<Backend> backend,
+                         const LookupAnswer& root)
+    : options_(options),
+      backend_(std::move(backend)),
+      timeout_(choose_timeout(options, *backend_)),
+      source_(backend_->description()),
+      cache_(std::make_unique<cache::PageCache>(cache_options(options))),
+      inodes_(std::make_unique<InodeTable>(root)) {
+  inodes_->set_attr(*inodes_->find(kRootNodeId), {root.attr, started_});
+}
+
+SessionImpl::~SessionImpl() {
+  notifier_.stop();
+  if (fuse_ != nullptr) {
+    fuse_session_unmount(fuse_);
+    fuse_session_destroy(fuse_);
+  }
+  tear_down();
+}
+
+double SessionImpl::ttl_seconds() const {
+  return std::chrono::duration<double>(options_.ttl).count();
+}
+
+bool SessionImpl::mount(std::string* error) {
+  CHECK(fuse_ == nullptr);
+  fuse_set_log_func(log_libfuse);
+  std::vector<std::string> words = libfuse_arguments(options_, source_);
+  std::vector<char*> pointers;
+  pointers.reserve(words.size() + 1);
+  for (std::string& word : words) pointers.push_back(word.data());
+  pointers.push_back(nullptr);
+  fuse_args arguments = FUSE_ARGS_INIT(static_cast<int>(words.size()), pointers.data());
+  const fuse_lowlevel_ops all = operations();
+  fuse_ = fuse_session_new(&arguments, &all, sizeof all, this);
+  fuse_opt_free_args(&arguments);
+  if (fuse_ == nullptr) {
+    *error = "libfuse refused the mount options; `cookiefs -h` lists those that work";
+    return false;
+  }
+  if (fuse_session_mount(fuse_, options_.mountpoint.c_str()) != 0) {
+    *error = "can't mount on " + options_.mountpoint +
+             ": see the line above; /dev/fuse and fusermount3 must be usable by this user";
+    fuse_session_destroy(std::exchange(fuse_, nullptr));
+    return false;
+  }
+  return true;
+}
+
+void SessionImpl::negotiate(fuse_conn_info* connection) {
+  const auto want = [&](unsigned capability, bool wanted) {
+    connection->want &= ~capability;
+    if (wanted) connection->want |= connection->capable & capability;
+  };
+  want(FUSE_CAP_PARALLEL_DIROPS, true);
+  want(FUSE_CAP_ASYNC_READ, true);
+  want(FUSE_CAP_IOCTL_DIR, true);
+  want(FUSE_CAP_AUTO_INVAL_DATA, true);
+  want(FUSE_CAP_READDIRPLUS, options_.readdirplus != ReaddirPlus::kNever);
+  want(FUSE_CAP_READDIRPLUS_AUTO, options_.readdirplus == ReaddirPlus::kAuto);
+  // Locks stay with the kernel, writes are refused, and nothing is spliced: replies are encoded
+  // into memory, and requests are too small to gain by it.
+  want(FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS, false);
+  want(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE, false);
+  // Re-export by NFS would need '..' of forgotten inodes, which no back end can tell.
+  want(FUSE_CAP_EXPORT_SUPPORT, false);
+  connection->max_write = kMaxRequestBytes;  // sets the pages a request may have, READDIR's too
+  connection->max_background = kMaxBackground;
+  connection->congestion_threshold = kMaxBackground * 3 / 4;
+  connection->time_gran = 1;
+  if (ready_) std::exchange(ready_, nullptr)();
+}
+
+int SessionImpl::run(const std::function<void()>& ready) {
+  CHECK(fuse_ != nullptr);
+  ready_ = ready;
+  if (fuse_set_signal_handlers(fuse_) != 0) {
+    spdlog::error("can't install signal handlers");
+    return 1;
+  }
+#ifdef PR_SET_IO_FLUSHER
+  // The kernel may wait for this daemon to free memory: it must not wait for the kernel in turn.
+  // Needs CAP_SYS_RESOURCE; threads started from here on inherit it.
+  if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) != 0) spdlog::debug("no PR_SET_IO_FLUSHER");
+#endif
+  main_thread_ = pthread_self();
+  // New threads leave signals to this one, the only one whose wait they end.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &before);
+  notifier_.start(fuse_);
+  {
+    cache::MutexLock lock(watch_mutex_);
+    watching_ = true;
+  }
+  watcher_ = std::thread([this] { watch(); });
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+
+  const int result = loop();
+  calls_.stop();
+  stop_watching();
+  notifier_.stop();
+  fuse_remove_signal_handlers(fuse_);
+  fuse_session_unmount(fuse_);
+  fuse_session_destroy(std::exchange(fuse_, nullptr));
+  tear_down();
+  return result < 0 ? 1 : 0;  // positive: ended by that signal, which is a clean end
+}
+
+int SessionImpl::loop() {
+  if (options_.single_thread) return fuse_session_loop(fuse_);
+  fuse_loop_config* const config = fuse_loop_cfg_create();
+  fuse_loop_cfg_set_clone_fd(config, 0);
+  fuse_loop_cfg_set_max_threads(config, options_.max_threads);
+  fuse_loop_cfg_set_idle_threads(config, std::min(kIdleThreads, options_.max_threads));
+  const int result = fuse_session_loop_mt(fuse_, config);
+  fuse_loop_cfg_destroy(config);
+  return result;
+}
+
+// Workers that wait for a dead remote would hold up the end of the loop, which joins them; nobody
+// tells them of it, and when all wait nobody even reads that the mount is gone. So this looks. (A
+// poll() that sleeps on the fuse device would be woken by every request.)
+void SessionImpl::watch() {
+  cache::MutexLock lock(watch_mutex_);
+  while (watching_) {
+    watch_changed_.wait_until(watch_mutex_, std::chrono::steady_clock::now() + kWatchPeriod);
+    if (!watching_) return;
+    lock.unlock();
+    pollfd device = {.fd = fuse_session_fd(fuse_), .events = 0, .revents = 0};
+    const bool unmounted = poll(&device, 1, 0) == 1 && (device.revents & (POLLERR | POLLNVAL)) != 0;
+    if (unmounted) fuse_session_exit(fuse_);
+    if (fuse_session_exited(fuse_) != 0) {
+      calls_.stop();
+      // A signal that came just before the main thread's wait did not end that wait: once more.
+      pthread_kill(main_thread_, SIGTERM);
+    }
+    lock.lock();
+  }
+}
+
+void SessionImpl::stop_watching() {
+  {
+    cache::MutexLock lock(watch_mutex_);
+    watching_ = false;
+    watch_changed_.notify_all();
+  }
+  if (watcher_.joinable()) watcher_.join();
+}
+
+// After the last request: handles, inodes with their listings, back end; then nothing is left in
+// the cache but its tables.
+void SessionImpl::tear_down() {
+  if (!backend_) return;
+  handles_.clear();
+  inodes_->clear();
+  inodes_.reset();
+  backend_.reset();
+  const cache::Stats& stats = cache_->stats();
+  const uint64_t pinned = cache_->pinned_pages();
+  spdlog::info("cookiefs: unmounted: pages={} names={} attrs={} pinned={} anchors={} free_page={}",
+               stats.pages_resident.get() + stats.pages_private.get(), stats.names_bytes.get(),
+               stats.attrs_bytes.get(), pinned, stats.anchors.get(), stats.free_page_calls.get());
+  CHECK(stats.pages_resident.get() == 0 && stats.pages_private.get() == 0);
+  CHECK(stats.names_bytes.get() == 0 && stats.attrs_bytes.get() == 0);
+  CHECK(pinned == 0 && stats.anchors.get() == 0);
+  cache_.reset();
+}
+
+Result<Attr> SessionImpl::fetch_attr(FuseRequest& request, const Inode& inode) {
+  const cache::TimePoint asked = now();
+  Result<Attr> attr = ask<Attr>(request, [&](Backend::Done<Attr> done) {
+    return backend_->getattr(inode.object(), std::move(done));
+  });
+  if (!attr.ok()) return attr;
+  // The kernel would give up an inode, even the root, that changes its type.
+  if ((attr.value().mode & S_IFMT) != inode.type()) return Status::error(ESTALE);
+  if (!presentable(attr.value())) return Status::error(EIO);
+  keep_attr(inode, attr.value(), asked);
+  return attr;
+}
+
+Result<TimedAttr> SessionImpl::fresh_attr(FuseRequest& request, const Inode& inode) {
+  const cache::TimePoint asked = now();
+  if (auto known = inodes_->attr(inode); known && asked - known->asked < options_.ttl) {
+    return *known;
+  }
+  Result<Attr> attr = fetch_attr(request, inode);
+  if (!attr.ok()) return attr.status();
+  return TimedAttr{attr.value(), asked};
+}
+
+void SessionImpl::keep_attr(const Inode& inode, const Attr& attr, cache::TimePoint asked) {
+  inodes_->set_attr(inode, {attr, asked});
+  if (!inode.is_directory()) return;
+  const std::shared_ptr<DirState> dir = inodes_->dir(inode);
+  if (dir && dir->revalidate(attr.change, asked)) notifier_.inval_inode(inode.nodeid());
+}
+
+std::shared_ptr<DirState> SessionImpl::obtain_dir(const Inode& inode) {
+  if (auto dir = inodes_->dir(inode)) return dir;
+  return inodes_->install_dir(
+      inode, std::make_shared<DirState>(*cache_, *backend_, inode.object(), options_.ttl));
+}
+
+std::string SessionImpl::stats_text() {
+  DaemonFigures figures;
+  figures.source = source_;
+  figures.mountpoint = options_.mountpoint;
+  figures.uptime_seconds = std::chrono::duration<double>(now() - started_).count();
+  figures.limit_bytes = cache_->limit_bytes();
+  figures.bytes = cache_->bytes();
+  figures.peak_bytes = cache_->peak_bytes();
+  figures.pressure_bound_bytes = cache_->bound_bytes();
+  figures.pages_pinned = cache_->pinned_pages();
+  figures.inodes = inodes_->size();
+  figures.requests_active = calls_.count();
+  figures.notifications = notifier_.sent();
+  figures.notifications_dropped = notifier_.dropped();
+  figures.remote = backend_->counters();
+  return stats_json(figures, cache_->stats(), kControlTextBytes - 1);
+}
+
+// ---- Session ------------------------------------------------------------------------------------
+
+Session::Session(const Options& options, std::unique_ptr<Backend> backend, LookupAnswer root)
+    : impl_(std::make_unique<SessionImpl>(options, std::move(backend), root)) {}
+
+Session::~Session() = default;
+
+bool Session::mount(std::string* error) { return impl_->mount(error); }
+
+int Session::run(const std::function<void()>& ready) { return impl_->run(ready); }
+
+}  // namespace fusefs

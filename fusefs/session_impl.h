@@ -1,0 +1,120 @@
+// SessionImpl: what the operations of one mount share.
+//
+// Purpose:        the object graph behind libfuse's userdata pointer, and the few steps that many
+//                 operations have in common.
+// Ownership:      owns the back end, the page cache, the inodes, the handles and the threads of the
+//                 session. Destroyed in the order that session.h tells.
+// Thread-safety:  members that have locks of their own from any worker; the rest is constant once
+//                 the loop runs.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "cache/base/clock.h"
+#include "cache/base/mutex.h"
+#include "cache/mm/page_cache.h"
+#include "fusefs/backends/backend.h"
+#include "fusefs/fuse_request.h"
+#include "fusefs/handles.h"
+#include "fusefs/inode_table.h"
+#include "fusefs/notify.h"
+#include "fusefs/options.h"
+#include "fusefs/reply_buffers.h"
+#include "fusefs/request.h"
+#include "fusefs/stats_json.h"
+
+namespace fusefs {
+
+class SessionImpl {
+ public:
+  SessionImpl(const Options& options, std::unique_ptr<Backend> backend, const LookupAnswer& root);
+  ~SessionImpl();
+  SessionImpl(const SessionImpl&) = delete;
+  SessionImpl& operator=(const SessionImpl&) = delete;
+
+  bool mount(std::string* error);
+  int run(const std::function<void()>& ready);
+
+  // ---- for the operations ----
+  const Options& options() const { return options_; }
+  Backend& backend() { return *backend_; }
+  cache::PageCache& cache() { return *cache_; }
+  InodeTable& inodes() { return *inodes_; }
+  HandleList& handles() { return handles_; }
+  ActiveCalls& calls() { return calls_; }
+  ReplyBuffers& buffers() { return buffers_; }
+  Notifier& notifier() { return notifier_; }
+
+  [[nodiscard]] cache::TimePoint now() const { return clock_.now(); }
+  [[nodiscard]] double ttl_seconds() const;
+  [[nodiscard]] cache::TimePoint deadline(const FuseRequest& request) const {
+    return request.started() + timeout_;
+  }
+
+  // One back-end call that this request waits for; see call_backend().
+  template <typename T, typename Start>
+  Result<T> ask(FuseRequest& request, const Start& start,
+                typename PendingCall<T>::Dispose dispose = nullptr) {
+    const Waiting waiting(*this, request);
+    return call_backend<T>(*backend_, waiting.patience(), start, std::move(dispose));
+  }
+
+  // Attributes as the remote has them, kept from then on. ESTALE: another object is there now.
+  Result<Attr> fetch_attr(FuseRequest& request, const Inode& inode);
+  // Attributes less than ttl old, from the inode or else from the remote.
+  Result<TimedAttr> fresh_attr(FuseRequest& request, const Inode& inode);
+  // Keeps attributes that the remote just gave; a directory whose token changed loses its listing.
+  void keep_attr(const Inode& inode, const Attr& attr, cache::TimePoint asked);
+
+  // The state of a directory, made at its first opening.
+  std::shared_ptr<DirState> obtain_dir(const Inode& inode);
+
+  [[nodiscard]] std::string stats_text();
+  // The remote can't be addressed by what a listing tells: READDIRPLUS is of no use.
+  [[nodiscard]] bool children_need_lookup() const {
+    return children_need_lookup_.load(std::memory_order_relaxed);  // a hint, found anew if missed
+  }
+  void note_children_need_lookup() { children_need_lookup_.store(true, std::memory_order_relaxed); }
+
+  // From the init callback.
+  void negotiate(fuse_conn_info* connection);
+
+ private:
+  int loop();
+  void watch();
+  void stop_watching();
+  void tear_down();
+
+  const Options options_;
+  const cache::RealClock clock_;
+  const cache::TimePoint started_ = clock_.now();
+  std::unique_ptr<Backend> backend_;
+  const std::chrono::nanoseconds timeout_;
+  const std::string source_;
+  std::unique_ptr<cache::PageCache> cache_;
+  std::unique_ptr<InodeTable> inodes_;
+  HandleList handles_;
+  ActiveCalls calls_;
+  ReplyBuffers buffers_;
+  std::atomic<bool> children_need_lookup_{false};
+
+  fuse_session* fuse_ = nullptr;
+  Notifier notifier_;
+  std::function<void()> ready_;
+
+  pthread_t main_thread_{};
+  std::thread watcher_;
+  cache::Mutex watch_mutex_{cache::LockRank::kLeaf};
+  cache::CondVar watch_changed_;
+  bool watching_ GUARDED_BY(watch_mutex_) = false;
+};
+
+// `attr` as struct stat; an inode number that the remote does not tell is the node id.
+struct stat to_stat(const Attr& attr, uint64_t nodeid);
+
+}  // namespace fusefs
