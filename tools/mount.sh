@@ -103,7 +103,7 @@ read_leaks() {
   line=$(grep -o 'unmounted: pages=.*' "$MOUNT_LOG" | tail -n 1)
   [[ -n $line ]] || return 1
   MOUNT_LEAKS=$(tr ' ' '\n' <<<"$line" | awk -F= '$1 != "free_page" && NF == 2 { sum += $2 < 0 ? -$2 : $2 }
-                                                END { printf "%d", sum }')
+                                                END { printf "%.0f", sum }')
 }
 
 mount_kill() {

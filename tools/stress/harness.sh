@@ -199,7 +199,7 @@ sum() {
     END {
       total["wrong"] = total["duplicates"] + total["gaps"] + total["unexpected"] + total["bad_seeks"] + total["bad_offsets"]
       count = split(keys, key, " ")
-      for (i = 1; i <= count; i++) printf "%d\n", total[key[i]]
+      for (i = 1; i <= count; i++) printf "%.0f\n", total[key[i]]
     }'
 }
 
@@ -208,7 +208,7 @@ by_kind() {
   cat "$WORK"/records/* 2>/dev/null | awk '
     { kind = ""; for (i = 1; i <= NF; i++) { split($i, pair, "="); if (pair[1] == "kind") kind = pair[2]
                                              if (pair[1] == "listings") count[kind] += pair[2] } }
-    END { for (kind in count) printf "%s %d\n", kind, count[kind] }' | sort | paste -sd, - | sed 's/,/, /g'
+    END { for (kind in count) printf "%s %.0f\n", kind, count[kind] }' | sort | paste -sd, - | sed 's/,/, /g'
 }
 
 EVICTIONS=0 REFAULTS=0 FREE_PAGES=0 LEAKS=0 PROBLEMS=()
