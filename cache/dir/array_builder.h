@@ -2,7 +2,8 @@
 //
 // Purpose:        entries go into the page's columns, names and attributes into staging; sealing
 //                 packs names (and the next array's token) into one allocation of exact size.
-// Ownership:      refers to a page that its user keeps pinned and locked.
+// Ownership:      refers to a page that its user keeps pinned and locked until it is sealed; count(),
+//                 position() and last_cookie() may be asked after that, when the page may be gone.
 // Thread-safety:  none of its own: one lock guards builder and readers of its view.
 // Errors:         seal() is false when there is no memory; the array can then be read through
 //                 view() but not be cached.
@@ -33,13 +34,15 @@ class ArrayBuilder {
 
   [[nodiscard]] bool full() const { return count_ == kEntriesPerArray; }
   [[nodiscard]] uint32_t count() const { return count_; }
-  [[nodiscard]] uint32_t position() const { return page_->header.position; }
+  [[nodiscard]] uint32_t position() const { return position_; }
   // Needs !full(), a name of 1 to 255 bytes. Attributes are dropped once an entry comes without.
   void append(uint64_t cookie, uint64_t ino, uint8_t type, std::string_view name, const Attr* attr);
-  // Takes back every entry that shares the last one's cookie; false when that would be all.
+  // Takes back every entry that shares the last one's cookie; false, and nothing taken back, when
+  // that would be all.
   bool drop_last_run();
-  void set_last_cookie(uint64_t cookie) { page_->cookies[count_ - 1] = cookie; }
-  [[nodiscard]] uint64_t last_cookie() const { return page_->cookies[count_ - 1]; }
+  void set_last_cookie(uint64_t cookie) { page_->cookies[count_ - 1] = last_cookie_ = cookie; }
+  // Of the entry appended last; 0 before the first.
+  [[nodiscard]] uint64_t last_cookie() const { return last_cookie_; }
   [[nodiscard]] ArrayView view() const;
 
   // `last_cookie`: key of the next array. `token`: what the remote is told to continue there.
@@ -50,6 +53,8 @@ class ArrayBuilder {
 
   ArrayPage* page_ = nullptr;
   uint32_t count_ = 0;
+  uint32_t position_ = 0;
+  uint64_t last_cookie_ = 0;
   bool with_attrs_ = false;
   std::string names_;
   std::vector<PackedAttr> attrs_;

@@ -126,6 +126,7 @@ void DirCore::send_request(const FillPtr& fill) {
     request.max_entries = std::min(fill->ask, max_ask());
     request.want_attrs = fill->want_attrs && !attrs_refused_;
   }
+  fill->sent_attrs = request.want_attrs;
   const uint64_t serial = ++serials_;
   fill->serial = serial;
   fill->in_flight = true;
@@ -152,8 +153,10 @@ void DirCore::end_fill(Fill& fill, int error) {
   if (fill.ended) return;
   fill.ended = true;
   fill.error = error;
-  // Waiters may still read what was built: the pin stays until the fill is gone.
   if (!fill.sealed) pages_->fill_failed(*fill.page);
+  // Waiters may still read what was built: the last of them drops the pin. A completion that comes
+  // late, or never, must not hold it.
+  if (fill.waiters == 0) fill.page.reset();
   if (fill.in_flight && fill.request != 0) cancel_later(fill.request);
   fills_.erase(fills_.iterator_to(fill));
   std::erase_if(fill_owners_, [&](const FillPtr& owner) { return owner.get() == &fill; });
@@ -162,7 +165,7 @@ void DirCore::end_fill(Fill& fill, int error) {
 
 bool DirCore::wants_more(const Fill& fill) const {
   if (fill.ended || fill.in_flight) return false;
-  return fill.waiters > 0 || (handles_ > 0 && fill.unread < kMaxUnread);
+  return fill.hungry > 0 || (handles_ > 0 && fill.unread < kMaxUnread);
 }
 
 void DirCore::demand() {
@@ -216,6 +219,7 @@ void DirCore::on_answer(const FillPtr& fill, uint64_t serial, DirAnswer&& answer
 
 void DirCore::take_answer(const FillPtr& fill, DirAnswer& answer) {
   const RequestStamp stamp = fill->sent;
+  const bool asked_attrs = fill->sent_attrs;
   if (answer.change != 0) change_ = answer.change;
   if (answer.error != 0) return take_failure(fill, answer.error);
   if (!answer.well_formed()) {
@@ -246,13 +250,16 @@ void DirCore::take_answer(const FillPtr& fill, DirAnswer& answer) {
   }
   fill->failures = 0;
   if (stamp.sequence != pages_->sequence()) return take_stale(*fill, answer, from);
-  if (fill->want_attrs && !answer.has_attrs && from < answer.entries.size()) attrs_refused_ = true;
+  if (asked_attrs && !answer.has_attrs && from < answer.entries.size()) attrs_refused_ = true;
   advance_token(*fill, answer);
   ++fill->unread;
   grow(fill->ask, kGrowth);
   // The next request goes out before this answer is put into arrays.
   if (!answer.eof && wants_more(*fill)) {
-    fill->want_attrs = attrs_wanted_.load(std::memory_order_relaxed) && !attrs_refused_;
+    // An array has them all or none: what readers want now counts from the next array on.
+    const size_t built = fill->builder.count() + answer.entries.size() - from;
+    if (built >= kEntriesPerArray)
+      fill->want_attrs = attrs_wanted_.load(std::memory_order_relaxed) && !attrs_refused_;
     send_request(fill);
   }
   if (!fill->ended) take_entries(*fill, answer, from, stamp);
@@ -434,6 +441,7 @@ bool DirCore::begin_next_array(Fill& fill, std::string_view token, const Request
     grabbed = pages_->grab(key);
   }
   fill.key = key;
+  fill.hungry = 0;  // who waited for the array before this one has it, awake yet or not
   if (!grabbed.ok() || !grabbed.value().created) {
     end_fill(fill, grabbed.error_number());  // no memory; or joined: the chain goes on from there
     return false;

@@ -406,6 +406,7 @@ DirCore::Outcome DirCore::wait_for_fill(Reading& reading, const FillPtr& fill) {
   const uint64_t key = reading.cursor.key;
   const bool skipping = reading.way_back || reading.cursor.seek_key != 0;
   ++fill->waiters;
+  if (fill->key == key) ++fill->hungry;  // else it is past it already
   fill->unread = 0;
   fill->want_attrs |= reading.options.want_attrs && !attrs_refused_;
   if (!fill->taking && wants_more(*fill)) send_request(fill);
@@ -414,7 +415,9 @@ DirCore::Outcome DirCore::wait_for_fill(Reading& reading, const FillPtr& fill) {
   while (fill->key == key) {
     const ArrayView view = fill->builder.view();
     const auto from = skipping ? std::nullopt : locate(reading.cursor, view, Extent::kPartial);
-    if (from && *from < view.count()) {
+    // Without attributes that are wanted it waits for the whole array, which is filled again then.
+    const bool bare = reading.options.want_attrs && !view.has_attrs() && !attrs_refused_;
+    if (from && *from < view.count() && !bare) {
       consume(reading, view, *from);
       outcome = {Step::kDone, {}};
       break;
@@ -429,6 +432,8 @@ DirCore::Outcome DirCore::wait_for_fill(Reading& reading, const FillPtr& fill) {
     }
   }
   --fill->waiters;
+  if (fill->key == key) --fill->hungry;
+  if (fill->ended && fill->waiters == 0) fill->page.reset();
   if (error == kErrBadCookie) return {Step::kLost, Status::error(error)};
   if (error != 0 && error != ENOMEM) return {Step::kDone, Status::error(error)};
   if (error == ENOMEM) progress_.wait_until(mutex_, std::chrono::steady_clock::now() + kMemoryWait);

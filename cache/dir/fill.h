@@ -51,8 +51,9 @@ struct Fill : boost::intrusive::list_base_hook<> {
   ResumeToken after;  // where the next request goes on
   FillTail tail;
   uint64_t verifier = 0;
-  uint32_t ask = 0;  // entries to ask for
-  bool want_attrs = false;
+  uint32_t ask = 0;         // entries to ask for
+  bool want_attrs = false;  // of the next request
+  bool sent_attrs = false;  // of the request under way
   bool in_flight = false;
   bool taking = false;    // a thread is in on_answer
   bool renewing = false;  // the request under way only fetches a new verifier
@@ -65,6 +66,7 @@ struct Fill : boost::intrusive::list_base_hook<> {
   uint32_t unread = 0;              // answers taken in since a reader showed demand
 
   uint32_t waiters = 0;
+  uint32_t hungry = 0;  // of them, those who wait for the array being built
   bool ended = false;
   int error = 0;  // with ended: why, 0 for a good end
 };

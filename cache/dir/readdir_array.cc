@@ -12,12 +12,12 @@ namespace cache {
 
 ArrayView ArrayView::of(const std::byte* page) {
   const auto* array = reinterpret_cast<const ArrayPage*>(page);
-  return {array, array->header.names, array->header.count};
+  return {array, array->header.names, array->header.attrs, array->header.count};
 }
 
 Attr ArrayView::attr(uint32_t i) const {
   PackedAttr packed;
-  std::memcpy(&packed, page_->header.attrs + size_t{i} * sizeof(packed), sizeof(packed));
+  std::memcpy(&packed, attrs_ + size_t{i} * sizeof(packed), sizeof(packed));
   return unpack_attr(packed, page_->inos[i]);
 }
 
@@ -48,6 +48,8 @@ void ArrayBuilder::reset(std::byte* page, const Start& start) {
   page_->header.filled = start.filled;
   page_->header.position = start.position;
   count_ = 0;
+  position_ = start.position;
+  last_cookie_ = 0;
   with_attrs_ = start.with_attrs;
   names_.clear();
   attrs_.clear();
@@ -64,22 +66,25 @@ void ArrayBuilder::append(uint64_t cookie, uint64_t ino, uint8_t type, std::stri
   names_.append(name);
   if (attr == nullptr) with_attrs_ = false;
   if (with_attrs_) attrs_.push_back(pack_attr(*attr));
+  last_cookie_ = cookie;
   ++count_;
 }
 
 bool ArrayBuilder::drop_last_run() {
-  const uint64_t run = last_cookie();
   uint32_t keep = count_;
-  while (keep > 0 && page_->cookies[keep - 1] == run) --keep;
+  while (keep > 0 && page_->cookies[keep - 1] == last_cookie_) --keep;
   if (keep == 0) return false;
   names_.resize(page_->meta[keep].name_offset);
   if (with_attrs_) attrs_.resize(keep);
   count_ = keep;
+  last_cookie_ = page_->cookies[keep - 1];
   return true;
 }
 
 ArrayView ArrayBuilder::view() const {
-  return {page_, reinterpret_cast<const std::byte*>(names_.data()), count_};
+  const bool attrs = with_attrs_ && count_ > 0;
+  return {page_, reinterpret_cast<const std::byte*>(names_.data()),
+          attrs ? reinterpret_cast<const std::byte*>(attrs_.data()) : nullptr, count_};
 }
 
 uint16_t ArrayBuilder::order_flags() const {

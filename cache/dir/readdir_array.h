@@ -74,8 +74,9 @@ static_assert(kEntriesPerArray >= 168);
 class ArrayView {
  public:
   ArrayView() = default;
-  ArrayView(const ArrayPage* page, const std::byte* names, uint32_t count)
-      : page_(page), names_(names), count_(count) {}
+  // `attrs`: PackedAttr[count], or null.
+  ArrayView(const ArrayPage* page, const std::byte* names, const std::byte* attrs, uint32_t count)
+      : page_(page), names_(names), attrs_(attrs), count_(count) {}
   static ArrayView of(const std::byte* page);  // a sealed array
 
   [[nodiscard]] uint32_t count() const { return count_; }
@@ -86,7 +87,7 @@ class ArrayView {
     const ArrayMeta& m = page_->meta[i];
     return {reinterpret_cast<const char*>(names_) + m.name_offset, m.name_length};
   }
-  [[nodiscard]] bool has_attrs() const { return page_->header.attrs != nullptr; }
+  [[nodiscard]] bool has_attrs() const { return attrs_ != nullptr; }
   [[nodiscard]] Attr attr(uint32_t i) const;  // only where has_attrs()
   [[nodiscard]] const ArrayHeader& header() const { return page_->header; }
   [[nodiscard]] std::string_view token() const;  // sealed arrays only
@@ -97,6 +98,7 @@ class ArrayView {
  private:
   const ArrayPage* page_ = nullptr;
   const std::byte* names_ = nullptr;
+  const std::byte* attrs_ = nullptr;
   uint32_t count_ = 0;
 };
 
