@@ -27,6 +27,7 @@ PackedAttr pack_attr(const Attr& attr) {
           .atime = pack_time(attr.atime),
           .mtime = pack_time(attr.mtime),
           .ctime = pack_time(attr.ctime),
+          .change = attr.change,
           .mode = attr.mode,
           .nlink = attr.nlink,
           .uid = attr.uid,
@@ -47,6 +48,7 @@ Attr unpack_attr(const PackedAttr& packed, uint64_t ino) {
   attr.atime = unpack_time(packed.atime);
   attr.mtime = unpack_time(packed.mtime);
   attr.ctime = unpack_time(packed.ctime);
+  attr.change = packed.change;
   return attr;
 }
 
