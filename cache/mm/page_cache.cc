@@ -201,7 +201,10 @@ PageCache::Step PageCache::reclaim_step(uint32_t want) {
   {
     MutexLock lock(lru_mutex_);
     const auto may_take = [this](Page& page) { return owner_agrees(*this, page); };
-    step.looked = lists_.take(std::min(want, kBatch), kScan, may_take, victims.data(), &step.taken);
+    // At most a thirty-second of a small cache: more would reach into the lists' stable part.
+    const auto share = static_cast<uint32_t>(std::min<uint64_t>(lists_.size() / 32, kBatch)) + 1;
+    step.looked =
+        lists_.take(std::min({want, kBatch, share}), kScan, may_take, victims.data(), &step.taken);
     // Before the lists' mutex goes: who finds them empty must see that there are victims.
     MutexLock queue_lock(victims_queue_.mutex);
     victims_ += step.taken;

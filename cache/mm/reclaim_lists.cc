@@ -12,11 +12,26 @@ void ReclaimLists::push(Page& page, uint8_t which) {
 }
 
 void ReclaimLists::add(Page& page, bool refaulted) {
-  push(page, refaulted ? kMain : kProbation);
+  if (refaulted) return contest(page);
+  push(page, kProbation);
   // One a page keeps both lists at their shares without a long walk under the lock.
   if (main_has_room() && lists_[kProbation].size() * 10 > size()) {
     move(lists_[kProbation].back(), kMain);
   }
+}
+
+void ReclaimLists::contest(Page& page) {
+  if (main_has_room() || lists_[kMain].empty()) return push(page, kMain);
+  Page& oldest = lists_[kMain].back();
+  remove(oldest);
+  if (oldest.clear(page_state::kReferenced)) {
+    push(oldest, kMain);
+    push(page, kProbation);
+    return;
+  }
+  oldest.lru_list = kProbation;
+  lists_[kProbation].push_back(oldest);
+  push(page, kMain);
 }
 
 void ReclaimLists::remove(Page& page) { lists_[page.lru_list].erase(List::s_iterator_to(page)); }
@@ -29,7 +44,7 @@ void ReclaimLists::move(Page& page, uint8_t to) {
 uint8_t ReclaimLists::next_list() {
   if (lists_[kProbation].empty()) return kMain;
   if (lists_[kMain].empty()) return kProbation;
-  const uint8_t due = main_size() * 10 > size() * 9 ? kMain : kProbation;
+  const uint8_t due = lists_[kProbation].size() * 20 > size() ? kProbation : kMain;
   if (!exhausted(due)) return due;
   const uint8_t other = due == kMain ? kProbation : kMain;
   if (!exhausted(other)) return other;

@@ -9,10 +9,19 @@
 //   new page                      -> probation, at its young end
 //   probation over its tenth and
 //     main below nine tenths      -> the oldest of probation moves to main (the cache is filling)
-//   refault within main's size    -> main directly
-//   reclaim, probation's old end: referenced -> main; else taken
-//   reclaim, main's old end (only when main is over nine tenths, or probation gives nothing):
+//   refault within main's size,
+//     referenced on probation     -> contest with the oldest of main, unless main has room:
+//                                    idle       -> it goes to probation's old end, we to main
+//                                    referenced -> bit cleared, to main's young end; we go to
+//                                                  probation's young end
+//   reclaim, probation's old end: referenced -> contest; else taken
+//   reclaim, main's old end (only when probation is below half its share, or gives nothing):
 //                                 referenced -> young end, bit cleared; else taken
+//
+// Reclaim and refill move probation between half its share and all of it, and main stays as it is:
+// were main to give its share of every reclaim, it would be a queue like any other, and a loop
+// would have no hits. A contest looks at one page of main: those that are in use win it for ever,
+// those that are not are replaced after two turns.
 //
 // A list through which reclaim has gone once in vain is passed over for the other one; every page
 // taken from the other brings kForgiven of its pages back into question, so that neither a pinned
@@ -57,6 +66,8 @@ class ReclaimLists {
 
   void push(Page& page, uint8_t which);
   void move(Page& page, uint8_t to);
+  // The page is on no list.
+  void contest(Page& page);
   [[nodiscard]] bool main_has_room() const { return main_size() * 10 < size() * 9; }
   [[nodiscard]] uint8_t next_list();
   [[nodiscard]] bool exhausted(uint8_t which) const {
@@ -80,9 +91,14 @@ uint32_t ReclaimLists::take(uint32_t want, uint32_t scan, const MayTake& may_tak
     Page& page = lists_[which].back();
     ++fruitless_[which];
     if (page.clear(page_state::kReferenced)) {
-      move(page, kMain);
+      remove(page);
+      if (which == kMain) {
+        push(page, kMain);
+      } else {
+        contest(page);
+      }
     } else if (page.has(page_state::kPrivate) && !may_take(page)) {
-      move(page, kMain);
+      move(page, which);
     } else if (page.freeze()) {
       remove(page);
       victims[(*taken)++] = &page;

@@ -102,7 +102,7 @@ TEST_CASE("trap 2: a descriptor that changes its key under a reader is never tak
     while (page.is(mapping, key) && !page.freeze()) {
     }
     PageTestPeer::set_identity(page, nullptr, key);
-    return ++lives >= test::scaled(60000);
+    return ++lives >= test::scaled(30000);
   });
   stop = true;
   reader.join();

@@ -89,7 +89,7 @@ TEST_CASE("trap 4: a dirtying between reclaim's look and its removal is never lo
   Page page;
   std::atomic<int> round{0};
   std::atomic<int> dirtied{0}, missed{0};
-  const int rounds = static_cast<int>(test::scaled(20000));
+  const int rounds = static_cast<int>(test::scaled(5000));
   std::atomic<int> ready{0};
   make_idle(page);
   std::thread writer([&] {
