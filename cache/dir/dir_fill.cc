@@ -60,8 +60,11 @@ uint64_t DirCore::mapped_key_of(std::string_view token) const {
 }
 
 uint32_t DirCore::max_ask() const {
-  // An answer should not take more than a sixteenth of the cache, at about 64 bytes an entry.
-  const uint64_t by_budget = cache_.bound_bytes() / 16 / 64;
+  // What all fills fetch ahead must fit into reclaim's probation queue, a tenth of the cache, or it
+  // is gone before it is read: a thirty-second, at about 64 bytes an entry, for the answers that
+  // are read now, and as much for those under way.
+  const auto fills = static_cast<uint64_t>(std::max<int64_t>(stats_.fills_active.get(), 1));
+  const uint64_t by_budget = cache_.bound_bytes() / 32 / 64 / fills;
   const uint64_t most = std::min<uint64_t>(source_.max_batch(), by_budget);
   return static_cast<uint32_t>(std::max<uint64_t>(most, kEntriesPerArray));
 }
@@ -111,6 +114,7 @@ DirCore::FillPtr DirCore::start_fill(const CursorState& cursor, bool want_attrs,
   fills_.push_back(*fill);
   fill_owners_.push_back(fill);
   stats_.fills_started.add();
+  stats_.fills_active.add(1);
   send_request(fill);
   return fill;
 }
@@ -153,6 +157,7 @@ void DirCore::end_fill(Fill& fill, int error) {
   if (fill.ended) return;
   fill.ended = true;
   fill.error = error;
+  stats_.fills_active.sub(1);
   if (!fill.sealed) pages_->fill_failed(*fill.page);
   // Waiters may still read what was built: the last of them drops the pin. A completion that comes
   // late, or never, must not hold it.
@@ -168,11 +173,17 @@ bool DirCore::wants_more(const Fill& fill) const {
   return fill.hungry > 0 || (handles_ > 0 && fill.unread < kMaxUnread);
 }
 
-void DirCore::demand() {
-  for (const FillPtr& fill : std::vector<FillPtr>(fill_owners_)) {
-    fill->unread = 0;
-    if (!fill->taking && wants_more(*fill)) send_request(fill);
+void DirCore::demand(uint32_t position) {
+  // The nearest one only: fills that evictions have left behind elsewhere in the listing would
+  // otherwise all run on, for nobody.
+  FillPtr nearest;
+  for (const FillPtr& fill : fill_owners_) {
+    const uint32_t at = fill->builder.position();
+    if (at >= position && (nearest == nullptr || at < nearest->builder.position())) nearest = fill;
   }
+  if (nearest == nullptr) return;
+  nearest->unread = 0;
+  if (!nearest->taking && wants_more(*nearest)) send_request(nearest);
 }
 
 void DirCore::cancel_later(DirSource::RequestId id) { cancels_.push_back(id); }
