@@ -140,7 +140,8 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   void advance_token(Fill& fill, const DirAnswer& answer) REQUIRES(mutex_);
   void end_fill(Fill& fill, int error) REQUIRES(mutex_);
   void try_again(const FillPtr& fill, int error) REQUIRES(mutex_);
-  void demand() REQUIRES(mutex_);
+  // A reader came to the arrays that an answer filled: the fill ahead of it goes on.
+  void demand(uint32_t position) REQUIRES(mutex_);
   [[nodiscard]] uint64_t mapped_key_of(std::string_view token) const REQUIRES(mutex_);
   [[nodiscard]] uint32_t max_ask() const;
   [[nodiscard]] ResumeToken resume_token(uint64_t key, const std::string& token) const;

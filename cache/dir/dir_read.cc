@@ -210,7 +210,7 @@ DirCore::Outcome DirCore::read_array(Reading& reading, PageRef page) {
   }
   if (page->has(page_state::kMark) && page->clear(page_state::kMark)) {
     MutexLock lock(mutex_);
-    demand();
+    demand(ArrayView::of(page->content()).header().position);
   }
   const ArrayView view = ArrayView::of(page->content());
   const bool eof = (view.header().flags & kArrayEof) != 0;
