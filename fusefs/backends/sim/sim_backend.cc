@@ -119,9 +119,9 @@ Result<LookupAnswer> SimBackend::connect(std::string* error_text) {
   const auto reply = std::make_shared<Reply>();
   const RequestId id = call<Attr>(
       SimRequestKind::kConnect, [this] { return present_attr(id_from(kSimRootIno)); },
-      [reply](Result<Attr> attr) {
+      [reply](const Result<Attr>& attr) {
         MutexLock lock(reply->mutex);
-        reply->attr.emplace(std::move(attr));
+        reply->attr.emplace(attr);
         reply->changed.notify_all();
       });
   const auto wait = 2 * (config_.rtt + config_.jitter) + std::chrono::seconds(30);

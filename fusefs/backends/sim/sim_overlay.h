@@ -13,6 +13,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <unordered_map>
 
 namespace fusefs {
@@ -22,7 +23,9 @@ namespace fusefs {
 struct SimPlace {
   uint64_t position = 0;
   std::string name{};
-  auto operator<=>(const SimPlace&) const = default;
+  bool operator<(const SimPlace& other) const {
+    return std::tie(position, name) < std::tie(other.position, other.name);
+  }
 };
 
 class SimOverlay {

@@ -20,7 +20,7 @@ using cache::Status;
 constexpr uint64_t kBigIno = 2, kTreeIno = 3, kDeepIno = 4, kMixIno = 5;
 constexpr uint64_t kFirstIno = 16;
 constexpr uint64_t kFirstAddedIno = uint64_t{1} << 48;
-constexpr uint64_t kLargestFile = 64 * 1024;
+constexpr uint64_t kLargestFile = 65536;
 constexpr int64_t kEpoch = 1'600'000'000;  // September 2020: the oldest time in the tree
 
 std::vector<std::pair<std::string, uint64_t>> root_entries(const SimConfig& config) {

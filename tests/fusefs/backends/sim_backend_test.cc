@@ -71,6 +71,7 @@ TEST_CASE("jitter adds up to its size, by the seed") {
   const auto times = [](const std::string& url) {
     const auto sim = make_sim(url);
     std::vector<SimScheduler::Duration> list;
+    list.reserve(50);
     for (int i = 0; i < 50; ++i) list.push_back(side_by_side(*sim, 1));
     return list;
   };
@@ -234,6 +235,7 @@ TEST_CASE("many threads ask at once") {
   const ObjectId big = sim->id_of("big");
   std::atomic<int> complete{0};
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int i = 0; i < 4; ++i) {
     threads.emplace_back([&, i] {
       for (int round = 0; round < 10; ++round) {

@@ -18,6 +18,7 @@ std::vector<int> errors_of(const std::string& url, int requests) {
   const auto sim = make_sim(url);
   const ObjectId root = sim->id_of("/");
   std::vector<int> errors;
+  errors.reserve(static_cast<size_t>(requests));
   for (int i = 0; i < requests; ++i) errors.push_back(getattr(*sim, root).error_number());
   return errors;
 }

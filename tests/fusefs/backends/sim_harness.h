@@ -104,6 +104,7 @@ struct Listing {
 
   [[nodiscard]] std::vector<std::string> names() const {
     std::vector<std::string> names;
+    names.reserve(entries.size());
     for (const Listed& entry : entries) names.push_back(entry.name);
     return names;
   }
@@ -134,6 +135,7 @@ inline Listing list_after(SimBackend& sim, const ObjectId& directory, uint32_t b
 
 inline std::vector<std::string> names_of(const std::vector<SimListed>& contents) {
   std::vector<std::string> names;
+  names.reserve(contents.size());
   for (const SimListed& listed : contents) names.push_back(listed.name);
   return names;
 }
