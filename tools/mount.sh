@@ -193,8 +193,8 @@ cgroup_remove() {
 }
 on_exit 'mount_kill; cgroup_remove'
 
-# neighbour_start SIZE [FILE]: a process in $CGROUP that takes up to SIZE bytes again and again, and
-# reads FILE over and over. Sets NEIGHBOUR_PID.
+# neighbour_start SIZE FILE [OPTIONS]: a process in $CGROUP that takes up to SIZE bytes again and
+# again, and reads FILE over and over. Sets NEIGHBOUR_PID.
 neighbour_start() {
   neighbour_run "$@" </dev/null >"$WORK/neighbour.log" 2>&1 &
   NEIGHBOUR_PID=$!
@@ -202,8 +202,8 @@ neighbour_start() {
 neighbour_run() {
   trap - EXIT INT TERM HUP
   echo "$BASHPID" >"$CGROUP/cgroup.procs"
-  exec "$BUILD/memory_neighbour" --size "$1" ${2:+--file "$2"} --usage-file "$CGROUP_USAGE_FILE" \
-    --limit-file "$CGROUP_LIMIT_FILE" --stat-file "$CGROUP/memory.stat"
+  exec "$BUILD/memory_neighbour" --size "$1" --file "$2" --usage-file "$CGROUP_USAGE_FILE" \
+    --limit-file "$CGROUP_LIMIT_FILE" --stat-file "$CGROUP/memory.stat" "${@:3}"
 }
 neighbour_stop() {
   is_running "$NEIGHBOUR_PID" && kill -TERM "$NEIGHBOUR_PID" 2>/dev/null

@@ -1,13 +1,16 @@
 // memory_neighbour: takes memory and gives it back, so that others in its cgroup feel the pressure.
 //
-// Purpose:  real pressure for tests and the demo: anonymous memory that grows step by step to a
-//           bound, is held and freed, and (with --file) page cache that the kernel must reclaim.
-// Bounds:   never more than --size; and with --limit-file/--usage-file (those of the cgroup) a step
-//           waits while less than --margin would be left, so that it presses and does not kill.
+// Purpose:  real pressure for tests and the demo: anonymous memory that grows step by step, is held
+//           and freed, again and again, and (with --file) page cache that the kernel must reclaim.
+// Bounds:   never more than --size. With the cgroup's files named it takes only what leaves
+// --margin
+//           free, and gives back at once when less than three quarters of that are left: it presses
+//           on the others and leaves it to them whether they grow until somebody is killed.
 // Ends on SIGTERM, or when its parent is gone.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -30,8 +33,8 @@ constexpr uint64_t kStep = uint64_t{1} << 20;  // bytes taken at a time
 struct NeighbourOptions {
   uint64_t size = uint64_t{32} << 20;   // bytes, at most
   uint64_t margin = uint64_t{2} << 20;  // bytes of the cgroup left free
-  uint32_t step_ms = 5;                 // pause after each step
-  uint32_t hold_ms = 300;               // how long the full size is kept
+  uint32_t step_ms = 3;                 // pause after each step
+  uint32_t hold_ms = 1000;              // how long it goes on once it can take no more
   std::string usage_file, limit_file;   // of the cgroup
   std::string stat_file;                // memory.stat: what of the usage is page cache
   std::string file;                     // read again and again
@@ -63,20 +66,27 @@ uint64_t reclaimable(const std::string& path) {
   return sum;
 }
 
-bool has_room(const NeighbourOptions& options) {
-  if (options.usage_file.empty()) return true;
+enum class Room : uint8_t { kPlenty, kEnough, kTight };
+
+Room look(const NeighbourOptions& options) {
+  if (options.usage_file.empty()) return Room::kPlenty;
   const uint64_t limit = number_in(options.limit_file), usage = number_in(options.usage_file);
-  if (limit == UINT64_MAX || usage == UINT64_MAX) return false;
+  if (limit == UINT64_MAX || usage == UINT64_MAX) return Room::kEnough;
   const uint64_t firm = usage - std::min(usage, reclaimable(options.stat_file));
-  return firm + kStep + options.margin <= limit;
+  if (firm + kStep + options.margin <= limit) return Room::kPlenty;
+  return firm + options.margin / 4 * 3 <= limit ? Room::kEnough : Room::kTight;
 }
 
-void read_file_once(const std::string& path, std::vector<char>* buffer) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return;
-  while (stopped == 0 && ::read(fd, buffer->data(), buffer->size()) > 0) {
+// The page cache's part: the whole file, over and over, with pauses.
+void read_for_ever(const std::string& path) {
+  std::vector<char> buffer(kStep);
+  while (stopped == 0) {
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    while (stopped == 0 && ::read(fd, buffer.data(), buffer.size()) > 0) pause_ms(1);
+    ::close(fd);
+    pause_ms(20);
   }
-  ::close(fd);
 }
 
 class Hoard {
@@ -84,7 +94,7 @@ class Hoard {
   Hoard() = default;
   Hoard(const Hoard&) = delete;
   Hoard& operator=(const Hoard&) = delete;
-  ~Hoard() { give_back(); }
+  ~Hoard() { give_back(steps_.size()); }
 
   bool take_step() {
     void* step = ::mmap(nullptr, kStep, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -93,9 +103,11 @@ class Hoard {
     steps_.push_back(step);
     return true;
   }
-  void give_back() {
-    for (void* step : steps_) ::munmap(step, kStep);
-    steps_.clear();
+  void give_back(size_t steps) {
+    for (; steps > 0 && !steps_.empty(); --steps) {
+      ::munmap(steps_.back(), kStep);
+      steps_.pop_back();
+    }
   }
   [[nodiscard]] uint64_t bytes() const { return steps_.size() * kStep; }
 
@@ -103,23 +115,40 @@ class Hoard {
   std::vector<void*> steps_;
 };
 
+// One rise and fall. Returns the most bytes that it had.
+uint64_t rise_and_fall(const NeighbourOptions& options) {
+  using Clock = std::chrono::steady_clock;
+  Hoard hoard;
+  uint64_t peak = 0;
+  auto last_taken = Clock::now();
+  while (stopped == 0 && Clock::now() - last_taken < std::chrono::milliseconds(options.hold_ms)) {
+    const Room room = look(options);
+    if (room == Room::kTight) {
+      hoard.give_back(2);
+    } else if (room == Room::kPlenty && hoard.bytes() < options.size) {
+      if (!hoard.take_step()) break;
+      if (hoard.bytes() > peak) last_taken = Clock::now();
+      peak = std::max(peak, hoard.bytes());
+      pause_ms(options.step_ms);
+    } else {
+      pause_ms(1);
+    }
+  }
+  return peak;
+}
+
 int run(const NeighbourOptions& options) {
-  std::vector<char> buffer(1 << 20);
+  // To give back in time it must run when it wants to; without the right to, it does without.
+  (void)::setpriority(PRIO_PROCESS, 0, -10);
+  std::thread reader;
+  if (!options.file.empty()) reader = std::thread(read_for_ever, options.file);
   uint64_t peak = 0;
   uint64_t rounds = 0;
-  while (stopped == 0 && (options.rounds == 0 || rounds < options.rounds)) {
-    Hoard hoard;
-    // Where the others do not give way the bound is not reached: go on after as many tries.
-    const uint64_t tries = 4 * options.size / kStep;
-    for (uint64_t i = 0; i < tries && stopped == 0 && hoard.bytes() < options.size; ++i) {
-      if (has_room(options) && !hoard.take_step()) break;
-      pause_ms(options.step_ms);
-    }
-    peak = std::max(peak, hoard.bytes());
-    if (!options.file.empty()) read_file_once(options.file, &buffer);
-    if (stopped == 0) pause_ms(options.hold_ms);
-    ++rounds;
+  for (; stopped == 0 && (options.rounds == 0 || rounds < options.rounds); ++rounds) {
+    peak = std::max(peak, rise_and_fall(options));
   }
+  stopped = 1;
+  if (reader.joinable()) reader.join();
   std::printf("rounds=%lu peak_bytes=%lu\n", rounds, peak);
   return 0;
 }
@@ -130,7 +159,7 @@ void declare_options(CLI::App* app, NeighbourOptions* options) {
   app->add_option("--margin", options->margin, "Bytes of the cgroup left free")
       ->transform(CLI::AsSizeValue(false));
   app->add_option("--step-ms", options->step_ms, "Pause after each MiB");
-  app->add_option("--hold-ms", options->hold_ms, "How long the full size is kept");
+  app->add_option("--hold-ms", options->hold_ms, "How long it goes on once it can take no more");
   app->add_option("--usage-file", options->usage_file, "The cgroup's usage");
   app->add_option("--limit-file", options->limit_file, "The cgroup's limit");
   app->add_option("--stat-file", options->stat_file, "The cgroup's memory.stat");
