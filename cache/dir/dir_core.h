@@ -39,13 +39,17 @@ struct CursorState {
   Page* hint = nullptr;       // where that array was; looked at again before use
   uint64_t ordinal = 0;       // entries given in this pass
   std::vector<PageRef> own;   // uncached arrays, oldest first, never in the index
+  bool mapped = false;        // position and key are mapped cookies
   bool uncached = false;      // `own` is being read, or the next array must be an own one
   uint32_t uncached_ask = 0;  // entries the next uncached request asks for
-  // Names of the last entries given, newest last: the way back when cookies have lost their
-  // meaning. Several, because some may be gone by then.
+  // Names (hashed) of the last entries given, a ring, and of those that come next, as far as their
+  // array was known: the way back when cookies have lost their meaning or the entry at the position
+  // is gone. Several, because some of them may be gone too.
   static constexpr size_t kRecent = 16;
-  std::array<uint64_t, kRecent> recent{};  // hashes; a ring
+  std::array<uint64_t, kRecent> recent{};
+  std::array<uint64_t, kRecent> ahead{};
   uint64_t recent_count = 0;
+  uint32_t ahead_count = 0;
   // Brent's cycle detection over the keys of one pass: a chain that comes back is a server's bug.
   uint64_t checkpoint = 0;
   uint64_t arrays_passed = 0;
@@ -86,6 +90,7 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
 
   // dir_read.cc: reading.
   void place(CursorState& cursor, uint64_t position) EXCLUDES(mutex_);
+  void place_mapped(CursorState& cursor) EXCLUDES(mutex_);
   void place_by_order(CursorState& cursor) EXCLUDES(mutex_);
   void place_by_scan(CursorState& cursor) EXCLUDES(mutex_);
   enum class Extent : uint8_t { kPartial, kSealed };
@@ -99,6 +104,10 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   static void remember(CursorState& cursor, const ArrayView& view, uint32_t from, uint32_t to);
   static bool goes_round(CursorState& cursor);
   Outcome recover(Reading& reading, int error) EXCLUDES(mutex_);
+  // Whether the cursor's numbers are of another kind than the directory shows by now.
+  [[nodiscard]] bool outdated(const CursorState& cursor) const {
+    return cursor.mapped != mapped_.load(std::memory_order_acquire);
+  }
   Outcome next_array(Reading& reading, const ArrayView& view);
   [[nodiscard]] bool lacks_attrs(const Reading& reading, const ArrayView& view) const;
   static void step_to(CursorState& cursor, uint64_t key, std::string_view token);
@@ -107,6 +116,7 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   bool wait_a_while(const ReadOptions& options, int* error) REQUIRES(mutex_);
   void prefetch(const Reading& reading) EXCLUDES(mutex_);
   bool find_way_back(Reading& reading, const ArrayView& view);
+  void find_way_back_by_place(Reading& reading, const ArrayView& view);
   Outcome way_back_ended(Reading& reading);
   // dir_uncached.cc: the uncached path.
   Outcome read_own(Reading& reading) EXCLUDES(mutex_);
@@ -193,12 +203,17 @@ struct DirCore::Reading {
   const ReadOptions& options;
   EntrySink& sink;
   bool consumed = false;
-  // Looking for the place of the names in cursor.recent after cookies lost their meaning.
+  // Looking for the place of the names that the cursor knows, from the listing's beginning.
   bool way_back = false;
-  uint64_t best_key = 0;
-  std::string best_token;
-  uint32_t best_index = 0;
-  size_t best_rank = 0;  // 1 + index in `recent`; 0: nothing found yet
+  struct Place {
+    uint32_t score = 0;  // 0: nothing found yet; see find_way_back
+    uint64_t key = 0;
+    uint64_t position = 0;
+    uint32_t index = 0;
+    std::string token;
+  };
+  Place best;
+  uint64_t sequence = 0;  // of the mapping, when this call began or recovered last
   uint32_t recoveries = 0;
   uint32_t rounds = 0;  // steps without an entry, bounded
 };

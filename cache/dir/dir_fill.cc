@@ -374,17 +374,22 @@ void DirCore::take_entries(Fill& fill, const DirAnswer& answer, size_t from,
                            const RequestStamp& stamp) {
   bool mark = true;
   const auto& entries = answer.entries;
+  const uint64_t before = fill.builder.count() > 0 ? fill.builder.last_cookie() : fill.key;
   const bool mapped = mapped_.load(std::memory_order_relaxed);
   for (size_t i = from; i < entries.size(); ++i) {
     if (!append(fill, answer, i) || !fill.builder.full()) continue;
     size_t last = i;
     if (!mapped && i + 1 < entries.size() && entries[i + 1].cookie == entries[i].cookie) {
-      // Equal cookies stay in one array: its key could not tell which of them was the last.
-      while (last > from && entries[last].cookie == entries[i].cookie) --last;
-      if (entries[last].cookie == entries[i].cookie || !fill.builder.drop_last_run()) {
+      // Equal cookies stay in one array: its key could not tell which of them was the last. They
+      // are taken back, and in again; those of an earlier answer can't be.
+      const uint64_t run = entries[i].cookie;
+      size_t first = i;
+      while (first > from && entries[first - 1].cookie == run) --first;
+      if ((first == from && run == before) || !fill.builder.drop_last_run()) {
         stats_.bad_answers.add();
         return end_fill(fill, EIO);
       }
+      last = first - 1;  // may wrap: then this answer begins again
     }
     if (std::exchange(mark, false)) fill.page->set(page_state::kMark);
     const std::string token = mapped ? mapped_token(answer, last) : std::string();

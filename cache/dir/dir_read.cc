@@ -27,6 +27,7 @@ Status DirCore::read(CursorState& cursor, uint64_t position, const ReadOptions& 
   place(cursor, position);
   if (position != 0) attrs_wanted_.store(options.want_attrs, std::memory_order_relaxed);
   Reading reading(cursor, options, sink);
+  reading.sequence = pages_->sequence();
   for (;;) {
     const uint64_t key = cursor.key;
     Outcome outcome = read_step(reading);
@@ -51,22 +52,27 @@ void DirCore::place(CursorState& cursor, uint64_t position) {
   cursor = CursorState{};
   cursor.checkpoint = kNoCheckpoint;
   cursor.position = position;
+  cursor.mapped = mapped_.load(std::memory_order_acquire);
   if (position == 0) return;
-  if (mapped_.load(std::memory_order_acquire)) {
-    cursor.key = cookie_map::array_of(position);
-    MutexLock lock(mutex_);
-    const Anchor* anchor = anchors_.find(cursor.key);
-    if (anchor != nullptr) {
-      cursor.token = anchor->token;
-      cursor.ordinal = anchor->position;
-    } else if (cursor.key != 0) {
-      cursor.seek_key = std::exchange(cursor.key, 0);  // the map was lost: walk there
-    }
-    return;
-  }
+  if (cursor.mapped) return place_mapped(cursor);
   cursor.uncached = true;
   place_by_order(cursor);
   if (cursor.uncached) place_by_scan(cursor);
+}
+
+void DirCore::place_mapped(CursorState& cursor) {
+  cursor.key = cookie_map::array_of(cursor.position);
+  if (cursor.key == 0) {
+    cursor.ordinal = cookie_map::index_after(cursor.position);
+    return;
+  }
+  MutexLock lock(mutex_);
+  if (const Anchor* anchor = anchors_.find(cursor.key)) {
+    cursor.token = anchor->token;
+    cursor.ordinal = anchor->position + cookie_map::index_after(cursor.position);
+  } else {
+    cursor.seek_key = std::exchange(cursor.key, 0);  // the map was lost: walk there
+  }
 }
 
 // Where cookies are ordered the anchors tell which array holds the position, resident or not.
@@ -104,6 +110,64 @@ void DirCore::place_by_scan(CursorState& cursor) {
   });
 }
 
+namespace {
+
+constexpr uint32_t kAtOnce = 1000;  // score of a place that needs no further search
+constexpr uint32_t kAheadScore = 100;
+
+struct NameMatch {
+  uint32_t score = 0;
+  uint32_t index = 0;  // of the next entry
+};
+
+// The place that the cursor's names tell in this array. The newest entry given is certain; then
+// what was to come next, the nearest first; then what was given before, the newest first.
+NameMatch match_names(const CursorState& cursor, const ArrayView& view) {
+  constexpr uint64_t kRing = CursorState::kRecent;
+  const uint64_t known = std::min<uint64_t>(cursor.recent_count, kRing);
+  NameMatch best;
+  for (uint32_t i = 0; i < view.count(); ++i) {
+    const uint64_t hash = hash_bytes(view.name(i));
+    for (uint64_t back = 1; back <= known; ++back) {
+      if (cursor.recent[(cursor.recent_count - back) % kRing] != hash) continue;
+      const uint32_t score = back == 1 ? kAtOnce : static_cast<uint32_t>(kRing - back + 1);
+      if (score > best.score) best = {.score = score, .index = i + 1};
+      break;
+    }
+    for (uint32_t j = 0; j < cursor.ahead_count; ++j) {
+      if (cursor.ahead[j] != hash) continue;
+      if (kAheadScore - j > best.score) best = {.score = kAheadScore - j, .index = i};
+      break;
+    }
+  }
+  return best;
+}
+
+// In an array that was filled again after a change: the cursor's names, or for a cursor that only
+// has the number the nearest entry of that name, else its old index.
+std::optional<uint32_t> locate_by_name(const CursorState& cursor, const ArrayView& view) {
+  const uint64_t position = cursor.position;
+  if (cookie_map::array_of(position) != cursor.key) return std::nullopt;
+  const NameMatch match = match_names(cursor, view);
+  if (match.score > 0) return match.index;
+  const uint32_t n = view.count();
+  const uint64_t bits = position & cookie_map::kNameMask;
+  const uint32_t after = cookie_map::index_after(position);
+  if (after == 0) return std::nullopt;  // not a number that this map makes
+  const uint32_t was = after - 1;
+  for (uint32_t away = 0; away < std::max(n, was + 1); ++away) {
+    if (was + away < n && cookie_map::name_bits(view.name(was + away)) == bits) {
+      return was + away + 1;
+    }
+    if (away <= was && was - away < n && cookie_map::name_bits(view.name(was - away)) == bits) {
+      return was - away + 1;
+    }
+  }
+  return std::min(was, n);
+}
+
+}  // namespace
+
 // Index of the entry after the cursor's position; none when this array does not tell.
 std::optional<uint32_t> DirCore::locate(const CursorState& cursor, const ArrayView& view,
                                         Extent extent) const {
@@ -117,21 +181,7 @@ std::optional<uint32_t> DirCore::locate(const CursorState& cursor, const ArrayVi
   if (i < view.count()) return i + 1;
   if (extent == Extent::kPartial) return std::nullopt;
   const uint32_t n = view.count();
-  if (mapped_.load(std::memory_order_acquire)) {
-    if (cookie_map::array_of(position) != cursor.key) return std::nullopt;
-    // The array was filled again after a change: nearest entry of that name, else its old index.
-    const uint64_t bits = position & cookie_map::kNameMask;
-    const uint32_t was = cookie_map::index_after(position) - 1;
-    for (uint32_t away = 0; away < n; ++away) {
-      if (was + away < n && cookie_map::name_bits(view.name(was + away)) == bits) {
-        return was + away + 1;
-      }
-      if (away <= was && was - away < n && cookie_map::name_bits(view.name(was - away)) == bits) {
-        return was - away + 1;
-      }
-    }
-    return std::min(was, n);
-  }
+  if (cursor.mapped) return locate_by_name(cursor, view);
   // The entry is gone; in order, the next one is known all the same. A few entries may stand in
   // order by chance: then the remote is asked.
   if (n < kOrderProof) return std::nullopt;
@@ -188,6 +238,7 @@ DirCore::Outcome DirCore::read_step(Reading& reading) {
   if (cursor.uncached) return read_own(reading);
   PageRef page = pages_->find_hint(cursor.hint, cursor.key);
   if (!page) page = pages_->find(cursor.key);
+  if (outdated(cursor)) return {Step::kLost, Status::error(kErrBadCookie)};
   if (!page || !page->uptodate()) return read_fill(reading);
   if (lacks_attrs(reading, ArrayView::of(page->content()))) {
     MutexLock lock(mutex_);
@@ -220,15 +271,15 @@ DirCore::Outcome DirCore::read_array(Reading& reading, PageRef page) {
   }
   if (cursor.seek_key != 0) {
     if (cursor.key != cursor.seek_key) {
-      return eof ? Outcome{Step::kDone, {}} : next_array(reading, view);
+      // Never a silently short listing: the place is in no array that there is now.
+      return eof ? Outcome{Step::kDone, Status::error(ESTALE)} : next_array(reading, view);
     }
     cursor.seek_key = 0;
   }
   const std::optional<uint32_t> from = locate(cursor, view, Extent::kSealed);
   if (!from) {
-    const bool mapped = mapped_.load(std::memory_order_acquire);
-    return mapped ? Outcome{Step::kLost, Status::error(kErrBadCookie)}
-                  : Outcome{Step::kUncached, {}};
+    return cursor.mapped ? Outcome{Step::kLost, Status::error(kErrBadCookie)}
+                         : Outcome{Step::kUncached, {}};
   }
   const Outcome outcome = consume(reading, view, *from);
   if (outcome.step == Step::kDone) return outcome;
@@ -255,6 +306,10 @@ void DirCore::remember(CursorState& cursor, const ArrayView& view, uint32_t from
   for (uint32_t i = to - from > most ? to - most : from; i < to; ++i) {
     cursor.recent[cursor.recent_count++ % most] = hash_bytes(view.name(i));
   }
+  cursor.ahead_count = std::min(most, view.count() - to);
+  for (uint32_t i = 0; i < cursor.ahead_count; ++i) {
+    cursor.ahead[i] = hash_bytes(view.name(to + i));
+  }
 }
 
 // --- the way back by name ---------------------------------------------------------------------
@@ -267,68 +322,65 @@ DirCore::Outcome DirCore::recover(Reading& reading, int error) {
   if (++reading.recoveries > kMaxRecoveries) {
     return {Step::kDone, Status::error(error == kErrBadCookie ? EIO : error)};
   }
+  // What is held is no better than the cookie, unless somebody has thrown it away already.
+  if (!outdated(cursor) && pages_->sequence() == reading.sequence) invalidate();
+  reading.sequence = pages_->sequence();
   cursor.own.clear();
   cursor.uncached = false;
+  cursor.mapped = mapped_.load(std::memory_order_acquire);
   cursor.seek_key = 0;
   cursor.checkpoint = kNoCheckpoint;
   cursor.arrays_passed = 0;
   cursor.next_checkpoint = 1;
   step_to(cursor, 0, {});
-  invalidate();
   reading.way_back = cursor.position != 0;
-  reading.best_rank = 0;
+  reading.best = {};
   return {Step::kAgain, {}};
 }
 
-// True when the last entry given was found and the cursor stands after it.
+// True when the place was found beyond doubt and the cursor stands there.
 bool DirCore::find_way_back(Reading& reading, const ArrayView& view) {
   CursorState& cursor = reading.cursor;
-  const uint64_t most = std::min<uint64_t>(cursor.recent_count, CursorState::kRecent);
-  for (uint32_t i = 0; i < view.count() && most > 0; ++i) {
-    const uint64_t hash = hash_bytes(view.name(i));
-    for (uint64_t rank = most; rank > reading.best_rank; --rank) {
-      const uint64_t slot = (cursor.recent_count - most + rank - 1) % CursorState::kRecent;
-      if (cursor.recent[slot] != hash) continue;
-      reading.best_rank = rank;
-      reading.best_key = cursor.key;
-      reading.best_token = cursor.token;
-      reading.best_index = i + 1;
-      break;
-    }
+  if (cursor.recent_count == 0) {
+    find_way_back_by_place(reading, view);
+  } else if (const NameMatch match = match_names(cursor, view); match.score > reading.best.score) {
+    reading.best = {.score = match.score,
+                    .key = cursor.key,
+                    .position = match.index > 0 ? view.cookie(match.index - 1) : cursor.key,
+                    .index = match.index,
+                    .token = cursor.token};
   }
-  // Without any name known (a seek), the count of entries given is the best guess.
-  if (most == 0 && cursor.ordinal < view.header().position + view.count()) {
-    reading.best_rank = 1;
-    reading.best_key = cursor.key;
-    reading.best_token = cursor.token;
-    reading.best_index = static_cast<uint32_t>(
-        cursor.ordinal - std::min<uint64_t>(cursor.ordinal, view.header().position));
-  }
-  if (reading.best_rank == 0 || reading.best_rank < most) return false;
-  return way_back_ended(reading).step == Step::kAgain;
+  return reading.best.score >= kAheadScore && way_back_ended(reading).step == Step::kAgain;
 }
 
-// Goes on after the latest of the remembered names that still exists.
+// Without any name (a seek): by the cookie, or at least by the count of entries before it.
+void DirCore::find_way_back_by_place(Reading& reading, const ArrayView& view) {
+  const CursorState& cursor = reading.cursor;
+  uint32_t score = kAtOnce;
+  uint32_t index = view.find_cookie(cursor.position) + 1;
+  if (index > view.count()) {
+    const uint32_t start = view.header().position;
+    if (cursor.ordinal <= start || cursor.ordinal > start + view.count()) return;
+    score = 1;
+    index = static_cast<uint32_t>(cursor.ordinal - start);
+  }
+  if (score <= reading.best.score) return;
+  reading.best = {.score = score,
+                  .key = cursor.key,
+                  .position = view.cookie(index - 1),
+                  .index = index,
+                  .token = cursor.token};
+}
+
+// Goes on at the best place that the search has found.
 DirCore::Outcome DirCore::way_back_ended(Reading& reading) {
   CursorState& cursor = reading.cursor;
   reading.way_back = false;
-  if (reading.best_rank == 0) {
-    // All of the last entries are gone, and nothing tells where they were.
-    return {Step::kDone, Status::error(ESTALE)};
-  }
-  step_to(cursor, reading.best_key, reading.best_token);
-  PageRef page = pages_->find(cursor.key);
-  if (!page || !page->uptodate()) {
-    reading.way_back = true;  // reclaimed meanwhile: it will be filled and found again
-    return {Step::kAgain, {}};
-  }
-  const ArrayView view = ArrayView::of(page->content());
-  if (reading.best_index == 0 || reading.best_index > view.count()) {
-    cursor.position = cursor.key;
-    return {Step::kAgain, {}};
-  }
-  cursor.index = reading.best_index;
-  cursor.position = view.cookie(cursor.index - 1);
+  // All of the entries around it are gone, and nothing tells where they were.
+  if (reading.best.score == 0) return {Step::kDone, Status::error(ESTALE)};
+  step_to(cursor, reading.best.key, reading.best.token);
+  cursor.index = reading.best.index;
+  cursor.position = reading.best.position;
   return {Step::kAgain, {}};
 }
 
@@ -365,6 +417,7 @@ void DirCore::prefetch(const Reading& reading) {
   {
     int error = 0;  // shows when the array is asked for
     MutexLock lock(mutex_);
+    if (outdated(reading.cursor)) return;
     if (const FillPtr fill = find_fill(reading.cursor.key)) {
       fill->unread = 0;
       if (!fill->taking && wants_more(*fill)) send_request(fill);
@@ -385,14 +438,18 @@ DirCore::Outcome DirCore::read_fill(Reading& reading) {
   Outcome outcome;
   {
     MutexLock lock(mutex_);
-    int error = 0;
-    FillPtr fill = find_fill(reading.cursor.key);
-    if (fill == nullptr) fill = start_fill(reading.cursor, reading.options.want_attrs, &error);
+    int error = outdated(reading.cursor) ? kErrBadCookie : 0;
+    FillPtr fill = error == 0 ? find_fill(reading.cursor.key) : nullptr;
+    if (fill == nullptr && error == 0) {
+      fill = start_fill(reading.cursor, reading.options.want_attrs, &error);
+    }
     if (fill != nullptr) {
       outcome = wait_for_fill(reading, fill);
     } else if (error == ENOMEM && std::chrono::steady_clock::now() < reading.options.deadline) {
       // Everything is pinned by others at this moment; their replies will be sent soon.
       progress_.wait_until(mutex_, std::chrono::steady_clock::now() + kMemoryWait);
+    } else if (error == kErrBadCookie) {
+      outcome = {Step::kLost, Status::error(error)};
     } else if (error != 0) {
       outcome = {Step::kDone, Status::error(error)};
     }
