@@ -1,0 +1,388 @@
+"""The rows of the benchmark: each is a function of a Bench that yields Measures.
+
+Sizes are those that the targets name; --quick takes fewer rounds, and smaller directories only
+where no target depends on the size.
+"""
+
+import contextlib
+import math
+import os
+import random
+import re
+import tempfile
+import time
+
+from contenders import (BenchError, Cookiefs, DirectoryHandle, MemoryCgroup, Mount, alternate,
+                        installed, median, ratios, run)
+from report import AT_LEAST, AT_MOST, Measure
+
+MILLION = 1_000_000
+MIB = 1 << 20
+BUFFERS = {"32 KiB": 32 << 10, "1 MiB": MIB}
+NO_PLUS = "readdirplus=no"
+
+
+def big(entries, **options):
+    """A simulated remote with `entries` names of 24 bytes in `big`."""
+    keys = {"big": entries, "name_len": 24, "rtt": 0, **options}
+    return "sim:" + ",".join(f"{key}={value}" for key, value in keys.items())
+
+
+# -------------------------------------------------------------------------------- warm ----------
+
+class _Warm:
+    """A contender of the warm row: a mount that holds the whole listing."""
+
+    def __init__(self, bench, mount):
+        self.bench, self.mount, self.name = bench, mount, mount.name
+        bench.once(mount.directory)  # fills the cache
+
+    def listing(self, buffer):
+        before = self.mount.cpu_seconds()
+        one = self.bench.once(self.mount.directory, "--buffer", buffer)
+        if one["entries"] != MILLION:
+            raise BenchError(f"{self.name} gave {one['entries']} entries instead of {MILLION}")
+        return {"rate": MILLION / one["seconds"], "cpu": self.mount.cpu_seconds() - before,
+                "calls": one["calls"]}
+
+
+def _warm_with(bench, contenders, label, buffer, progress):
+    reference, plain, usual = contenders
+    reads = {c: c.mount.figure("readdir.calls") for c in (plain, usual)}
+    asked = plain.mount.figure("remote.requests")
+    results = alternate(contenders, bench.rounds(5, 21), lambda c: c.listing(buffer), progress)
+    rates = {c: [one["rate"] for one in results[c]] for c in contenders}
+    listed = MILLION * len(results[plain])
+    calls = plain.mount.figure("readdir.calls") - reads[plain]
+    asked = plain.mount.figure("remote.requests") - asked
+    yield Measure("warm", f"cookiefs / reference server, {label} buffers", "",
+                  ratios(rates[plain], rates[reference]), AT_LEAST, 0.7,
+                  note=f"{listed / calls:,.0f} entries a READDIR, "
+                       f"{asked / len(results[plain]):.1f} remote requests a listing")
+    yield Measure("warm", f"the same with readdirplus=auto, {label} buffers", "",
+                  ratios(rates[usual], rates[reference]))
+    for contender in contenders:
+        yield Measure("warm", f"{contender.name}, {label} buffers", "entries/s", rates[contender],
+                      group="Warm listing of a million names")
+    for contender in (reference, plain):
+        # Clock ticks are coarse: the mean of all rounds in one figure.
+        seconds = sum(one["cpu"] for one in results[contender]) / len(results[contender])
+        yield Measure("warm", f"CPU of {contender.name} per million entries, {label} buffers", "s",
+                      [seconds])
+
+
+def warm(bench, progress):
+    """Warm READDIR of 1 M entries, against ready-made replies by the same loop"""
+    with bench.reference(MILLION) as reference, \
+            Cookiefs(bench, big(MILLION), NO_PLUS, "cookiefs", "big") as plain, \
+            Cookiefs(bench, big(MILLION), "", "cookiefs, readdirplus=auto", "big") as usual:
+        contenders = [_Warm(bench, mount) for mount in (reference, plain, usual)]
+        for label, buffer in BUFFERS.items():
+            yield from _warm_with(bench, contenders, label, buffer, progress)
+
+
+# ------------------------------------------------------------------------------ memory ----------
+
+def memory(bench, progress):
+    """Memory per cached entry with 24-byte names, without attributes; and outside the bound"""
+    progress("a million entries")
+    with Cookiefs(bench, big(MILLION), NO_PLUS, directory="big") as mount:
+        empty = mount.figure("cache.bytes")
+        bench.once(mount.directory)
+        stats = mount.stats()
+        held, entries = stats["cache"]["bytes"], stats["entries"]["resident"]
+        note = f"{entries:,} entries resident; names {stats['names']['bytes'] / entries:.1f} bytes"
+        yield Measure("memory", "an entry, beyond the empty cache", "bytes",
+                      [(held - empty) / entries], note=note)
+        yield Measure("memory", "an entry, everything counted", "bytes", [held / entries], AT_MOST,
+                      52, note=f"an empty cache of 256 MiB holds {empty / MIB:.1f} MiB")
+        yield Measure("memory", "an entry, resident memory of the daemon", "bytes",
+                      [mount.memory_bytes("VmRSS") / entries])
+    limit = 64
+    progress(f"10 million entries through {limit} MiB")
+    with Cookiefs(bench, big(10 * MILLION), f"cache_size={limit}M,{NO_PLUS}",
+                  directory="big") as mount:
+        bench.once(mount.directory)
+        peak = mount.memory_bytes("VmHWM") / MIB
+        yield Measure("memory", "resident beyond cache_size=64M, 10 M entries listed", "MiB",
+                      [peak - limit], AT_MOST, 24,
+                      note=f"most that was resident: {peak:.1f} MiB; "
+                           f"the cache's peak: {mount.figure('cache.peak_bytes') / MIB:.1f} MiB")
+
+
+# -------------------------------------------------------------------------------- cold ----------
+
+def cold(bench, progress):
+    """First name and whole listing of 1 M entries, each at a new mount, rtt=10ms,batch=10000"""
+    rtt, batch = 0.010, 10_000
+    firsts, opened, shares, floors, asked = [], [], [], [], []
+    rounds = bench.rounds(3, 9)
+    for i in range(rounds):
+        progress(f"mount {i + 1} of {rounds}")
+        with Cookiefs(bench, big(MILLION, rtt="10ms", batch=batch), "", directory="big") as mount:
+            before = mount.figure("remote.requests")
+            one = bench.once(mount.directory, "--check", MILLION)
+            requests = mount.figure("remote.requests") - before
+        if one["duplicates"] or one["missing"] or one["unexpected"]:
+            raise BenchError(f"the listing was wrong: {one}")
+        firsts.append(one["first_name_seconds"] / rtt)
+        opened.append((one["first_name_seconds"] - one["opened_seconds"]) / rtt)
+        shares.append(one["seconds"] / (requests * rtt))
+        floors.append(one["seconds"] / (math.ceil(MILLION / batch) * rtt))
+        asked.append(requests)
+    yield Measure("cold", "first name after the call of open", "round trips", firsts, AT_MOST, 3,
+                  note="the path's lookup is one of them")
+    yield Measure("cold", "first name after open returned", "round trips", opened)
+    yield Measure("cold", "listing time / (requests x rtt)", "", shares, AT_MOST, 1.3)
+    yield Measure("cold", "listing time / (fewest requests x rtt)", "", floors,
+                  note=f"fewest: {math.ceil(MILLION / batch)} requests of {batch:,} entries")
+    yield Measure("cold", "requests", "", asked)
+
+
+# ----------------------------------------------------------------------------- squeeze ----------
+
+def squeeze(bench, progress):
+    """10 M entries through cache_size=64M, daemon and lister in a memory cgroup of 128 MiB"""
+    entries, batch, passes = 10 * MILLION, 10_000, bench.rounds(2, 3)
+    with MemoryCgroup(128 * MIB) as cgroup:
+        source = big(entries, rtt="1ms", batch=batch)
+        with Cookiefs(bench, source, f"cache_size=64M,{NO_PLUS}", directory="big",
+                      cgroup=cgroup) as mount:
+            requests, listings = [], []
+            for i in range(passes):
+                progress(f"listing {i + 1} of {passes}")
+                before = mount.figure("remote.requests")
+                listings.append(bench.once(mount.directory, "--check", entries, cgroup=cgroup))
+                requests.append((mount.figure("remote.requests") - before) / (entries / batch))
+            alive, resident = mount.alive, mount.memory_bytes("VmHWM") / MIB
+            reclaimed, peak = mount.figure("reclaim.pages"), cgroup.peak_bytes()
+        kills = cgroup.kills()
+    wrong = [p["duplicates"] + p["missing"] + p["unexpected"] for p in listings]
+    yield Measure("squeeze", "names missing, twice or unexpected", "", wrong, AT_MOST, 0,
+                  by_worst=True)
+    yield Measure("squeeze", "processes killed for want of memory", "",
+                  [kills + (0 if alive else 1)], AT_MOST, 0, by_worst=True)
+    yield Measure("squeeze", "requests / fewest possible, a listing", "", requests, AT_MOST, 2,
+                  note="O(n): a small multiple that does not grow with the directory")
+    yield Measure("squeeze", "seconds a listing", "s", [p["seconds"] for p in listings],
+                  note=f"{reclaimed:,} pages reclaimed; the daemon's most resident "
+                       f"{resident:.1f} MiB" + (f", the cgroup's {peak / MIB:.1f} MiB" if peak
+                                                else ""))
+
+
+# -------------------------------------------------------------------------------- seek ----------
+
+# Far longer than it takes to read the counters, so that the requests made until the reply are not
+# mixed up with what follows it; and long enough for what is read ahead to be asked for.
+SEEK_RTT, SETTLE_SECONDS = "50ms", 0.2
+# No time-to-live: how often attributes are asked for is another matter.
+SEEK_OPTIONS = "ttl=1h," + NO_PLUS
+STYLES = ("ordered", "hashed", "descending", "huge", "index", "name")
+
+
+def _remember(handle, entries, count):
+    """Lists everything; `count` places (an offset and the name that follows it) all over it."""
+    handle.seek(0)
+    picks = random.Random(entries)
+    wanted = sorted(picks.sample(range(entries // 100, entries), count))
+    places, seen = [], 0
+    while batch := handle.read(MIB):
+        for at, (name, offset) in enumerate(batch):
+            if places and places[-1][1] is None:
+                places[-1][1] = name
+            if wanted and seen + at >= wanted[0]:
+                wanted.pop(0)
+                places.append([offset, None])
+        seen += len(batch)
+    if seen != entries + 2:
+        raise BenchError(f"WRONG: the listing gave {seen - 2} names instead of {entries}")
+    if places and places[-1][1] is None:
+        places.pop()
+    picks.shuffle(places)
+    return places
+
+
+class _Seeks:
+    """Seeks and what they asked of the remote: until the reply, and with what was read ahead."""
+
+    def __init__(self, mount):
+        self.mount, self.until_reply, self.in_all = mount, [], []
+
+    def to(self, handle, offset, name):
+        before = self.mount.figure("remote.requests")
+        handle.seek(offset)
+        got = handle.read(32 << 10)
+        replied = self.mount.figure("remote.requests")
+        if not got or got[0][0] != name:
+            came = got[0][0].decode() if got else "the end"
+            raise BenchError(f"WRONG: after a seek came {came}, not {name.decode()}")
+        time.sleep(SETTLE_SECONDS)
+        self.until_reply.append(replied - before)
+        self.in_all.append(self.mount.figure("remote.requests") - before)
+
+
+def _seek_after_drop(bench, style, entries, places):
+    """Everything was evicted; the seek is made by the handle that remembered and by a new one."""
+    source = big(entries, rtt=SEEK_RTT, cookies=style)
+    with Cookiefs(bench, source, SEEK_OPTIONS, directory="big") as mount, \
+            DirectoryHandle(mount.directory) as handle:
+        seeks = _Seeks(mount)
+        for offset, name in _remember(handle, entries, places):
+            mount.drop()
+            seeks.to(handle, offset, name)
+            mount.drop()
+            with DirectoryHandle(mount.directory) as other:
+                seeks.to(other, offset, name)
+        return seeks
+
+
+def _seek_after_squeeze(bench, style, entries, places):
+    """The cache is far too small: the arrays, and perhaps their anchors, were pushed out."""
+    source = big(entries, rtt=SEEK_RTT, cookies=style)
+    with Cookiefs(bench, source, "cache_size=1M," + SEEK_OPTIONS, directory="big") as mount, \
+            DirectoryHandle(mount.directory) as handle:
+        seeks = _Seeks(mount)
+        for offset, name in _remember(handle, entries, places):
+            seeks.to(handle, offset, name)
+        return seeks
+
+
+def seek(bench, progress):
+    """Remote requests until the reply to a seek, to a remembered position that was evicted"""
+    entries, places = bench.rounds(200_000, MILLION), bench.rounds(6, 12)
+    for style in STYLES:
+        ways = {"dropped": _seek_after_drop, "squeezed out": _seek_after_squeeze}
+        for label, measure in ways.items():
+            progress(f"cookies={style}, {label}")
+            one = Measure("seek", f"cookies={style}, {label}", "requests", [], AT_MOST, 2,
+                          by_worst=True)
+            try:
+                seeks = measure(bench, style, entries, places)
+                one.samples = seeks.until_reply
+                one.note = (f"the worst counts (median {median(one.samples):g}); with what was "
+                            f"read ahead: median {median(seeks.in_all):g}, "
+                            f"most {max(seeks.in_all)}")
+            except BenchError as error:
+                one.problem = str(error)
+            yield one
+
+
+# ----------------------------------------------------------------------------- unmount ----------
+
+def unmount(bench, progress):
+    """From umount to the end of the daemon, with a full cache"""
+    for entries, size in ((MILLION, "256M"), (10 * MILLION, "1G")):
+        took, pages, left = [], 0, 0
+        rounds = bench.rounds(2, 5)
+        for i in range(rounds):
+            progress(f"{entries:,} entries, round {i + 1} of {rounds}")
+            mount = Cookiefs(bench, big(entries), f"cache_size={size},{NO_PLUS}", directory="big")
+            with mount:
+                bench.once(mount.directory)
+                pages = mount.figure("pages.resident")
+                took.append(mount.unmount())
+            left += mount.left_behind()
+        yield Measure("unmount", f"{entries:,} entries cached", "s", took,
+                      note=f"{pages:,} pages; left behind: {left}")
+
+
+# ----------------------------------------------------------------------------- compare ----------
+
+def _make_files(directory, count):
+    for i in range(count):
+        os.close(os.open(f"{directory}/file-{i:019}", os.O_CREAT | os.O_WRONLY, 0o644))
+
+
+class _Native:
+    def __init__(self, name, directory):
+        self.name, self.directory = name, directory
+
+
+def _peers(bench, source, kind):
+    """Mounts of a local directory: cookiefs and those that are installed."""
+    yield Cookiefs(bench, str(source), "", f"cookiefs on {kind}")
+    if installed("bindfs"):
+        yield Mount(f"bindfs on {kind}", ["bindfs", "-f", source, "{}"], bench.new_point("bindfs"))
+    if installed("mergerfs"):
+        yield Mount(f"mergerfs on {kind}", ["mergerfs", "-f", source, "{}"],
+                    bench.new_point("mergerfs"))
+
+
+def _warm_rates(bench, contenders, count, progress):
+    """Entries/s of every contender that gave every entry, round by round."""
+    for contender in contenders:
+        bench.once(contender.directory)
+
+    def rate(contender):
+        one = bench.once(contender.directory)
+        if one["entries"] != count:
+            raise BenchError(f"{contender.name} gave {one['entries']} entries, not {count}")
+        return count / one["seconds"]
+
+    return alternate(contenders, bench.rounds(5, 15), rate, progress)
+
+
+def _compare_on(bench, kind, directory, count, progress):
+    native = _Native(f"the kernel's own {kind}", directory)
+    with contextlib.ExitStack() as stack:
+        contenders = [native]
+        for mount in _peers(bench, directory, kind):
+            try:
+                contenders.append(stack.enter_context(mount))
+            except BenchError as error:
+                yield Measure("compare", mount.name, problem=str(error))
+        results = _warm_rates(bench, contenders, count, progress)
+    for contender in contenders:
+        share = median(ratios(results[contender], results[native]))
+        yield Measure("compare", contender.name, "entries/s", results[contender],
+                      note="" if contender is native else f"{share:.2f} of the kernel's own",
+                      group=f"Warm listing of {count:,} local names ({kind})")
+
+
+def compare(bench, progress):
+    """What a user would take instead: warm listings of 100,000 names on this machine, by 32 KiB"""
+    count = 100_000
+    places = {"tmpfs": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None, "disk": bench.work}
+    for kind, place in places.items():
+        if place is None:
+            yield Measure("compare", f"the kernel's own {kind}", problem="no writable /dev/shm")
+            continue
+        progress(f"making {count:,} files on {kind}")
+        with tempfile.TemporaryDirectory(prefix="cookiefs-bench-", dir=place) as directory:
+            _make_files(directory, count)
+            yield from _compare_on(bench, kind, directory, count, progress)
+    for peer in ("bindfs", "mergerfs"):
+        if not installed(peer):
+            yield Measure("compare", peer, problem=f"not installed (package {peer})")
+
+
+# --------------------------------------------------------------------------- callgrind ----------
+
+def _instructions(bench, entries, passes):
+    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null",
+               bench.program("bench_warm_read"), str(entries), str(passes)]
+    # Callgrind tells its sum on standard error.
+    text = run(["sh", "-c", 'exec "$@" 2>&1', "sh"] + command)
+    found = re.search(r"Collected : (\d+)", text)
+    if not found:
+        raise BenchError("callgrind did not say what it collected")
+    return int(found.group(1))
+
+
+def callgrind(bench, progress):
+    """Instructions of a warm READDIR in the process: cached directory to encoded reply"""
+    if not bench.callgrind:
+        raise BenchError("only with --callgrind")
+    if not installed("valgrind"):
+        raise BenchError("not installed (package valgrind)")
+    entries, passes = bench.rounds(200_000, MILLION), 4
+    progress("one pass")
+    once = _instructions(bench, entries, 1)
+    progress(f"{1 + passes} passes")
+    more = _instructions(bench, entries, 1 + passes)
+    yield Measure("callgrind", "an entry, 32 KiB replies", "instructions",
+                  [(more - once) / (passes * entries)])
+
+
+ROWS = {function.__name__: function
+        for function in (warm, memory, cold, squeeze, seek, unmount, compare, callgrind)}
