@@ -53,14 +53,18 @@ cache::TimePoint DirState::oldest_listed(cache::TimePoint now) {
   return age_.oldest_listed(now);
 }
 
-std::optional<Attr> DirState::find_attr(std::string_view name, cache::TimePoint now) {
+std::optional<TimedAttr> DirState::find_attr(std::string_view name, cache::TimePoint now) {
   cache::TimePoint oldest;
   {
     MutexLock lock(mutex_);
     age_.note_lookup();
     oldest = age_.oldest_looked_up(now);
   }
-  return directory_.find_attr(name, oldest);
+  TimedAttr found;
+  const auto attr = directory_.find_attr(name, oldest, &found.asked);
+  if (!attr) return std::nullopt;
+  found.attr = *attr;
+  return found;
 }
 
 }  // namespace fusefs

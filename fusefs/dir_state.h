@@ -15,6 +15,7 @@
 #include "cache/base/mutex.h"
 #include "cache/dir/directory.h"
 #include "fusefs/backends/backend.h"
+#include "fusefs/inode.h"
 #include "fusefs/listing_age.h"
 
 namespace fusefs {
@@ -57,7 +58,7 @@ class DirState {
   // Attributes asked for before this are too old to go with a listing.
   [[nodiscard]] cache::TimePoint oldest_listed(cache::TimePoint now);
   // The entry of that name as the listing told it, where that is recent enough.
-  std::optional<Attr> find_attr(std::string_view name, cache::TimePoint now);
+  std::optional<TimedAttr> find_attr(std::string_view name, cache::TimePoint now);
 
  private:
   BackendDirSource source_;

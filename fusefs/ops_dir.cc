@@ -8,6 +8,7 @@
 // opendir asks the remote nothing, so that the control channel works on a dead one.
 
 #include <dirent.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <memory>
@@ -101,8 +102,8 @@ Status begin_pass(SessionImpl& session, FuseRequest& request, DirHandle& handle,
   if (!begins_pass(handle, offset)) return {};
   DirState& dir = *handle.dir;
   if (dir.token_expired(session.now())) {
-    const Result<Attr> attr = session.fetch_attr(request, *handle.inode);
-    if (!attr.ok()) return attr.status();
+    const Status confirmed = session.confirm_token(request, *handle.inode, dir);
+    if (!confirmed.ok()) return confirmed;
   }
   auto attributes = ListingAge::Attributes::kOmit;
   if (kind == ReadKind::kPlus) attributes = dir.begin_pass(session.now());
@@ -164,7 +165,18 @@ Status read_entries(SessionImpl& session, FuseRequest& request, DirHandle& handl
 
 // ---- 3. Node ids --------------------------------------------------------------------------------
 
-std::vector<PrimedEntry> prime(SessionImpl& session, const Inode& parent, DirentEncoder& encoder) {
+// A child directory's change token came with the listing: its own first listing need not ask.
+void keep_token(SessionImpl& session, DirHandle& handle, const PlusEntry& entry, uint64_t nodeid) {
+  const InodeRef inode = session.inodes().find(nodeid);
+  if (!inode || !inode->is_directory() || session.inodes().attr(*inode)) return;
+  cache::TimePoint asked;
+  const auto attr =
+      handle.dir->directory().find_attr(entry.name(), cache::TimePoint::min(), &asked);
+  if (attr && attr->ino == entry.ino()) session.keep_attr(*inode, *attr, asked);
+}
+
+std::vector<PrimedEntry> prime(SessionImpl& session, DirHandle& handle, DirentEncoder& encoder) {
+  const Inode& parent = *handle.inode;
   std::vector<PrimedEntry> primed;
   if (encoder.format() != DirentFormat::kPlus) return primed;
   for (PlusEntries walk(encoder.data(), encoder.size()); !walk.done(); walk.next()) {
@@ -183,6 +195,7 @@ std::vector<PrimedEntry> prime(SessionImpl& session, const Inode& parent, Dirent
     const uint64_t nodeid = primed[next++].nodeid;
     if (nodeid != 0) {
       entry.set_node(nodeid);
+      if (S_ISDIR(entry.mode())) keep_token(session, handle, entry, nodeid);
     } else {
       entry.clear_node();
     }
@@ -221,7 +234,7 @@ void read_directory(SessionImpl& session, FuseRequest& request, DirHandle& handl
   if (!status.ok() && sink.entries() == 0) return request.fail(status.error_number());
   if (sink.full() && encoder.size() == 0) return request.fail(EINVAL);  // empty would mean the end
 
-  const std::vector<PrimedEntry> primed = prime(session, *handle.inode, encoder);
+  const std::vector<PrimedEntry> primed = prime(session, handle, encoder);
   const int refused =
       request.reply(fuse_reply_buf, reinterpret_cast<const char*>(encoder.data()), encoder.size());
   if (refused != 0) forget_primed(session, primed);

@@ -23,22 +23,23 @@ constexpr size_t kMaxLinkBytes = 4095;  // what the kernel has room for
 
 struct Found {
   LookupAnswer answer;
-  bool from_remote = false;
+  cache::TimePoint asked;
 };
 
 Result<Found> find_child(SessionImpl& session, FuseRequest& request, const Inode& parent,
                          const char* name) {
   if (const auto dir = session.inodes().dir(parent)) {
-    if (auto attr = dir->find_attr(name, session.now())) {
-      ObjectId id = session.backend().child_id(parent.object(), name, attr->ino);
-      if (!id.empty()) return Found{{std::move(id), *attr}, false};
+    if (auto known = dir->find_attr(name, session.now())) {
+      ObjectId id = session.backend().child_id(parent.object(), name, known->attr.ino);
+      if (!id.empty()) return Found{{std::move(id), known->attr}, known->asked};
     }
   }
+  const cache::TimePoint asked = session.now();
   auto answer = session.ask<LookupAnswer>(request, [&](Backend::Done<LookupAnswer> done) {
     return session.backend().lookup(parent.object(), name, std::move(done));
   });
   if (!answer.ok()) return answer.status();
-  return Found{std::move(answer).value(), true};
+  return Found{std::move(answer).value(), asked};
 }
 
 void reply_absent(SessionImpl& session, FuseRequest& request) {
@@ -57,7 +58,6 @@ void lookup(SessionImpl& session, FuseRequest& request, fuse_ino_t parent_id, co
   if (!parent->is_directory()) return request.fail(ENOTDIR);
   if (std::strlen(name) > cache::kMaxNameBytes) return request.fail(ENAMETOOLONG);
 
-  const cache::TimePoint asked = session.now();
   const Result<Found> found = find_child(session, request, *parent, name);
   if (found.error_number() == ENOENT) return reply_absent(session, request);
   if (!found.ok()) return request.fail(found.error_number());
@@ -66,7 +66,7 @@ void lookup(SessionImpl& session, FuseRequest& request, fuse_ino_t parent_id, co
 
   const InodeRef child = session.inodes().lookup(
       found.value().answer.id, {.ino = attr.ino, .parent_ino = parent->ino(), .mode = attr.mode});
-  if (found.value().from_remote) session.keep_attr(*child, attr, asked);
+  session.keep_attr(*child, attr, found.value().asked);
   const uint64_t nodeid = child->nodeid();
   fuse_entry_param entry{};
   entry.ino = nodeid;

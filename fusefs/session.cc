@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "cache/base/check.h"
+#include "cache/mm/pressure_sampler.h"
 #include "fusefs/control.h"
 #include "fusefs/dirent_encoder.h"
 #include "fusefs/ops.h"
@@ -224,6 +225,7 @@ int SessionImpl::run(const std::function<void()>& ready) {
     watching_ = true;
   }
   watcher_ = std::thread([this] { watch(); });
+  watch_pressure();
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 
   const int result = loop();
@@ -269,7 +271,20 @@ void SessionImpl::watch() {
   }
 }
 
+void SessionImpl::watch_pressure() {
+  cache::PressureOptions pressure;
+  pressure.limit_bytes = cache_->limit_bytes();
+  pressure.min_bytes = std::min(options_.cache_min, options_.cache_size);
+  pressure_ = std::make_unique<cache::PressureWatcher>(
+      pressure, std::make_unique<cache::SystemPressureSampler>(clock_), clock_,
+      [this](uint64_t bound) {
+        spdlog::debug("memory pressure: the cache may hold {} MiB", bound >> 20);
+        cache_->set_pressure_bound(bound);
+      });
+}
+
 void SessionImpl::stop_watching() {
+  pressure_.reset();
   {
     cache::MutexLock lock(watch_mutex_);
     watching_ = false;
@@ -320,7 +335,17 @@ Result<TimedAttr> SessionImpl::fresh_attr(FuseRequest& request, const Inode& ino
   return TimedAttr{attr.value(), asked};
 }
 
+Status SessionImpl::confirm_token(FuseRequest& request, const Inode& inode, DirState& dir) {
+  const auto known = inodes_->attr(inode);
+  if (known && known->attr.change != 0 && now() - known->asked < options_.ttl) {
+    dir.revalidate(known->attr.change, known->asked);
+    return {};
+  }
+  return fetch_attr(request, inode).status();
+}
+
 void SessionImpl::keep_attr(const Inode& inode, const Attr& attr, cache::TimePoint asked) {
+  if (const auto known = inodes_->attr(inode); known && known->asked > asked) return;
   inodes_->set_attr(inode, {attr, asked});
   if (!inode.is_directory()) return;
   const std::shared_ptr<DirState> dir = inodes_->dir(inode);

@@ -18,6 +18,7 @@
 #include "cache/base/clock.h"
 #include "cache/base/mutex.h"
 #include "cache/mm/page_cache.h"
+#include "cache/mm/pressure.h"
 #include "fusefs/backends/backend.h"
 #include "fusefs/fuse_request.h"
 #include "fusefs/handles.h"
@@ -68,7 +69,10 @@ class SessionImpl {
   Result<Attr> fetch_attr(FuseRequest& request, const Inode& inode);
   // Attributes less than ttl old, from the inode or else from the remote.
   Result<TimedAttr> fresh_attr(FuseRequest& request, const Inode& inode);
-  // Keeps attributes that the remote just gave; a directory whose token changed loses its listing.
+  // A directory's change token: from attributes less than ttl old, or else from the remote.
+  Status confirm_token(FuseRequest& request, const Inode& inode, DirState& dir);
+  // Keeps attributes that the remote gave, unless younger ones are known; a directory whose token
+  // changed loses its listing.
   void keep_attr(const Inode& inode, const Attr& attr, cache::TimePoint asked);
 
   // The state of a directory, made at its first opening.
@@ -87,6 +91,7 @@ class SessionImpl {
  private:
   int loop();
   void watch();
+  void watch_pressure();
   void stop_watching();
   void tear_down();
 
@@ -97,6 +102,7 @@ class SessionImpl {
   const std::chrono::nanoseconds timeout_;
   const std::string source_;
   std::unique_ptr<cache::PageCache> cache_;
+  std::unique_ptr<cache::PressureWatcher> pressure_;  // while the loop runs
   std::unique_ptr<InodeTable> inodes_;
   HandleList handles_;
   ActiveCalls calls_;

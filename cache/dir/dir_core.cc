@@ -134,7 +134,8 @@ bool usable(const Page& page, TimePoint not_before) {
 
 }  // namespace
 
-std::optional<Attr> DirCore::find_attr(std::string_view name, TimePoint not_before) {
+std::optional<Attr> DirCore::find_attr(std::string_view name, TimePoint not_before,
+                                       TimePoint* asked) {
   Page* hint = attr_hint_.load(std::memory_order_acquire);
   uint64_t key = attr_hint_key_.load(std::memory_order_relaxed);
   uint32_t start = attr_hint_index_.load(std::memory_order_relaxed) + 1;
@@ -146,6 +147,7 @@ std::optional<Attr> DirCore::find_attr(std::string_view name, TimePoint not_befo
       attr_hint_key_.store(page->key(), std::memory_order_relaxed);
       attr_hint_index_.store(*i, std::memory_order_relaxed);
       attr_hint_.store(page.get(), std::memory_order_release);
+      if (asked != nullptr) *asked = TimePoint(Duration(view.header().filled));
       return view.attr(*i);
     }
     if ((view.header().flags & kArrayEof) != 0) break;
@@ -163,6 +165,7 @@ std::optional<Attr> DirCore::find_attr(std::string_view name, TimePoint not_befo
     attr_hint_index_.store(*i, std::memory_order_relaxed);
     attr_hint_.store(&other, std::memory_order_release);
     found = view.attr(*i);
+    if (asked != nullptr) *asked = TimePoint(Duration(view.header().filled));
     return false;
   });
   return found;
@@ -183,8 +186,9 @@ Status Directory::read(DirCursor& cursor, uint64_t position, const ReadOptions& 
 bool Directory::revalidate(uint64_t change) { return core_->revalidate(change); }
 bool Directory::holds_listing() const { return core_->holds_listing(); }
 void Directory::invalidate() { core_->invalidate(); }
-std::optional<Attr> Directory::find_attr(std::string_view name, TimePoint not_before) {
-  return core_->find_attr(name, not_before);
+std::optional<Attr> Directory::find_attr(std::string_view name, TimePoint not_before,
+                                         TimePoint* asked) {
+  return core_->find_attr(name, not_before, asked);
 }
 void Directory::opened() { core_->opened(); }
 void Directory::closed() { core_->closed(); }

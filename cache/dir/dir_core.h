@@ -74,7 +74,8 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   bool revalidate(uint64_t change) EXCLUDES(mutex_);
   [[nodiscard]] bool holds_listing() const EXCLUDES(mutex_);
   void invalidate() EXCLUDES(mutex_);
-  std::optional<Attr> find_attr(std::string_view name, TimePoint not_before) EXCLUDES(mutex_);
+  std::optional<Attr> find_attr(std::string_view name, TimePoint not_before, TimePoint* asked)
+      EXCLUDES(mutex_);
   void opened() EXCLUDES(mutex_);
   void closed() EXCLUDES(mutex_);
   [[nodiscard]] DirectoryInfo info() const EXCLUDES(mutex_);

@@ -92,10 +92,11 @@ class Directory {
 
   // The entry of that name when a resident array near the last one found (or, where there are at
   // most kFindAttrArrays, any array) has it with attributes no older than `not_before`. Costs no
-  // request.
+  // request. `asked`, where given, tells when the remote was asked for them.
   static constexpr uint32_t kFindAttrArrays = 8;
   [[nodiscard]] std::optional<Attr> find_attr(std::string_view name,
-                                              TimePoint not_before = TimePoint::min());
+                                              TimePoint not_before = TimePoint::min(),
+                                              TimePoint* asked = nullptr);
 
   // One handle fewer/more has the directory open. With none, fills nobody waits for end.
   void opened();
