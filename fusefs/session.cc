@@ -195,6 +195,8 @@ void SessionImpl::negotiate(fuse_conn_info* connection) {
   // Re-export by NFS would need '..' of forgotten inodes, which no back end can tell.
   want(FUSE_CAP_EXPORT_SUPPORT, false);
   connection->max_write = kMaxRequestBytes;  // sets the pages a request may have, READDIR's too
+  // libfuse refuses INIT when the mount option and this differ.
+  if (options_.max_read != 0) connection->max_read = options_.max_read;
   connection->max_background = kMaxBackground;
   connection->congestion_threshold = kMaxBackground * 3 / 4;
   connection->time_gran = 1;
