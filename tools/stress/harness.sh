@@ -167,14 +167,18 @@ checked() {
         [[ $? = [01] ]] # duplicates and gaps are in the line; this is whether it could check
       }
   ) && status=0 || status=$?
-  if ((status != 0)) && [[ -z $MAY_VANISH ]]; then
+  [[ -n $line ]] || return 0 # ended by a signal
+  if ((status == 0)) && ! [[ -n $MAY_VANISH && $line =~ \ entries=[012]\  ]]; then
+    echo "kind=$kind $line" >>"$RECORD"
+    return 0
+  fi
+  # Cut off, or the empty directory below a mount that is gone.
+  line=$(sed -E 's/^listings=1/listings=0/; s/gaps=[0-9]+/gaps=0/' <<<"$line")
+  if [[ -n $MAY_VANISH || -n $stopping ]]; then
+    echo "kind=$kind $line" >>"$RECORD"
+  else
     echo "kind=$kind $line errors=1" >>"$RECORD"
     [[ -z $VERBOSE ]] || tail -n 2 "$LISTER_LOG" >&3
-  elif ((status != 0)) || [[ -n $MAY_VANISH && $line =~ \ entries=[012]\  ]]; then
-    # Cut off, or the empty directory below a mount that is gone.
-    sed -E "s/^listings=1/kind=$kind listings=0/; s/gaps=[0-9]+/gaps=0/" <<<"$line" >>"$RECORD"
-  else
-    echo "kind=$kind $line" >>"$RECORD"
   fi
 }
 
