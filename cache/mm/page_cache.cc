@@ -43,8 +43,12 @@ PageCache::~PageCache() {
     MutexLock tables_lock(tables_mutex_);
     hook_tables_.clear();
   }
-  MutexLock lock(free_mutex_);
-  for (std::byte* slab : slabs_) {
+  std::vector<std::byte*> slabs;
+  {
+    MutexLock lock(free_mutex_);
+    slabs.swap(slabs_);
+  }
+  for (std::byte* slab : slabs) {
     Page* pages = reinterpret_cast<Page*>(slab);
     for (size_t i = 0; i < kSlabPages; ++i) pages[i].~Page();
     pool_.free(slab, SpanPool::kSpanBytes);
