@@ -1,0 +1,216 @@
+// Lookup counts, forgets, node ids; the races between them under threads.
+#include "fusefs/inode_table.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <map>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/support/random.h"
+
+namespace {
+
+using fusefs::InodeRef;
+using fusefs::InodeTable;
+using fusefs::kRootNodeId;
+using fusefs::PrimedEntry;
+
+fusefs::LookupAnswer root() {
+  fusefs::LookupAnswer answer;
+  answer.id = "root";
+  answer.attr.ino = 2;
+  answer.attr.mode = S_IFDIR | 0755;
+  return answer;
+}
+
+constexpr fusefs::ObjectFacts kFile{.ino = 7, .parent_ino = 2, .mode = S_IFREG | 0644};
+constexpr fusefs::ObjectFacts kDirectory{.ino = 8, .parent_ino = 2, .mode = S_IFDIR | 0755};
+
+uint64_t lookup_id(InodeTable& table, const std::string& object) {
+  return table.lookup(object, kFile)->nodeid();
+}
+
+}  // namespace
+
+TEST_CASE("an object has one inode while it lives, and a new id when it comes back") {
+  InodeTable table(root());
+  const uint64_t first = lookup_id(table, "a");
+  CHECK(first != kRootNodeId);
+  CHECK(lookup_id(table, "a") == first);
+  CHECK(table.lookups(first) == 2);
+  CHECK(lookup_id(table, "b") != first);
+  CHECK(table.size() == 3);
+
+  table.forget(first, 1);
+  CHECK(table.lookups(first) == 1);
+  CHECK(table.find(first));
+  table.forget(first, 1);
+  CHECK_FALSE(table.find(first));
+  CHECK(table.size() == 2);
+  CHECK(lookup_id(table, "a") != first);
+  table.check_invariants();
+}
+
+TEST_CASE("the root is there from the beginning to the end and is never forgotten") {
+  InodeTable table(root());
+  REQUIRE(table.find(kRootNodeId));
+  CHECK(table.find(kRootNodeId)->object() == "root");
+  CHECK(table.find(kRootNodeId)->is_directory());
+  CHECK(table.lookup("root", kDirectory)->nodeid() == kRootNodeId);
+  table.forget(kRootNodeId, 1000);
+  CHECK(table.find(kRootNodeId));
+}
+
+TEST_CASE("unknown ids and more forgets than lookups do no harm") {
+  InodeTable table(root());
+  CHECK_FALSE(table.find(0));
+  CHECK_FALSE(table.find(12345));
+  table.forget(12345, 1);
+  const uint64_t id = lookup_id(table, "a");
+  table.forget(id, 99);
+  CHECK_FALSE(table.find(id));
+  table.forget(id, 1);
+  CHECK(table.size() == 1);
+}
+
+TEST_CASE("a pin keeps an inode that the kernel forgot") {
+  InodeTable table(root());
+  InodeRef ref = table.lookup("a", kFile);
+  const uint64_t id = ref->nodeid();
+  table.forget(id, 1);
+  CHECK(ref->object() == "a");
+  CHECK(table.size() == 2);
+  SECTION("until it goes") {
+    ref.reset();
+    CHECK(table.size() == 1);
+    CHECK_FALSE(table.find(id));
+  }
+  SECTION("and a lookup takes its count from 0 to 1 again") {
+    CHECK(lookup_id(table, "a") == id);
+    ref.reset();
+    CHECK(table.find(id));
+    CHECK(table.lookups(id) == 1);
+  }
+}
+
+TEST_CASE("another type under the same name is another inode; the old one stays with its holders") {
+  InodeTable table(root());
+  const uint64_t file = lookup_id(table, "a");
+  const uint64_t directory = table.lookup("a", kDirectory)->nodeid();
+  CHECK(directory != file);
+  CHECK(table.find(file)->type() == S_IFREG);
+  CHECK(table.lookup("a", kDirectory)->nodeid() == directory);
+  table.check_invariants();
+  table.forget(file, 1);
+  CHECK_FALSE(table.find(file));
+  CHECK(table.find(directory));
+  table.check_invariants();
+}
+
+TEST_CASE("trap 17: a listing's entries count one lookup each, and those taken back count none") {
+  InodeTable table(root());
+  const uint64_t known = lookup_id(table, "3");
+  std::vector<PrimedEntry> entries;
+  for (int i = 0; i < 1000; ++i) entries.push_back({std::to_string(i), kFile, 0});
+  entries.push_back({"", kFile, 0});
+  entries.push_back({"root", kDirectory, 0});
+  table.lookup_batch(entries);
+  CHECK(entries[3].nodeid == known);
+  CHECK(entries[1000].nodeid == 0);  // without an object's name
+  CHECK(entries[1001].nodeid == 0);  // the root is nobody's child
+  std::set<uint64_t> ids;
+  for (int i = 0; i < 1000; ++i) ids.insert(entries[static_cast<size_t>(i)].nodeid);
+  CHECK(ids.size() == 1000);
+  CHECK(table.lookups(known) == 2);
+  CHECK(table.size() == 1001);
+  table.check_invariants();
+  for (const PrimedEntry& entry : entries) {
+    if (entry.nodeid != 0) table.forget(entry.nodeid, 1);
+  }
+  CHECK(table.size() == 2);
+  CHECK(table.lookups(known) == 1);
+}
+
+TEST_CASE("attributes keep the time they were asked for; an answer that was overtaken is dropped") {
+  InodeTable table(root());
+  const InodeRef ref = table.lookup("a", kFile);
+  CHECK_FALSE(table.attr(*ref));
+  const cache::TimePoint start{std::chrono::hours(1)};
+  fusefs::Attr attr;
+  attr.size = 5;
+  table.set_attr(*ref, {attr, start + std::chrono::seconds(2)});
+  attr.size = 4;
+  table.set_attr(*ref, {attr, start + std::chrono::seconds(1)});
+  REQUIRE(table.attr(*ref));
+  CHECK(table.attr(*ref)->attr.size == 5);
+  table.drop_attr(*ref);
+  CHECK_FALSE(table.attr(*ref));
+}
+
+TEST_CASE("clear forgets everything, whatever was never forgotten") {
+  InodeTable table(root());
+  for (int i = 0; i < 10000; ++i) lookup_id(table, std::to_string(i));
+  CHECK(table.size() == 10001);
+  table.clear();
+  CHECK(table.size() == 1);
+  table.check_invariants();
+}
+
+TEST_CASE("trap 17: forgets race lookups, and every count comes out even") {
+  const uint64_t seed = test::seed();
+  INFO("COOKIEFS_TEST_SEED=" << seed);
+  InodeTable table(root());
+  constexpr int kThreads = 4;
+  constexpr uint64_t kObjects = 40;  // few, so that they meet
+  std::atomic<bool> wrong{false};
+  std::vector<std::set<std::pair<uint64_t, uint64_t>>> named(kThreads);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      test::Random random(seed + static_cast<uint64_t>(t));
+      std::vector<uint64_t> held;  // one element a lookup
+      for (uint64_t step = 0; step < test::scaled(40000); ++step) {
+        const uint64_t object = random.below(kObjects);
+        if (random.one_in(8)) {
+          std::vector<PrimedEntry> batch;
+          for (uint64_t i = 0; i < 5; ++i) {
+            batch.push_back({std::to_string((object + i) % kObjects), kFile, 0});
+          }
+          table.lookup_batch(batch);
+          for (const PrimedEntry& entry : batch) held.push_back(entry.nodeid);
+        } else if (held.size() > 20 || (random.one_in(2) && !held.empty())) {
+          const uint64_t id = held[random.below(held.size())];
+          const auto all = static_cast<uint64_t>(std::count(held.begin(), held.end(), id));
+          // Still counted by this thread, so it must be there, under the same object.
+          const InodeRef ref = table.find(id);
+          if (!ref || ref->nodeid() != id) wrong = true;
+          table.forget(id, all);
+          std::erase(held, id);
+        } else {
+          const InodeRef ref = table.lookup(std::to_string(object), kFile);
+          if (ref->object() != std::to_string(object)) wrong = true;
+          held.push_back(ref->nodeid());
+          named[static_cast<size_t>(t)].insert({ref->nodeid(), object});
+        }
+      }
+      for (const uint64_t id : held) table.forget(id, 1);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK_FALSE(wrong);
+  CHECK(table.size() == 1);
+  table.check_invariants();
+  // Never reused: an id named one object, on whichever thread.
+  std::map<uint64_t, uint64_t> object_of;
+  for (const auto& pairs : named) {
+    for (const auto& [id, object] : pairs) {
+      REQUIRE(object_of.emplace(id, object).first->second == object);
+    }
+  }
+}

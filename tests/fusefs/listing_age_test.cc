@@ -1,0 +1,97 @@
+// The policy of freshness, line by line.
+#include "fusefs/listing_age.h"
+
+#include <catch2/catch.hpp>
+
+namespace {
+
+using fusefs::ListingAge;
+using Attributes = ListingAge::Attributes;
+using Holds = ListingAge::Holds;
+using std::chrono::seconds;
+
+constexpr seconds kTtl{3};
+constexpr cache::TimePoint kStart{std::chrono::hours(1)};
+
+constexpr cache::TimePoint at(int64_t s) { return kStart + seconds(s); }
+
+}  // namespace
+
+TEST_CASE("the token is asked for first, then whenever it is ttl old") {
+  ListingAge age(kTtl);
+  CHECK(age.token_expired(at(0)));
+  age.token_confirmed(at(0));
+  CHECK_FALSE(age.token_expired(at(2)));
+  CHECK(age.token_expired(at(3)));
+  age.token_confirmed(at(5));
+  age.token_confirmed(at(4));  // overtaken
+  CHECK_FALSE(age.token_expired(at(7)));
+  age.forget_token();
+  CHECK(age.token_expired(at(7)));
+}
+
+TEST_CASE("ttl=0 asks at every listing and never trusts attributes") {
+  ListingAge age(seconds(0));
+  age.token_confirmed(at(0));
+  CHECK(age.token_expired(at(0)));
+  CHECK(age.begin_pass(at(0), Holds::kNothing) == Attributes::kOmit);
+  CHECK(age.oldest_looked_up(at(0)) == cache::TimePoint::max());
+}
+
+TEST_CASE("a first listing wants attributes, and so does one soon after") {
+  ListingAge age(kTtl);
+  CHECK(age.begin_pass(at(0), Holds::kNothing) == Attributes::kWanted);
+  CHECK(age.begin_pass(at(2), Holds::kArrays) == Attributes::kWanted);
+}
+
+TEST_CASE("an old listing that nobody looked into is listed by names alone") {
+  ListingAge age(kTtl);
+  CHECK(age.begin_pass(at(0), Holds::kNothing) == Attributes::kWanted);
+  CHECK(age.begin_pass(at(10), Holds::kArrays) == Attributes::kOmit);
+  CHECK(age.begin_pass(at(20), Holds::kNothing) == Attributes::kWanted);  // all was reclaimed
+}
+
+TEST_CASE("an old listing whose attributes are used is fetched again, once") {
+  ListingAge age(kTtl);
+  CHECK(age.begin_pass(at(0), Holds::kNothing) == Attributes::kWanted);
+  SECTION("told by the kernel") { age.note_wanted(); }
+  SECTION("told by many lookups") {
+    for (uint32_t i = 0; i < ListingAge::kManyLookups; ++i) age.note_lookup();
+  }
+  CHECK(age.begin_pass(at(10), Holds::kArrays) == Attributes::kRefetch);
+  CHECK(age.begin_pass(at(11), Holds::kArrays) == Attributes::kWanted);
+  // The wish is remembered for some passes, because used attributes don't show again.
+  CHECK(age.begin_pass(at(20), Holds::kArrays) == Attributes::kRefetch);
+  for (uint32_t i = 0; i < ListingAge::kWantedPasses; ++i) {
+    age.begin_pass(at(20), Holds::kArrays);
+  }
+  CHECK(age.begin_pass(at(30), Holds::kArrays) == Attributes::kOmit);
+}
+
+TEST_CASE("a few lookups are no reason to fetch a listing again") {
+  ListingAge age(kTtl);
+  CHECK(age.begin_pass(at(0), Holds::kNothing) == Attributes::kWanted);
+  for (uint32_t i = 1; i < ListingAge::kManyLookups; ++i) age.note_lookup();
+  CHECK(age.begin_pass(at(10), Holds::kArrays) == Attributes::kOmit);
+}
+
+TEST_CASE("lookups use attributes as of the pass for as long again as the pass took") {
+  ListingAge age(kTtl);
+  CHECK(age.oldest_looked_up(at(0)) == at(-3));
+  CHECK(age.begin_pass(at(0), Holds::kNothing) == Attributes::kWanted);
+  age.pass_continues(at(10));
+  CHECK(age.oldest_looked_up(at(10)) == at(-3));
+  CHECK(age.oldest_looked_up(at(19)) == at(-3));
+  CHECK(age.oldest_looked_up(at(20)) == at(17));
+  SECTION("at least ttl") {
+    age.begin_pass(at(100), Holds::kNothing);
+    CHECK(age.oldest_looked_up(at(102)) == at(97));
+    CHECK(age.oldest_looked_up(at(103)) == at(100));
+  }
+  SECTION("at most kMaxAfterglow") {
+    age.begin_pass(at(100), Holds::kNothing);
+    age.pass_continues(at(1100));
+    CHECK(age.oldest_looked_up(at(1159)) == at(97));
+    CHECK(age.oldest_looked_up(at(1160)) == at(1157));
+  }
+}
