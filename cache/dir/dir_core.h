@@ -99,6 +99,7 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
                                                Extent extent) const;
   Outcome read_step(Reading& reading) EXCLUDES(mutex_);
   Outcome read_array(Reading& reading, PageRef page) EXCLUDES(mutex_);
+  Outcome read_view(Reading& reading, const ArrayView& view, const ArrayEnd& end);
   Outcome read_fill(Reading& reading) EXCLUDES(mutex_);
   Outcome wait_for_fill(Reading& reading, const FillPtr& fill) REQUIRES(mutex_);
   Outcome consume(Reading& reading, const ArrayView& view, uint32_t from);
@@ -109,7 +110,7 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   [[nodiscard]] bool outdated(const CursorState& cursor) const {
     return cursor.mapped != mapped_.load(std::memory_order_acquire);
   }
-  Outcome next_array(Reading& reading, const ArrayView& view);
+  Outcome next_array(Reading& reading, const ArrayEnd& end);
   [[nodiscard]] bool lacks_attrs(const Reading& reading, const ArrayView& view) const;
   static void step_to(CursorState& cursor, uint64_t key, std::string_view token);
   void set_waker(const ReadOptions& options);
@@ -134,7 +135,11 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   void take_answer(const FillPtr& fill, DirAnswer& answer) REQUIRES(mutex_);
   void take_entries(Fill& fill, const DirAnswer& answer, size_t from, const RequestStamp& stamp)
       REQUIRES(mutex_);
-  void take_stale(Fill& fill, const DirAnswer& answer, size_t from) REQUIRES(mutex_);
+  [[nodiscard]] bool outlived(const Fill& fill) const {
+    return fill.stamp.sequence != pages_->sequence();
+  }
+  void take_outlived(Fill& fill, const DirAnswer& answer, size_t from) REQUIRES(mutex_);
+  void complete_array(Fill& fill, uint16_t flags, std::string_view token) REQUIRES(mutex_);
   void take_failure(const FillPtr& fill, int error) REQUIRES(mutex_);
   // One entry into the array being built, if its name is good.
   bool append(Fill& fill, const DirAnswer& answer, size_t index) REQUIRES(mutex_);

@@ -169,7 +169,7 @@ void DirCore::end_fill(Fill& fill, int error) {
 }
 
 bool DirCore::wants_more(const Fill& fill) const {
-  if (fill.ended || fill.in_flight) return false;
+  if (fill.ended || fill.in_flight || outlived(fill)) return false;
   return fill.hungry > 0 || (handles_ > 0 && fill.unread < kMaxUnread);
 }
 
@@ -260,7 +260,6 @@ void DirCore::take_answer(const FillPtr& fill, DirAnswer& answer) {
     return try_again(fill, EIO);
   }
   fill->failures = 0;
-  if (stamp.sequence != pages_->sequence()) return take_stale(*fill, answer, from);
   if (asked_attrs && !answer.has_attrs && from < answer.entries.size()) attrs_refused_ = true;
   advance_token(*fill, answer);
   ++fill->unread;
@@ -273,7 +272,9 @@ void DirCore::take_answer(const FillPtr& fill, DirAnswer& answer) {
       fill->want_attrs = attrs_wanted_.load(std::memory_order_relaxed) && !attrs_refused_;
     send_request(fill);
   }
-  if (!fill->ended) take_entries(*fill, answer, from, stamp);
+  if (fill->ended) return;
+  if (outlived(*fill)) return take_outlived(*fill, answer, from);
+  take_entries(*fill, answer, from, stamp);
 }
 
 void DirCore::try_again(const FillPtr& fill, int error) {
@@ -360,12 +361,22 @@ bool DirCore::append(Fill& fill, const DirAnswer& answer, size_t index) {
   return true;
 }
 
-// The request was older than an invalidation: those who wait may have these entries (they began
-// to list before), but nothing is kept.
-void DirCore::take_stale(Fill& fill, const DirAnswer& answer, size_t from) {
+// The array is older than an invalidation: those who wait may have its entries (they began to list
+// before), but nothing is kept. They ask for the next answer themselves, when they lack entries.
+void DirCore::take_outlived(Fill& fill, const DirAnswer& answer, size_t from) {
   stats_.fills_discarded.add();
-  for (size_t i = from; i < answer.entries.size() && !fill.builder.full(); ++i) {
-    append(fill, answer, i);
+  if (fill.waiters == 0) return end_fill(fill, 0);
+  size_t i = from;
+  while (i < answer.entries.size() && !fill.builder.full()) append(fill, answer, i++);
+  if (fill.builder.full()) {
+    const bool mapped = mapped_.load(std::memory_order_relaxed);
+    const std::string token = mapped ? mapped_token(answer, i - 1) : std::string();
+    complete_array(fill, kArrayFull, token);
+    if (mapped) anchors_.add(fill.complete->next_key, fill.builder.position(), token);
+  } else if (answer.eof) {
+    complete_array(fill, kArrayEof, {});
+  } else {
+    return;
   }
   end_fill(fill, 0);
 }
@@ -401,16 +412,20 @@ void DirCore::take_entries(Fill& fill, const DirAnswer& answer, size_t from,
   if (seal_array(fill, kArrayEof, {})) end_fill(fill, 0);
 }
 
-bool DirCore::seal_array(Fill& fill, uint16_t flags, std::string_view token) {
+void DirCore::complete_array(Fill& fill, uint16_t flags, std::string_view token) {
   uint64_t next_key = fill.builder.count() > 0 ? fill.builder.last_cookie() : fill.key;
-  if (mapped_.load(std::memory_order_relaxed)) {
-    flags |= kArrayMapped;
-    if ((flags & kArrayFull) != 0) {
-      next_key = mapped_key_of(token);
-      fill.builder.set_last_cookie(next_key);
-    }
+  if ((flags & kArrayFull) != 0 && mapped_.load(std::memory_order_relaxed)) {
+    next_key = mapped_key_of(token);
+    fill.builder.set_last_cookie(next_key);
   }
-  if (!fill.builder.seal(cache_, next_key, flags, token)) {
+  fill.complete =
+      ArrayEnd{.next_key = next_key, .token = std::string(token), .eof = (flags & kArrayEof) != 0};
+}
+
+bool DirCore::seal_array(Fill& fill, uint16_t flags, std::string_view token) {
+  complete_array(fill, flags, token);
+  if (mapped_.load(std::memory_order_relaxed)) flags |= kArrayMapped;
+  if (!fill.builder.seal(cache_, fill.complete->next_key, flags, token)) {
     end_fill(fill, ENOMEM);
     return false;
   }
@@ -464,6 +479,7 @@ bool DirCore::begin_next_array(Fill& fill, std::string_view token, const Request
   }
   fill.page = std::move(grabbed.value().page);
   fill.sealed = false;
+  fill.complete.reset();
   fill.stamp = stamp;
   fill.builder.reset(
       fill.page->content(),

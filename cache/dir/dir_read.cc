@@ -215,8 +215,9 @@ bool DirCore::goes_round(CursorState& cursor) {
   return false;
 }
 
-DirCore::Outcome DirCore::next_array(Reading& reading, const ArrayView& view) {
-  step_to(reading.cursor, view.header().last_cookie, view.token());
+DirCore::Outcome DirCore::next_array(Reading& reading, const ArrayEnd& end) {
+  if (end.eof) return {Step::kDone, {}};
+  step_to(reading.cursor, end.next_key, end.token);
   if (goes_round(reading.cursor)) {
     stats_.bad_answers.add();
     invalidate();  // the next try asks the remote
@@ -264,15 +265,22 @@ DirCore::Outcome DirCore::read_array(Reading& reading, PageRef page) {
     demand(ArrayView::of(page->content()).header().position);
   }
   const ArrayView view = ArrayView::of(page->content());
-  const bool eof = (view.header().flags & kArrayEof) != 0;
+  return read_view(reading, view,
+                   {.next_key = view.header().last_cookie,
+                    .token = std::string(view.token()),
+                    .eof = (view.header().flags & kArrayEof) != 0});
+}
+
+DirCore::Outcome DirCore::read_view(Reading& reading, const ArrayView& view, const ArrayEnd& end) {
+  CursorState& cursor = reading.cursor;
   if (reading.way_back) {
     if (find_way_back(reading, view)) return {Step::kAgain, {}};
-    return eof ? way_back_ended(reading) : next_array(reading, view);
+    return end.eof ? way_back_ended(reading) : next_array(reading, end);
   }
   if (cursor.seek_key != 0) {
     if (cursor.key != cursor.seek_key) {
       // Never a silently short listing: the place is in no array that there is now.
-      return eof ? Outcome{Step::kDone, Status::error(ESTALE)} : next_array(reading, view);
+      return end.eof ? Outcome{Step::kDone, Status::error(ESTALE)} : next_array(reading, end);
     }
     cursor.seek_key = 0;
   }
@@ -282,8 +290,7 @@ DirCore::Outcome DirCore::read_array(Reading& reading, PageRef page) {
                          : Outcome{Step::kUncached, {}};
   }
   const Outcome outcome = consume(reading, view, *from);
-  if (outcome.step == Step::kDone) return outcome;
-  return eof ? Outcome{Step::kDone, {}} : next_array(reading, view);
+  return outcome.step == Step::kDone ? outcome : next_array(reading, end);
 }
 
 // Done when the sink is full, again when it could take more.
@@ -466,7 +473,6 @@ DirCore::Outcome DirCore::wait_for_fill(Reading& reading, const FillPtr& fill) {
   if (fill->key == key) ++fill->hungry;  // else it is past it already
   fill->unread = 0;
   fill->want_attrs |= reading.options.want_attrs && !attrs_refused_;
-  if (!fill->taking && wants_more(*fill)) send_request(fill);
   Outcome outcome;
   int error = 0;
   while (fill->key == key) {
@@ -481,7 +487,17 @@ DirCore::Outcome DirCore::wait_for_fill(Reading& reading, const FillPtr& fill) {
     }
     if (fill->ended || fill->sealed) {
       error = fill->error;
+      // Whatever kept it from being cached, it is all there. Bare, it is asked for again.
+      const bool usable = fill->ended && fill->complete && (error == 0 || error == ENOMEM);
+      if (usable && !bare) {
+        outcome = read_view(reading, view, *fill->complete);
+        error = 0;
+      }
       break;
+    }
+    if (!fill->taking && !fill->in_flight) {
+      send_request(fill);
+      continue;
     }
     if (wait_a_while(reading.options, &error)) {
       if (fill->waiters == 1) end_fill(*fill, error);  // the last one leaves
@@ -490,7 +506,8 @@ DirCore::Outcome DirCore::wait_for_fill(Reading& reading, const FillPtr& fill) {
   }
   --fill->waiters;
   if (fill->key == key) --fill->hungry;
-  if (fill->ended && fill->waiters == 0) fill->page.reset();
+  if (fill->waiters == 0 && outlived(*fill)) end_fill(*fill, 0);
+  if (fill->waiters == 0 && fill->ended) fill->page.reset();
   if (error == kErrBadCookie) return {Step::kLost, Status::error(error)};
   if (error != 0 && error != ENOMEM) return {Step::kDone, Status::error(error)};
   if (error == ENOMEM) progress_.wait_until(mutex_, std::chrono::steady_clock::now() + kMemoryWait);

@@ -9,6 +9,9 @@
 //   ASKING -> TAKING    [on_answer]       its answer is being put into arrays; usually the next
 //                                         request is under way again meanwhile
 //   TAKING -> IDLE      [on_answer]       far enough ahead of the readers: waits for demand
+//   any -> OUTLIVED    [invalidate]      by number only: the mapping's sequence has moved since
+//                                         `stamp`. It goes on for those who wait, array by array,
+//                                         when they ask; nothing of it is kept
 //   any -> ENDED        [end_fill]        end of directory, joined a resident array, error,
 //                                         invalidated, nobody waits: the page is unlocked, and
 //                                         removed unless it was sealed
@@ -39,13 +42,21 @@ struct FillTail {
   std::string last_name;    // empty: nothing was taken in by this fill
 };
 
+// Where the listing goes on after an array.
+struct ArrayEnd {
+  uint64_t next_key = 0;
+  std::string token;
+  bool eof = false;
+};
+
 struct Fill : boost::intrusive::list_base_hook<> {
   // The array being built.
   uint64_t key = 0;
   PageRef page;         // locked until sealed or ended; pinned as long as `builder` is on it
   bool sealed = false;  // the array is complete and in the cache
   ArrayBuilder builder;
-  RequestStamp stamp;  // the oldest of the requests that gave entries to this array
+  std::optional<ArrayEnd> complete;  // all of it is there, whether it could be kept or not
+  RequestStamp stamp;                // the oldest of the requests that gave entries to this array
 
   // The conversation with the remote.
   ResumeToken after;  // where the next request goes on
