@@ -32,7 +32,7 @@ struct Left {
 TEST_CASE("trap 5: 10,000 mappings end in the middle of fills, lookups and reclaim") {
   const uint64_t seed = test::seed();
   CAPTURE(seed);
-  const uint64_t mappings = test::scaled(10000);
+  constexpr uint64_t kMappings = 10000;
   std::atomic<uint64_t> wrong{0}, destroyed{0};
   test::Fixture fixture(uint64_t{3} << 20, 0, PageCacheOptions::Background::kThread);
   {
@@ -47,7 +47,7 @@ TEST_CASE("trap 5: 10,000 mappings end in the middle of fills, lookups and recla
     const auto worker = [&](uint64_t t) {
       test::Random random(seed + t);
       std::vector<Left> left;
-      while (destroyed.fetch_add(1) < mappings) {
+      while (destroyed.fetch_add(1) < kMappings) {
         auto mapping = std::make_unique<AddressSpace>(fixture.pages, fixture.hooks);
         // A second user of the mapping fills and looks up until just before its end.
         std::atomic<bool> leave{false};
@@ -83,6 +83,7 @@ TEST_CASE("trap 5: 10,000 mappings end in the middle of fills, lookups and recla
     reclaim.join();
   }
   CHECK(wrong == 0);
+  CHECK(fixture.pages.stats().reclaim_pages.get() > 100);
   CHECK(fixture.nothing_left());  // trap 6
   fixture.pages.check_invariants();
 }
