@@ -28,6 +28,7 @@ class ArrayBuilder {
     int64_t filled = 0;     // when it was sent, steady_clock ticks
     uint32_t position = 0;  // of the first entry in the listing
     bool with_attrs = false;
+    uint16_t era = 0;  // the remote's numbering
   };
   // Starts over on this page.
   void reset(std::byte* page, const Start& start);
@@ -40,6 +41,7 @@ class ArrayBuilder {
   // Takes back every entry that shares the last one's cookie; false, and nothing taken back, when
   // that would be all.
   bool drop_last_run();
+  void set_era(uint16_t era) { page_->header.era = era; }
   void set_last_cookie(uint64_t cookie) { page_->cookies[count_ - 1] = last_cookie_ = cookie; }
   // Of the entry appended last; 0 before the first.
   [[nodiscard]] uint64_t last_cookie() const { return last_cookie_; }

@@ -68,6 +68,12 @@ void DirCore::invalidate() {
   flush_cancels();
 }
 
+// What was numbered so far means nothing to the remote any more.
+void DirCore::begin_era() {
+  era_.fetch_add(1, std::memory_order_acq_rel);
+  invalidate_locked();
+}
+
 uint64_t DirCore::invalidate_locked() {
   const uint64_t removed = pages_->invalidate_all();
   // Mapped cookies in the hands of programs are resolved through anchors: those stay.
@@ -141,6 +147,7 @@ std::optional<Attr> DirCore::find_attr(std::string_view name, TimePoint not_befo
   uint32_t start = attr_hint_index_.load(std::memory_order_relaxed) + 1;
   // The next name asked for is nearly always the next entry: this array, or the one after it.
   PageRef page = pages_->find_hint(hint, key);
+  if (!page) page = pages_->find(key);
   for (int arrays = 0; arrays < 2 && page && usable(*page, not_before); ++arrays) {
     const ArrayView view = ArrayView::of(page->content());
     if (const auto i = find_name(view, name, start < view.count() ? start : 0)) {

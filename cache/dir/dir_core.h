@@ -40,6 +40,8 @@ struct CursorState {
   uint64_t ordinal = 0;       // entries given in this pass
   std::vector<PageRef> own;   // uncached arrays, oldest first, never in the index
   bool mapped = false;        // position and key are mapped cookies
+  bool lost = false;          // position and key mean nothing any more: the names tell the place
+  uint16_t era = 0;           // the numbering that position and key are from
   bool uncached = false;      // `own` is being read, or the next array must be an own one
   uint32_t uncached_ask = 0;  // entries the next uncached request asks for
   // Names (hashed) of the last entries given, a ring, and of those that come next, as far as their
@@ -50,6 +52,10 @@ struct CursorState {
   std::array<uint64_t, kRecent> ahead{};
   uint64_t recent_count = 0;
   uint32_t ahead_count = 0;
+  // At an array's end: its last entry, and the place before that: to prove under a new verifier
+  // that the remote's cookies have kept their meaning.
+  std::string edge_name;
+  uint64_t edge_before = 0;
   // Brent's cycle detection over the keys of one pass: a chain that comes back is a server's bug.
   uint64_t checkpoint = 0;
   uint64_t arrays_passed = 0;
@@ -95,12 +101,15 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   void place_by_order(CursorState& cursor) EXCLUDES(mutex_);
   void place_by_scan(CursorState& cursor) EXCLUDES(mutex_);
   enum class Extent : uint8_t { kPartial, kSealed };
+  [[nodiscard]] std::optional<uint32_t> locate_exactly(const CursorState& cursor,
+                                                       const ArrayView& view, Extent extent) const;
   [[nodiscard]] std::optional<uint32_t> locate(const CursorState& cursor, const ArrayView& view,
                                                Extent extent) const;
   Outcome read_step(Reading& reading) EXCLUDES(mutex_);
   Outcome read_array(Reading& reading, PageRef page) EXCLUDES(mutex_);
   Outcome read_view(Reading& reading, const ArrayView& view, const ArrayEnd& end);
   Outcome read_fill(Reading& reading) EXCLUDES(mutex_);
+  // The caller has been counted among the fill's waiters.
   Outcome wait_for_fill(Reading& reading, const FillPtr& fill) REQUIRES(mutex_);
   Outcome consume(Reading& reading, const ArrayView& view, uint32_t from);
   static void remember(CursorState& cursor, const ArrayView& view, uint32_t from, uint32_t to);
@@ -128,7 +137,10 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   // dir_fill.cc: filling.
   FillPtr find_fill(uint64_t key) REQUIRES(mutex_);
   // Null with `error` 0: somebody else has the page, look again.
-  FillPtr start_fill(const CursorState& cursor, bool want_attrs, int* error) REQUIRES(mutex_);
+  // kWaiter: the caller is counted as one already, and ends in wait_for_fill().
+  enum class FillFor : uint8_t { kWaiter, kLater };
+  FillPtr start_fill(const CursorState& cursor, bool want_attrs, FillFor whom, int* error)
+      REQUIRES(mutex_);
   void send_request(const FillPtr& fill) REQUIRES(mutex_);
   [[nodiscard]] bool wants_more(const Fill& fill) const REQUIRES(mutex_);
   void on_answer(const FillPtr& fill, uint64_t serial, DirAnswer&& answer) EXCLUDES(mutex_);
@@ -164,6 +176,8 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   [[nodiscard]] ResumeToken place_after(const DirAnswer& answer, size_t index) const;
   [[nodiscard]] std::string mapped_token(const DirAnswer& answer, size_t index) const;
   void note_stamp(uint64_t change) REQUIRES(mutex_);
+  void note_verifier(Fill& fill, uint64_t verifier) REQUIRES(mutex_);
+  void begin_era() REQUIRES(mutex_);
   uint64_t invalidate_locked() REQUIRES(mutex_);
   void cancel_later(DirSource::RequestId id) REQUIRES(mutex_);
   void flush_cancels() EXCLUDES(mutex_);
@@ -188,6 +202,7 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   bool has_stamp_ GUARDED_BY(mutex_) = false;
   bool mixed_ GUARDED_BY(mutex_) = false;  // arrays of several tokens
   std::atomic<bool> mapped_;               // visible cookies are mapped; only ever set
+  std::atomic<uint16_t> era_{0};           // the remote's numbering, see ArrayHeader
   std::atomic<bool> ascending_{true};      // every sealed array so far
   std::atomic<bool> descending_{true};
   bool attrs_refused_ GUARDED_BY(mutex_) = false;  // asked for and not given
@@ -216,6 +231,7 @@ struct DirCore::Reading {
     uint64_t key = 0;
     uint64_t position = 0;
     uint32_t index = 0;
+    uint16_t era = 0;
     std::string token;
   };
   Place best;

@@ -79,7 +79,8 @@ DirCore::FillPtr DirCore::find_fill(uint64_t key) {
   return nullptr;
 }
 
-DirCore::FillPtr DirCore::start_fill(const CursorState& cursor, bool want_attrs, int* error) {
+DirCore::FillPtr DirCore::start_fill(const CursorState& cursor, bool want_attrs, FillFor whom,
+                                     int* error) {
   *error = 0;
   if (closed_) {
     *error = ENOTCONN;
@@ -89,6 +90,12 @@ DirCore::FillPtr DirCore::start_fill(const CursorState& cursor, bool want_attrs,
     for (const FillPtr& idle : std::vector<FillPtr>(fill_owners_)) {
       if (idle->waiters == 0) end_fill(*idle, 0);
     }
+  }
+  // A key of an older numbering may be used once it is proved that the remote still counts so.
+  const bool prove = cursor.key != 0 && cursor.era != era_.load(std::memory_order_relaxed);
+  if (prove && (cursor.mapped || cursor.position != cursor.key || cursor.edge_name.empty())) {
+    *error = kErrBadCookie;
+    return nullptr;
   }
   Result<AddressSpace::Grabbed> grabbed = pages_->grab(cursor.key);
   if (!grabbed.ok()) {
@@ -105,12 +112,20 @@ DirCore::FillPtr DirCore::start_fill(const CursorState& cursor, bool want_attrs,
       anchor != nullptr ? anchor->position : static_cast<uint32_t>(cursor.ordinal);
   if (anchor == nullptr) anchors_.add(cursor.key, position, cursor.token);
   fill->want_attrs = want_attrs && !attrs_refused_;
-  fill->builder.reset(
-      fill->page->content(),
-      {.change = change_, .filled = fill->stamp.when, .position = position, .with_attrs = true});
+  fill->builder.reset(fill->page->content(), {.change = change_,
+                                              .filled = fill->stamp.when,
+                                              .position = position,
+                                              .with_attrs = true,
+                                              .era = era_.load(std::memory_order_relaxed)});
   fill->after = resume_token(cursor.key, cursor.token);
   fill->verifier = cursor.key == 0 ? 0 : verifier_;
   fill->ask = kEntriesPerArray;
+  if (whom == FillFor::kWaiter) fill->waiters = fill->hungry = 1;
+  if (prove) {
+    fill->proving = true;
+    fill->tail = {.before_last = {.cookie = cursor.edge_before, .bytes = {}},
+                  .last_name = cursor.edge_name};
+  }
   fills_.push_back(*fill);
   fill_owners_.push_back(fill);
   stats_.fills_started.add();
@@ -237,9 +252,11 @@ void DirCore::take_answer(const FillPtr& fill, DirAnswer& answer) {
     stats_.bad_answers.add();
     return try_again(fill, EIO);
   }
-  if (answer.verifier != 0) verifier_ = fill->verifier = answer.verifier;
+  if (answer.verifier != 0) note_verifier(*fill, answer.verifier);
+  if (fill->ended) return;
   if (fill->renewing) {
     fill->renewing = false;
+    fill->renewed = true;
     fill->proving = true;
     return send_request(fill);
   }
@@ -250,7 +267,10 @@ void DirCore::take_answer(const FillPtr& fill, DirAnswer& answer) {
     return try_again(fill, EIO);
   }
   if (std::exchange(fill->proving, false)) {
-    if (from != 1) return end_fill(*fill, kErrBadCookie);
+    if (from != 1) {
+      if (fill->renewed) begin_era();
+      return end_fill(*fill, kErrBadCookie);
+    }
   } else if (from > 0) {
     stats_.bad_answers.add();  // entries that it had given before
   }
@@ -260,6 +280,7 @@ void DirCore::take_answer(const FillPtr& fill, DirAnswer& answer) {
     return try_again(fill, EIO);
   }
   fill->failures = 0;
+  fill->renewed = false;
   if (asked_attrs && !answer.has_attrs && from < answer.entries.size()) attrs_refused_ = true;
   advance_token(*fill, answer);
   ++fill->unread;
@@ -275,6 +296,17 @@ void DirCore::take_answer(const FillPtr& fill, DirAnswer& answer) {
   if (fill->ended) return;
   if (outlived(*fill)) return take_outlived(*fill, answer, from);
   take_entries(*fill, answer, from, stamp);
+}
+
+// A listing that begins under another verifier than the one known begins a new numbering. (Where a
+// fill has asked for the verifier only, its own last entry tells whether that is so.)
+void DirCore::note_verifier(Fill& fill, uint64_t verifier) {
+  const uint64_t known = std::exchange(verifier_, verifier);
+  fill.verifier = verifier;
+  const bool begins = fill.after == ResumeToken{} && !fill.renewing;
+  if (known == 0 || known == verifier || !begins) return;
+  begin_era();
+  if (!fill.ended) fill.builder.set_era(era_.load(std::memory_order_relaxed));
 }
 
 void DirCore::try_again(const FillPtr& fill, int error) {
@@ -481,9 +513,11 @@ bool DirCore::begin_next_array(Fill& fill, std::string_view token, const Request
   fill.sealed = false;
   fill.complete.reset();
   fill.stamp = stamp;
-  fill.builder.reset(
-      fill.page->content(),
-      {.change = stamp.change, .filled = stamp.when, .position = position, .with_attrs = true});
+  fill.builder.reset(fill.page->content(), {.change = stamp.change,
+                                            .filled = stamp.when,
+                                            .position = position,
+                                            .with_attrs = true,
+                                            .era = era_.load(std::memory_order_relaxed)});
   return true;
 }
 

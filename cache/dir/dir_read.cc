@@ -53,6 +53,7 @@ void DirCore::place(CursorState& cursor, uint64_t position) {
   cursor.checkpoint = kNoCheckpoint;
   cursor.position = position;
   cursor.mapped = mapped_.load(std::memory_order_acquire);
+  cursor.era = era_.load(std::memory_order_acquire);
   if (position == 0) return;
   if (cursor.mapped) return place_mapped(cursor);
   cursor.uncached = true;
@@ -168,32 +169,51 @@ std::optional<uint32_t> locate_by_name(const CursorState& cursor, const ArrayVie
 
 }  // namespace
 
+// By the number, as long as the entry there has the name that was given. Only in a part of an
+// array, and never of another numbering, is the number alone enough.
+std::optional<uint32_t> DirCore::locate_exactly(const CursorState& cursor, const ArrayView& view,
+                                                Extent extent) const {
+  constexpr uint64_t kRing = CursorState::kRecent;
+  const uint64_t position = cursor.position;
+  const uint32_t hint = cursor.index;
+  const bool near = hint > 0 && hint <= view.count() && view.cookie(hint - 1) == position;
+  const uint32_t first = near ? hint - 1 : view.find_cookie(position);
+  if (cursor.recent_count == 0) {
+    return first < view.count() ? std::optional<uint32_t>(first + 1) : std::nullopt;
+  }
+  const uint64_t hash = cursor.recent[(cursor.recent_count - 1) % kRing];
+  for (uint32_t i = first; i < view.count() && view.cookie(i) == position; ++i) {
+    if (hash_bytes(view.name(i)) == hash) return i + 1;  // one of a run of equal cookies
+  }
+  const bool renamed = first < view.count() && extent == Extent::kSealed && !cursor.mapped &&
+                       view.header().era == cursor.era;
+  return renamed ? std::optional<uint32_t>(first + 1) : std::nullopt;
+}
+
 // Index of the entry after the cursor's position; none when this array does not tell.
 std::optional<uint32_t> DirCore::locate(const CursorState& cursor, const ArrayView& view,
                                         Extent extent) const {
   const uint64_t position = cursor.position;
   if (position == cursor.key) return 0;  // arrived through the chain
-  if (cursor.index > 0 && cursor.index <= view.count() &&
-      view.cookie(cursor.index - 1) == position) {
-    return cursor.index;
-  }
-  uint32_t i = view.find_cookie(position);
-  if (i < view.count()) return i + 1;
-  if (extent == Extent::kPartial) return std::nullopt;
+  const std::optional<uint32_t> exact = locate_exactly(cursor, view, extent);
+  if (exact || extent == Extent::kPartial) return exact;
   const uint32_t n = view.count();
   if (cursor.mapped) return locate_by_name(cursor, view);
+  if (view.header().era != cursor.era) {
+    const NameMatch match = match_names(cursor, view);
+    return match.score > 0 ? std::optional<uint32_t>(match.index) : std::nullopt;
+  }
   // The entry is gone; in order, the next one is known all the same. A few entries may stand in
   // order by chance: then the remote is asked.
   if (n < kOrderProof) return std::nullopt;
   const uint16_t flags = view.header().flags;
+  uint32_t i = 0;
   if ((flags & kArrayAscending) != 0 && position > cursor.key) {
-    for (i = 0; i < n && view.cookie(i) <= position; ++i) {
-    }
+    while (i < n && view.cookie(i) <= position) ++i;
     return i;
   }
   if ((flags & kArrayDescending) != 0 && (cursor.key == 0 || position < cursor.key)) {
-    for (i = 0; i < n && view.cookie(i) >= position; ++i) {
-    }
+    while (i < n && view.cookie(i) >= position) ++i;
     return i;
   }
   return std::nullopt;
@@ -236,10 +256,12 @@ bool DirCore::lacks_attrs(const Reading& reading, const ArrayView& view) const {
 
 DirCore::Outcome DirCore::read_step(Reading& reading) {
   CursorState& cursor = reading.cursor;
-  if (cursor.uncached) return read_own(reading);
+  if (cursor.uncached && !cursor.lost) return read_own(reading);
   PageRef page = pages_->find_hint(cursor.hint, cursor.key);
   if (!page) page = pages_->find(cursor.key);
-  if (outdated(cursor)) return {Step::kLost, Status::error(kErrBadCookie)};
+  if (outdated(cursor) || (cursor.lost && !reading.way_back)) {
+    return {Step::kLost, Status::error(kErrBadCookie)};
+  }
   if (!page || !page->uptodate()) return read_fill(reading);
   if (lacks_attrs(reading, ArrayView::of(page->content()))) {
     MutexLock lock(mutex_);
@@ -284,13 +306,21 @@ DirCore::Outcome DirCore::read_view(Reading& reading, const ArrayView& view, con
     }
     cursor.seek_key = 0;
   }
-  const std::optional<uint32_t> from = locate(cursor, view, Extent::kSealed);
+  const bool other_era = view.header().era != cursor.era;
+  const bool unproved = other_era && cursor.key != 0 && cursor.position == cursor.key;
+  const auto from = unproved ? std::nullopt : locate(cursor, view, Extent::kSealed);
   if (!from) {
-    return cursor.mapped ? Outcome{Step::kLost, Status::error(kErrBadCookie)}
-                         : Outcome{Step::kUncached, {}};
+    return cursor.mapped || other_era ? Outcome{Step::kLost, Status::error(kErrBadCookie)}
+                                      : Outcome{Step::kUncached, {}};
   }
   const Outcome outcome = consume(reading, view, *from);
-  return outcome.step == Step::kDone ? outcome : next_array(reading, end);
+  if (outcome.step == Step::kDone) return outcome;
+  if (const uint32_t n = view.count(); n > 0) {
+    cursor.edge_name.assign(view.name(n - 1));
+    cursor.edge_before = n > 1 ? view.cookie(n - 2) : cursor.key;
+    cursor.era = view.header().era;
+  }
+  return next_array(reading, end);
 }
 
 // Done when the sink is full, again when it could take more.
@@ -299,7 +329,14 @@ DirCore::Outcome DirCore::consume(Reading& reading, const ArrayView& view, uint3
   if (from >= view.count()) return {Step::kAgain, {}};
   const uint32_t taken = reading.sink.consume(view, from, view.count());
   if (taken > 0) {
+    if (!reading.consumed && view.has_attrs()) {
+      // The names that come next will be asked about from here on.
+      attr_hint_key_.store(cursor.key, std::memory_order_relaxed);
+      attr_hint_index_.store(from - 1, std::memory_order_relaxed);
+      attr_hint_.store(nullptr, std::memory_order_release);
+    }
     reading.consumed = true;
+    cursor.era = view.header().era;
     cursor.index = from + taken;
     cursor.position = view.cookie(cursor.index - 1);
     cursor.ordinal += taken;
@@ -330,7 +367,8 @@ DirCore::Outcome DirCore::recover(Reading& reading, int error) {
     return {Step::kDone, Status::error(error == kErrBadCookie ? EIO : error)};
   }
   // What is held is no better than the cookie, unless somebody has thrown it away already.
-  if (!outdated(cursor) && pages_->sequence() == reading.sequence) invalidate();
+  const bool known = outdated(cursor) || cursor.era != era_.load(std::memory_order_acquire);
+  if (!known && !cursor.lost && pages_->sequence() == reading.sequence) invalidate();
   reading.sequence = pages_->sequence();
   cursor.own.clear();
   cursor.uncached = false;
@@ -340,7 +378,7 @@ DirCore::Outcome DirCore::recover(Reading& reading, int error) {
   cursor.arrays_passed = 0;
   cursor.next_checkpoint = 1;
   step_to(cursor, 0, {});
-  reading.way_back = cursor.position != 0;
+  reading.way_back = cursor.lost = cursor.position != 0;
   reading.best = {};
   return {Step::kAgain, {}};
 }
@@ -355,6 +393,7 @@ bool DirCore::find_way_back(Reading& reading, const ArrayView& view) {
                     .key = cursor.key,
                     .position = match.index > 0 ? view.cookie(match.index - 1) : cursor.key,
                     .index = match.index,
+                    .era = view.header().era,
                     .token = cursor.token};
   }
   return reading.best.score >= kAheadScore && way_back_ended(reading).step == Step::kAgain;
@@ -376,6 +415,7 @@ void DirCore::find_way_back_by_place(Reading& reading, const ArrayView& view) {
                   .key = cursor.key,
                   .position = view.cookie(index - 1),
                   .index = index,
+                  .era = view.header().era,
                   .token = cursor.token};
 }
 
@@ -388,6 +428,8 @@ DirCore::Outcome DirCore::way_back_ended(Reading& reading) {
   step_to(cursor, reading.best.key, reading.best.token);
   cursor.index = reading.best.index;
   cursor.position = reading.best.position;
+  cursor.era = reading.best.era;
+  cursor.lost = false;
   return {Step::kAgain, {}};
 }
 
@@ -429,7 +471,7 @@ void DirCore::prefetch(const Reading& reading) {
       fill->unread = 0;
       if (!fill->taking && wants_more(*fill)) send_request(fill);
     } else {
-      start_fill(reading.cursor, reading.options.want_attrs, &error);
+      start_fill(reading.cursor, reading.options.want_attrs, FillFor::kLater, &error);
     }
   }
   flush_cancels();
@@ -447,8 +489,11 @@ DirCore::Outcome DirCore::read_fill(Reading& reading) {
     MutexLock lock(mutex_);
     int error = outdated(reading.cursor) ? kErrBadCookie : 0;
     FillPtr fill = error == 0 ? find_fill(reading.cursor.key) : nullptr;
-    if (fill == nullptr && error == 0) {
-      fill = start_fill(reading.cursor, reading.options.want_attrs, &error);
+    if (fill != nullptr) {
+      ++fill->waiters;
+      ++fill->hungry;
+    } else if (error == 0) {
+      fill = start_fill(reading.cursor, reading.options.want_attrs, FillFor::kWaiter, &error);
     }
     if (fill != nullptr) {
       outcome = wait_for_fill(reading, fill);
@@ -469,19 +514,19 @@ DirCore::Outcome DirCore::read_fill(Reading& reading) {
 DirCore::Outcome DirCore::wait_for_fill(Reading& reading, const FillPtr& fill) {
   const uint64_t key = reading.cursor.key;
   const bool skipping = reading.way_back || reading.cursor.seek_key != 0;
-  ++fill->waiters;
-  if (fill->key == key) ++fill->hungry;  // else it is past it already
   fill->unread = 0;
   fill->want_attrs |= reading.options.want_attrs && !attrs_refused_;
   Outcome outcome;
   int error = 0;
   while (fill->key == key) {
     const ArrayView view = fill->builder.view();
-    const auto from = skipping ? std::nullopt : locate(reading.cursor, view, Extent::kPartial);
+    const uint32_t none = view.count();
+    const uint32_t from =
+        skipping ? none : locate(reading.cursor, view, Extent::kPartial).value_or(none);
     // Without attributes that are wanted it waits for the whole array, which is filled again then.
-    const bool bare = reading.options.want_attrs && !view.has_attrs() && !attrs_refused_;
-    if (from && *from < view.count() && !bare) {
-      consume(reading, view, *from);
+    const bool bare = lacks_attrs(reading, view) && !attrs_refused_;
+    if (from < none && !bare) {
+      consume(reading, view, from);
       outcome = {Step::kDone, {}};
       break;
     }

@@ -10,9 +10,6 @@
 namespace cache {
 namespace {
 
-// In an own array: the next key is an anchor's, the chain can be taken up there.
-constexpr uint16_t kOwnReachesChain = 1;
-
 struct OwnWait {
   bool done = false;  // guarded by the directory's mutex
   DirAnswer answer;
@@ -30,7 +27,7 @@ DirCore::Outcome DirCore::read_own(Reading& reading) {
       if (outcome.step == Step::kDone) return outcome;
       if ((view.header().flags & kArrayEof) != 0) return {Step::kDone, {}};
     }
-    const bool reaches_chain = view.header().spare == kOwnReachesChain;
+    const bool reaches_chain = (view.header().flags & kArrayJoins) != 0;
     step_to(cursor, view.header().last_cookie, {});
     cursor.position = cursor.key;
     cursor.own.erase(cursor.own.begin());
@@ -55,6 +52,9 @@ DirCore::Outcome DirCore::fetch_own(Reading& reading) {
   {
     MutexLock lock(mutex_);
     if (closed_) return {Step::kDone, Status::error(ENOTCONN)};
+    if (outdated(cursor) || cursor.era != era_.load(std::memory_order_relaxed)) {
+      return {Step::kLost, Status::error(kErrBadCookie)};
+    }
     DirRequest request;
     request.after = {.cookie = cursor.position, .bytes = {}};
     request.verifier = verifier_;
@@ -95,9 +95,8 @@ DirCore::Outcome DirCore::build_own(Reading& reading, const DirAnswer& answer) {
   uint64_t last = cursor.position;
   cursor.key = cursor.position;
   const auto seal = [&](uint16_t flags, bool reaches_chain) {
+    if (reaches_chain) flags |= kArrayJoins;
     if (!fill.builder.seal(cache_, last, flags, {})) return false;
-    reinterpret_cast<ArrayPage*>(fill.page->content())->header.spare =
-        reaches_chain ? kOwnReachesChain : 0;
     fill.page->set(page_state::kUptodate);
     cache_.unlock_page(*fill.page);
     cursor.own.push_back(std::move(fill.page));
@@ -112,7 +111,9 @@ DirCore::Outcome DirCore::build_own(Reading& reading, const DirAnswer& answer) {
       Result<PageRef> page = pages_->new_private_page();
       if (!page.ok()) break;
       fill.page = std::move(page).value();
-      fill.builder.reset(fill.page->content(), {.change = change_, .with_attrs = true});
+      fill.builder.reset(
+          fill.page->content(),
+          {.change = change_, .with_attrs = true, .era = era_.load(std::memory_order_relaxed)});
     }
     last = cookie;
     append(fill, answer, i);

@@ -68,6 +68,7 @@ struct Fill : boost::intrusive::list_base_hook<> {
   bool in_flight = false;
   bool taking = false;    // a thread is in on_answer
   bool renewing = false;  // the request under way only fetches a new verifier
+  bool renewed = false;   // has been, since an answer was taken in
   bool proving = false;   // the answer under way must begin with tail.last_name
   uint64_t serial = 0;    // of the request under way; older answers are ignored
   DirSource::RequestId request = 0;

@@ -47,6 +47,7 @@ void ArrayBuilder::reset(std::byte* page, const Start& start) {
   page_->header.change = start.change;
   page_->header.filled = start.filled;
   page_->header.position = start.position;
+  page_->header.era = start.era;
   count_ = 0;
   position_ = start.position;
   last_cookie_ = 0;

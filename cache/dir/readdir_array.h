@@ -38,6 +38,7 @@ enum ArrayFlags : uint16_t {
   kArrayAscending = 4,   // cookies strictly ascend
   kArrayDescending = 8,  // cookies strictly descend
   kArrayMapped = 16,     // cookies were mapped (cookie_map.h)
+  kArrayJoins = 32,      // uncached: the next key is known, the chain serves from there on
 };
 
 struct ArrayMeta {
@@ -56,7 +57,7 @@ struct ArrayHeader {
   uint16_t count;
   uint16_t flags;  // ArrayFlags
   uint16_t token_length;
-  uint16_t spare;
+  uint16_t era;    // the remote's numbering: moves when a new verifier makes cookies void
   int64_t filled;  // when the request was sent: steady_clock ticks; how old attributes are
 };
 
