@@ -197,7 +197,8 @@ void DirCore::demand(uint32_t position) {
     if (at >= position && (nearest == nullptr || at < nearest->builder.position())) nearest = fill;
   }
   if (nearest == nullptr) return;
-  nearest->unread = 0;
+  // One answer was reached, one more may come: without a mark for each the distance would grow.
+  if (nearest->unread > 0) --nearest->unread;
   if (!nearest->taking && wants_more(*nearest)) send_request(nearest);
 }
 

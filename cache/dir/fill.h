@@ -75,7 +75,7 @@ struct Fill : boost::intrusive::list_base_hook<> {
   RequestStamp sent;                // of the request under way
   std::optional<DirAnswer> queued;  // arrived while another thread was taking
   uint32_t failures = 0;            // answers in a row that gave nothing
-  uint32_t unread = 0;              // answers taken in since a reader showed demand
+  uint32_t unread = 0;              // answers taken in that no reader has reached
 
   uint32_t waiters = 0;
   uint32_t hungry = 0;  // of them, those who wait for the array being built
