@@ -32,9 +32,10 @@ namespace fusefs {
 class ListingAge {
  public:
   enum class Attributes : uint8_t {
-    kOmit,     // those that are young enough, but ask the remote for none
-    kWanted,   // ask for them where they are missing
-    kRefetch,  // forget the listing first: most are missing
+    kOmit,     // hand on what is young enough, but ask the remote for none
+    kOffered,  // ask for them where they are missing and the kernel takes them
+    kWanted,   // ask for them where they are missing: lookups will come for them
+    kRefetch,  // as kWanted, and forget the listing first: most are missing
   };
   enum class Holds : uint8_t { kNothing, kArrays };
 
@@ -65,15 +66,16 @@ class ListingAge {
   // Everything held was forgotten at that time, or filled after it.
   void emptied(cache::TimePoint now) { filled_since_ = now; }
 
-  // A pass begins that can carry attributes.
+  // A pass begins.
   Attributes begin_pass(cache::TimePoint now, Holds holds) {
     const bool wanted = wanted_passes_ > 0;
     if (wanted) --wanted_passes_;
     lookups_ = 0;
     if (ttl_ == ttl_.zero()) return Attributes::kOmit;
     if (holds == Holds::kNothing) emptied(now);
-    Attributes decision = wanted ? Attributes::kRefetch : Attributes::kOmit;
-    if (filled_since_ && now - *filled_since_ < ttl_) decision = Attributes::kWanted;
+    const bool young = filled_since_ && now - *filled_since_ < ttl_;
+    Attributes decision = young ? Attributes::kOffered : Attributes::kOmit;
+    if (wanted) decision = young ? Attributes::kWanted : Attributes::kRefetch;
     if (decision == Attributes::kRefetch) emptied(now);
     if (decision != Attributes::kOmit) pass_ = Pass{.began = now, .last_call = now};
     return decision;

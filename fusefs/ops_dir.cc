@@ -97,16 +97,14 @@ bool begins_pass(DirHandle& handle, uint64_t offset) {
   return offset == 0 || !handle.pass.begun;
 }
 
-Status begin_pass(SessionImpl& session, FuseRequest& request, DirHandle& handle, uint64_t offset,
-                  ReadKind kind) {
+Status begin_pass(SessionImpl& session, FuseRequest& request, DirHandle& handle, uint64_t offset) {
   if (!begins_pass(handle, offset)) return {};
   DirState& dir = *handle.dir;
   if (dir.token_expired(session.now())) {
     const Status confirmed = session.confirm_token(request, *handle.inode, dir);
     if (!confirmed.ok()) return confirmed;
   }
-  auto attributes = ListingAge::Attributes::kOmit;
-  if (kind == ReadKind::kPlus) attributes = dir.begin_pass(session.now());
+  const auto attributes = dir.begin_pass(session.now());
   cache::MutexLock lock(handle.mutex);
   handle.pass = {.begun = true, .attributes = attributes};
   return {};
@@ -117,24 +115,25 @@ Status begin_pass(SessionImpl& session, FuseRequest& request, DirHandle& handle,
 // Whether this call asks the remote for attributes that are missing.
 bool wants_attributes(SessionImpl& session, DirHandle& handle, uint64_t offset, ReadKind kind) {
   using Attributes = ListingAge::Attributes;
-  if (kind == ReadKind::kPlain || session.children_need_lookup()) return false;
+  if (session.children_need_lookup()) return false;
   DirState& dir = *handle.dir;
   // In automatic mode the kernel asks for attributes in mid-pass only when they are being used.
-  const bool used = offset != 0 && session.options().readdirplus == ReaddirPlus::kAuto;
+  const bool used =
+      kind == ReadKind::kPlus && offset != 0 && session.options().readdirplus == ReaddirPlus::kAuto;
   if (used) dir.note_wanted();
   Attributes attributes;
   {
     cache::MutexLock lock(handle.mutex);
     attributes = handle.pass.attributes;
   }
-  if (used && attributes == Attributes::kOmit) {
+  if (used && (attributes == Attributes::kOmit || attributes == Attributes::kOffered)) {
     attributes = dir.begin_pass(session.now());
     cache::MutexLock lock(handle.mutex);
     handle.pass.attributes = attributes;
   }
   if (attributes == Attributes::kOmit) return false;
   dir.pass_continues(session.now());
-  return true;
+  return kind == ReadKind::kPlus || attributes != Attributes::kOffered;
 }
 
 // Appends '.' and '..' where the offset lies before them; the listing's own position is the answer.
@@ -215,7 +214,7 @@ void read_directory(SessionImpl& session, FuseRequest& request, DirHandle& handl
                     off_t offset_in, ReadKind kind) {
   if (offset_in < 0) return request.fail(EINVAL);
   const auto offset = static_cast<uint64_t>(offset_in);
-  const Status begun = begin_pass(session, request, handle, offset, kind);
+  const Status begun = begin_pass(session, request, handle, offset);
   if (!begun.ok()) return request.fail(begun.error_number());
 
   cache::ReadOptions options;

@@ -343,13 +343,17 @@ Status SessionImpl::confirm_token(FuseRequest& request, const Inode& inode, DirS
     dir.revalidate(known->attr.change, known->asked);
     return {};
   }
-  return fetch_attr(request, inode).status();
+  const cache::TimePoint asked = now();
+  const Result<Attr> attr = fetch_attr(request, inode);
+  // Without a token nobody can tell that the listing is still right.
+  if (attr.ok() && attr.value().change == 0) dir.revalidate(0, asked);
+  return attr.status();
 }
 
 void SessionImpl::keep_attr(const Inode& inode, const Attr& attr, cache::TimePoint asked) {
   if (const auto known = inodes_->attr(inode); known && known->asked > asked) return;
   inodes_->set_attr(inode, {attr, asked});
-  if (!inode.is_directory()) return;
+  if (!inode.is_directory() || attr.change == 0) return;  // 0: says nothing
   const std::shared_ptr<DirState> dir = inodes_->dir(inode);
   if (dir && dir->revalidate(attr.change, asked)) notifier_.inval_inode(inode.nodeid());
 }

@@ -38,22 +38,22 @@ TEST_CASE("ttl=0 asks at every listing and never trusts attributes") {
   CHECK(age.oldest_looked_up(at(0)) == cache::TimePoint::max());
 }
 
-TEST_CASE("a first listing wants attributes, and so does one soon after") {
+TEST_CASE("a first listing offers attributes, and so does one soon after") {
   ListingAge age(kTtl);
-  CHECK(age.begin_pass(at(0), Holds::kNothing) == Attributes::kWanted);
-  CHECK(age.begin_pass(at(2), Holds::kArrays) == Attributes::kWanted);
+  CHECK(age.begin_pass(at(0), Holds::kNothing) == Attributes::kOffered);
+  CHECK(age.begin_pass(at(2), Holds::kArrays) == Attributes::kOffered);
 }
 
 TEST_CASE("an old listing that nobody looked into is listed by names alone") {
   ListingAge age(kTtl);
-  CHECK(age.begin_pass(at(0), Holds::kNothing) == Attributes::kWanted);
+  CHECK(age.begin_pass(at(0), Holds::kNothing) == Attributes::kOffered);
   CHECK(age.begin_pass(at(10), Holds::kArrays) == Attributes::kOmit);
-  CHECK(age.begin_pass(at(20), Holds::kNothing) == Attributes::kWanted);  // all was reclaimed
+  CHECK(age.begin_pass(at(20), Holds::kNothing) == Attributes::kOffered);  // all was reclaimed
 }
 
 TEST_CASE("an old listing whose attributes are used is fetched again, once") {
   ListingAge age(kTtl);
-  CHECK(age.begin_pass(at(0), Holds::kNothing) == Attributes::kWanted);
+  CHECK(age.begin_pass(at(0), Holds::kNothing) == Attributes::kOffered);
   SECTION("told by the kernel") { age.note_wanted(); }
   SECTION("told by many lookups") {
     for (uint32_t i = 0; i < ListingAge::kManyLookups; ++i) age.note_lookup();
@@ -70,7 +70,7 @@ TEST_CASE("an old listing whose attributes are used is fetched again, once") {
 
 TEST_CASE("a few lookups are no reason to fetch a listing again") {
   ListingAge age(kTtl);
-  CHECK(age.begin_pass(at(0), Holds::kNothing) == Attributes::kWanted);
+  CHECK(age.begin_pass(at(0), Holds::kNothing) == Attributes::kOffered);
   for (uint32_t i = 1; i < ListingAge::kManyLookups; ++i) age.note_lookup();
   CHECK(age.begin_pass(at(10), Holds::kArrays) == Attributes::kOmit);
 }
@@ -78,7 +78,7 @@ TEST_CASE("a few lookups are no reason to fetch a listing again") {
 TEST_CASE("lookups use attributes as of the pass for as long again as the pass took") {
   ListingAge age(kTtl);
   CHECK(age.oldest_looked_up(at(0)) == at(-3));
-  CHECK(age.begin_pass(at(0), Holds::kNothing) == Attributes::kWanted);
+  CHECK(age.begin_pass(at(0), Holds::kNothing) == Attributes::kOffered);
   age.pass_continues(at(10));
   CHECK(age.oldest_looked_up(at(10)) == at(-3));
   CHECK(age.oldest_looked_up(at(19)) == at(-3));
