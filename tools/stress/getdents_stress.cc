@@ -141,7 +141,9 @@ Lesson learn(StressOptions* options, bool only_first) {
   ProgressLine line(options->progress, options->expect);
   stress::DirStream stream;
   stress::NameSet others;
+  uint32_t retries = 0;
   int64_t got = stream.open(options->plan.directory);
+  while (got < 0 && retries++ < options->plan.retries) got = stream.open(options->plan.directory);
   if (got < 0) {
     learn_failed(*options, "open", got, &lesson);
     return lesson;
@@ -154,7 +156,6 @@ Lesson learn(StressOptions* options, bool only_first) {
       note_duplicate(entry.name, &lesson);
     }
   };
-  uint32_t retries = 0;
   while (!progress.stop) {
     got = stream.read(only_first ? 4096 : 256 * 1024, visit);
     if (got < 0 && retries++ < options->plan.retries) continue;
