@@ -205,6 +205,7 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   std::atomic<uint16_t> era_{0};           // the remote's numbering, see ArrayHeader
   std::atomic<bool> ascending_{true};      // every sealed array so far
   std::atomic<bool> descending_{true};
+  bool gave_native_ GUARDED_BY(mutex_) = false;  // before mapped_ was set, where it was not always
   bool attrs_refused_ GUARDED_BY(mutex_) = false;  // asked for and not given
   bool closed_ GUARDED_BY(mutex_) = false;
   uint32_t calls_out_ GUARDED_BY(mutex_) = 0;  // threads inside the source

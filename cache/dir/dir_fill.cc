@@ -338,6 +338,7 @@ bool DirCore::cookies_fit(Fill& fill, const DirAnswer& answer) {
     if (cookie_map::fits(entry.cookie)) continue;
     // From now on this directory shows mapped cookies. Readers that hold others find their way
     // back by name.
+    gave_native_ = anchors_.size() > 1 || fill.builder.count() > 0;
     mapped_.store(true, std::memory_order_release);
     invalidate_locked();
     for (const FillPtr& other : std::vector<FillPtr>(fill_owners_)) {

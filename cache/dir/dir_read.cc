@@ -63,14 +63,20 @@ void DirCore::place(CursorState& cursor, uint64_t position) {
 
 void DirCore::place_mapped(CursorState& cursor) {
   cursor.key = cookie_map::array_of(cursor.position);
-  if (cursor.key == 0) {
-    cursor.ordinal = cookie_map::index_after(cursor.position);
-    return;
-  }
+  cursor.ordinal = cookie_map::index_after(cursor.position);
+  if (cursor.key == 0 && cursor.ordinal > 0) return;
+  cursor.ordinal = 0;
   MutexLock lock(mutex_);
-  if (const Anchor* anchor = anchors_.find(cursor.key)) {
+  if (const Anchor* anchor = anchors_.find(cursor.key); anchor != nullptr && cursor.key != 0) {
     cursor.token = anchor->token;
     cursor.ordinal = anchor->position + cookie_map::index_after(cursor.position);
+  } else if (gave_native_) {
+    // The remote's own cookie, shown before a larger one made the directory switch to mapped ones:
+    // still a place to resume from. The arrays from there on do not meet the chain's boundaries,
+    // which is the price of a rare case.
+    cursor.token.assign(reinterpret_cast<const char*>(&cursor.position), sizeof(cursor.position));
+    cursor.key = mapped_key_of(cursor.token);
+    cursor.position = cursor.key;
   } else {
     cursor.seek_key = std::exchange(cursor.key, 0);  // the map was lost: walk there
   }
