@@ -179,7 +179,7 @@ std::shared_ptr<DirState> InodeTable::install_dir(const Inode& inode,
                                                   std::shared_ptr<DirState> fresh) {
   MutexLock lock(shard_of(inode.nodeid_).mutex);
   auto& slot = const_cast<Inode&>(inode).dir_;  // NOLINT: the table owns its inodes
-  if (!slot) slot = fresh;
+  if (!slot) slot = std::move(fresh);
   return slot;
 }
 

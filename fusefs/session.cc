@@ -267,7 +267,7 @@ void SessionImpl::watch() {
     if (fuse_session_exited(fuse_) != 0) {
       calls_.stop();
       // A signal that came just before the main thread's wait did not end that wait: once more.
-      pthread_kill(main_thread_, SIGTERM);
+      pthread_kill(main_thread_, SIGTERM);  // NOLINT: libfuse handles it
     }
     lock.lock();
   }
@@ -384,7 +384,7 @@ std::string SessionImpl::stats_text() {
 
 // ---- Session ------------------------------------------------------------------------------------
 
-Session::Session(const Options& options, std::unique_ptr<Backend> backend, LookupAnswer root)
+Session::Session(const Options& options, std::unique_ptr<Backend> backend, const LookupAnswer& root)
     : impl_(std::make_unique<SessionImpl>(options, std::move(backend), root)) {}
 
 Session::~Session() = default;

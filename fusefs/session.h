@@ -23,7 +23,7 @@ class SessionImpl;
 class Session {
  public:
   // `root` is what Backend::connect() answered.
-  Session(const Options& options, std::unique_ptr<Backend> backend, LookupAnswer root);
+  Session(const Options& options, std::unique_ptr<Backend> backend, const LookupAnswer& root);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;

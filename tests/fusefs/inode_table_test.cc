@@ -117,6 +117,7 @@ TEST_CASE("trap 17: a listing's entries count one lookup each, and those taken b
   InodeTable table(root());
   const uint64_t known = lookup_id(table, "3");
   std::vector<PrimedEntry> entries;
+  entries.reserve(1002);
   for (int i = 0; i < 1000; ++i) entries.push_back({std::to_string(i), kFile, 0});
   entries.push_back({"", kFile, 0});
   entries.push_back({"root", kDirectory, 0});
@@ -171,6 +172,7 @@ TEST_CASE("trap 17: forgets race lookups, and every count comes out even") {
   std::atomic<bool> wrong{false};
   std::vector<std::set<std::pair<uint64_t, uint64_t>>> named(kThreads);
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
       test::Random random(seed + static_cast<uint64_t>(t));

@@ -171,6 +171,7 @@ TEST_CASE("the unmount ends every wait, and those that begin after it") {
   constexpr int kWaiters = 8;
   std::vector<SilentBackend> backends(kWaiters);
   std::vector<std::thread> waiters;
+  waiters.reserve(kWaiters);
   std::atomic<int> interrupted{0};
   for (SilentBackend& backend : backends) {
     waiters.emplace_back([&] {
