@@ -7,15 +7,17 @@
 //   62                              23 22      15 14            0
 //   +---------------------------------+----------+---------------+
 //   | array: hash of its resume token | entry    | hash of the   |
-//   | (0: the directory's beginning)  | index + 1| entry's name  |
+//   | (all ones: the first array)     | index + 1| entry's name  |
 //   +---------------------------------+----------+---------------+
 //
 // The last entry of a full array has no cookie of this form but the next array's key (index and
 // name zero), so that, as with native cookies, an array's key is the last cookie of the one before.
 // An entry whose array was refilled after a change is found by its name hash, nearest to its old
 // index; one that is gone leaves its index, from where the listing goes on.
-// Tokens whose hashes collide (one in a thousand directories of 10 M entries) take the next free
-// array number; the anchors know which (anchors.h).
+// The first array's key is 0, but its cookies are not small: a directory may have shown the
+// remote's own cookies before it had to switch, and those are small where they are small. Tokens
+// whose hashes collide (one in a thousand directories of 10 M entries) take the next free array
+// number; the anchors know which (anchors.h).
 #pragma once
 
 #include <cstdint>
@@ -31,25 +33,31 @@ constexpr int kArrayShift = 23;
 constexpr uint64_t kMaxVisible = (uint64_t{1} << 63) - 1;
 constexpr uint64_t kNameMask = (uint64_t{1} << kNameBits) - 1;
 constexpr uint64_t kInArrayMask = (uint64_t{1} << kArrayShift) - 1;
+constexpr uint64_t kFirstNumber = (uint64_t{1} << 40) - 1;
 
 // Whether a remote's cookie may be shown as it is.
 inline bool fits(uint64_t cookie) { return cookie >= 1 && cookie <= kMaxVisible; }
 
+// Of an array number: 0 is never used, and the first array's has no key.
+inline uint64_t key_of_number(uint64_t number) {
+  return (number == 0 || number == kFirstNumber ? 1 : number) << kArrayShift;
+}
 inline uint64_t array_key(std::string_view token) {
-  if (token.empty()) return 0;
-  const uint64_t number = hash_bytes(token) >> (64 - 40);
-  return (number == 0 ? 1 : number) << kArrayShift;
+  return token.empty() ? 0 : key_of_number(hash_bytes(token) >> (64 - 40));
 }
 // The key to try after a collision.
 inline uint64_t next_array_key(uint64_t key) {
-  const uint64_t number = ((key >> kArrayShift) + 1) & ((uint64_t{1} << 40) - 1);
-  return (number == 0 ? 1 : number) << kArrayShift;
+  return key_of_number(((key >> kArrayShift) + 1) & kFirstNumber);
 }
 inline uint64_t name_bits(std::string_view name) { return hash_bytes(name) & kNameMask; }
 inline uint64_t cookie(uint64_t key, uint32_t index, std::string_view name) {
-  return key | uint64_t{index + 1} << kNameBits | name_bits(name);
+  const uint64_t array = key == 0 ? kFirstNumber << kArrayShift : key;
+  return array | uint64_t{index + 1} << kNameBits | name_bits(name);
 }
-inline uint64_t array_of(uint64_t cookie) { return cookie & ~kInArrayMask; }
+inline uint64_t array_of(uint64_t cookie) {
+  const uint64_t number = cookie >> kArrayShift;
+  return number == kFirstNumber ? 0 : number << kArrayShift;
+}
 // One more than the entry's index when the cookie was made; 0: the array's beginning.
 inline uint32_t index_after(uint64_t cookie) {
   return static_cast<uint32_t>((cookie & kInArrayMask) >> kNameBits);

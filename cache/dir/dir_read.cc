@@ -63,9 +63,10 @@ void DirCore::place(CursorState& cursor, uint64_t position) {
 
 void DirCore::place_mapped(CursorState& cursor) {
   cursor.key = cookie_map::array_of(cursor.position);
-  cursor.ordinal = cookie_map::index_after(cursor.position);
-  if (cursor.key == 0 && cursor.ordinal > 0) return;
-  cursor.ordinal = 0;
+  if (cursor.key == 0 && cursor.position > cookie_map::kInArrayMask) {
+    cursor.ordinal = cookie_map::index_after(cursor.position);
+    return;
+  }
   MutexLock lock(mutex_);
   if (const Anchor* anchor = anchors_.find(cursor.key); anchor != nullptr && cursor.key != 0) {
     cursor.token = anchor->token;
