@@ -38,8 +38,8 @@ class Mount {
   // The control channel. Errors of the plain ioctl: a negative errno.
   [[nodiscard]] std::string stats() const;
   [[nodiscard]] int64_t figure(const std::string& key) const;  // "pages.resident"
-  [[nodiscard]] int64_t drop() const;
-  [[nodiscard]] int64_t invalidate(const std::string& directory) const;
+  int64_t drop() const;
+  int64_t invalidate(const std::string& directory) const;
 
   // Begins to unmount; a busy mount is tried again until it is not.
   void begin_end(How how);

@@ -1,0 +1,176 @@
+// When changes made elsewhere are seen, and the control channel.
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <memory>
+
+#include "fusefs/control.h"
+#include "tests/support/mount.h"
+#include "tests/support/raw_listing.h"
+#include "tests/support/temp_dir.h"
+// The above first.
+#include <catch2/catch.hpp>
+
+namespace fs = std::filesystem;
+
+using test::Child;
+using test::differences;
+using test::list;
+using test::Mount;
+using test::put_file;
+using test::RawDir;
+using test::RawEntry;
+using test::TempDir;
+using test::wait_until;
+
+namespace {
+
+// 0, or why lstat failed.
+int lstat_error(const std::string& path) {
+  struct stat status {};
+  return lstat(path.c_str(), &status) == 0 ? 0 : errno;
+}
+
+bool lists_exactly(const std::string& directory, const std::vector<std::string>& names) {
+  return differences(list(directory), names).empty();
+}
+
+}  // namespace
+
+TEST_CASE("traps 18 and 19: with ttl=0 a change elsewhere is seen at once") {
+  TempDir source;
+  fs::create_directory(source / "dir");
+  put_file(source / "dir/stays");
+  put_file(source / "dir/goes");
+  for (const char* const plus : {"yes", "no", "auto"}) {
+    const Mount mount(source.path(), std::string("ttl=0,readdirplus=") + plus);
+    REQUIRE(lists_exactly(mount / "dir", {"stays", "goes"}));
+    REQUIRE(lstat_error(mount / "dir/goes") == 0);
+    REQUIRE(lstat_error(mount / "dir/comes") == ENOENT);
+    put_file(source / "dir/comes");  // a name that is known to be absent
+    put_file(source / "dir/unasked");
+    REQUIRE(unlink((source / "dir/goes").c_str()) == 0);
+    CHECK(lists_exactly(mount / "dir", {"stays", "comes", "unasked"}));
+    CHECK(lstat_error(mount / "dir/goes") == ENOENT);
+    CHECK(lstat_error(mount / "dir/comes") == 0);
+    put_file(source / "dir/stays", "longer");
+    CHECK(fs::file_size(mount / "dir/stays") == 6);
+    put_file(source / "dir/stays");
+    put_file(source / "dir/goes");
+    fs::remove(source / "dir/comes");
+    fs::remove(source / "dir/unasked");
+    CHECK(lists_exactly(mount / "dir", {"stays", "goes"}));
+  }
+}
+
+TEST_CASE("traps 18 and 19: a change elsewhere is seen after the ttl, in the kernel's caches too") {
+  TempDir source;
+  fs::create_directory(source / "dir");
+  put_file(source / "dir/stays");
+  put_file(source / "dir/goes");
+  const Mount mount(source.path(), "ttl=300ms");
+  REQUIRE(lists_exactly(mount / "dir", {"stays", "goes"}));
+  REQUIRE(lstat_error(mount / "dir/goes") == 0);
+  REQUIRE(lstat_error(mount / "dir/comes") == ENOENT);
+  put_file(source / "dir/comes");
+  put_file(source / "dir/unasked");  // never looked up
+  REQUIRE(unlink((source / "dir/goes").c_str()) == 0);
+  CHECK(wait_until([&] { return lists_exactly(mount / "dir", {"stays", "comes", "unasked"}); }));
+  CHECK(wait_until([&] { return lstat_error(mount / "dir/goes") == ENOENT; }));
+  CHECK(wait_until([&] { return lstat_error(mount / "dir/comes") == 0; }));
+  CHECK(mount.figure("invalidations") > 0);
+}
+
+TEST_CASE("trap 18: changes are told to the kernel while readers wait for that directory") {
+  TempDir source;
+  fs::create_directory(source / "dir");
+  for (const std::string& name : test::big_names(500)) put_file(source / ("dir/" + name));
+  const Mount mount(source.path(), "ttl=0,max_threads=4");
+  std::vector<std::unique_ptr<Child>> listers;
+  for (int i = 0; i < 6; ++i) {
+    listers.push_back(std::make_unique<Child>([&mount] {
+      std::vector<RawEntry> entries;
+      for (;;) {
+        RawDir dir;
+        if (dir.open(mount / "dir") != 0 || dir.read_all(700, &entries) != 0) return 1;
+        entries.clear();
+      }
+      return 0;
+    }));
+  }
+  for (int i = 0; i < 200; ++i) {
+    const std::string name = "dir/new-" + std::to_string(i);
+    put_file(source / name);
+    REQUIRE(lstat_error(mount / name) == 0);
+    REQUIRE(mount.invalidate(mount / "dir") >= 0);
+    if (i % 2 == 0) fs::remove(source / name);
+  }
+  for (const auto& lister : listers) CHECK(lister->running());
+  listers.clear();
+  CHECK(list(mount / "dir").size() == 500 + 100 + 2);
+}
+
+TEST_CASE("a listing is kept for its ttl, and forgotten when told to") {
+  TempDir source;
+  fs::create_directory(source / "dir");
+  put_file(source / "dir/old");
+  const Mount mount(source.path(), "ttl=1h");
+  REQUIRE(lists_exactly(mount / "dir", {"old"}));
+  REQUIRE(lists_exactly(mount.path(), {"dir"}));
+  put_file(source / "dir/new");
+  CHECK(lists_exactly(mount / "dir", {"old"}));  // within its time
+  CHECK(mount.invalidate(mount / "dir") == 1);   // one array
+  CHECK(lists_exactly(mount / "dir", {"old", "new"}));
+  CHECK(mount.figure("pages.resident") == 2);
+  CHECK(mount.drop() == 2);
+  CHECK(mount.figure("pages.resident") == 0);
+}
+
+TEST_CASE("the control channel is the owner's and root's alone") {
+  if (geteuid() != 0) {
+    WARN("not root: skipped");
+    return;
+  }
+  const Mount mount("sim:big=10", "allow_other");
+  Child stranger([&mount] {
+    constexpr uid_t kNobody = 65534;
+    if (setgid(kNobody) != 0 || setuid(kNobody) != 0) return 100;
+    const int fd = open(mount.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return 101;
+    static fusefs::ControlText text;
+    fusefs::ControlCount count{};
+    if (ioctl(fd, fusefs::kControlStats, &text) == 0 || errno != EPERM) return 1;
+    if (ioctl(fd, fusefs::kControlDrop, &count) == 0 || errno != EPERM) return 2;
+    if (ioctl(fd, fusefs::kControlInvalidate, &count) == 0 || errno != EPERM) return 3;
+    if (ioctl(fd, _IO('c', 1), nullptr) == 0 || errno != ENOTTY) return 4;
+    std::vector<RawEntry> entries;
+    RawDir dir(mount / "big");
+    return dir.read_all(4096, &entries) == 0 && entries.size() == 12 ? 0 : 5;
+  });
+  const auto status = stranger.wait();
+  REQUIRE(status);
+  CHECK(*status == 0);
+}
+
+TEST_CASE("the statistics have every figure") {
+  const Mount mount("sim:big=1000");
+  REQUIRE(list(mount / "big").size() == 1002);
+  for (const char* const key :
+       {"cache.limit_bytes", "cache.bytes", "cache.peak_bytes", "pages.resident", "pages.pinned",
+        "names.bytes", "entries.resident", "readdir.calls", "readdir.hits", "readdir.misses",
+        "readdir.uncached", "remote.requests", "remote.inflight_peak", "remote.errors",
+        "reclaim.pages", "reclaim.refaults", "free_page.calls", "invalidations", "inodes.count"}) {
+    CHECK_NOTHROW(mount.figure(key));
+  }
+  CHECK(mount.figure("entries.resident") == 1000);
+  CHECK(mount.figure("names.bytes") >= 24 * 1000);
+  CHECK(mount.figure("pages.resident") >= 5);
+  CHECK(mount.figure("pages.pinned") == 0);
+  CHECK(mount.figure("remote.requests") >= 2);
+  CHECK(mount.figure("cache.bytes") <= mount.figure("cache.limit_bytes"));
+}

@@ -1,0 +1,226 @@
+// Remotes that are slow, that fail, and that never answer; and what the kernel holds of a listing.
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+
+#include "tests/support/mount.h"
+#include "tests/support/raw_listing.h"
+// The above first.
+#include <catch2/catch.hpp>
+
+using test::big_names;
+using test::Child;
+using test::differences;
+using test::list;
+using test::Mount;
+using test::RawDir;
+using test::RawEntry;
+using test::wait_until;
+
+// ---- Trap 17 ------------------------------------------------------------------------------------
+
+namespace {
+
+// False where we may not.
+bool drop_dentries() {
+  std::ofstream file("/proc/sys/vm/drop_caches");
+  file << "2" << std::flush;
+  return file.good();
+}
+
+// The root, and what a dentry that is just being looked at may hold.
+constexpr int64_t kFewInodes = 3;
+
+bool forgotten(const Mount& mount) {
+  return wait_until([&] { return drop_dentries() && mount.figure("inodes.count") <= kFewInodes; });
+}
+
+}  // namespace
+
+TEST_CASE("trap 17: lookup counts go back to nothing when the kernel forgets") {
+  if (!drop_dentries()) {
+    WARN("may not drop dentries: skipped");
+    return;
+  }
+  constexpr uint64_t kFiles = 3000;
+  const Mount mount("sim:big=" + std::to_string(kFiles), "readdirplus=yes,ttl=1h");
+  // Buffers that no reply fits exactly: entries overflow and come again.
+  for (const size_t buffer : {280u, 5000u, 65536u}) {
+    CHECK(differences(list(mount / "big", buffer), big_names(kFiles)).empty());
+  }
+  CHECK(mount.figure("inodes.count") >= static_cast<int64_t>(kFiles));
+  for (const std::string& name : big_names(200)) {
+    struct stat status {};
+    REQUIRE(stat((mount / ("big/" + name)).c_str(), &status) == 0);
+  }
+  CHECK(forgotten(mount));
+  INFO(mount.figure("inodes.count"));
+  CHECK(differences(list(mount / "big"), big_names(kFiles)).empty());
+}
+
+TEST_CASE("trap 17: the same when listers are killed in the middle") {
+  if (!drop_dentries()) {
+    WARN("may not drop dentries: skipped");
+    return;
+  }
+  const Mount mount("sim:big=3000,rtt=2ms,batch=100", "readdirplus=yes,ttl=1h");
+  for (int round = 0; round < 12; ++round) {
+    std::vector<std::unique_ptr<Child>> listers;
+    for (int i = 0; i < 4; ++i) {
+      listers.push_back(std::make_unique<Child>([&mount] {
+        std::vector<RawEntry> entries;
+        RawDir dir(mount / "big");
+        while (dir.read(3000, &entries) >= 0) {
+          if (entries.size() > 3000) dir.seek(0);
+        }
+        return 1;
+      }));
+    }
+    const int64_t calls = mount.figure("readdir.calls");
+    REQUIRE(wait_until([&] { return mount.figure("readdir.calls") > calls + 20; }));
+    for (const auto& lister : listers) lister->signal(SIGKILL);
+    for (const auto& lister : listers) REQUIRE(lister->wait());
+    CHECK(mount.drop() >= 0);
+  }
+  CHECK(forgotten(mount));
+}
+
+// ---- Trap 20 ------------------------------------------------------------------------------------
+
+namespace {
+
+// What waits: a listing of the root, or the lookup of a name in it.
+enum class Waits : uint8_t { kListing, kLookup };
+
+int wait_for_remote(const Mount& mount, Waits what) {
+  signal(SIGINT, SIG_DFL);
+  if (what == Waits::kLookup) {
+    struct stat status {};
+    return stat((mount / "big").c_str(), &status) == 0 ? 0 : errno;
+  }
+  std::vector<RawEntry> entries;
+  RawDir dir(mount.path());
+  return -dir.read_all(4096, &entries);
+}
+
+void check_killed_lister(const std::string& source, int signal_number, Waits what) {
+  Mount mount(source, "timeout=1h");
+  {
+    INFO(source << ", signal " << signal_number);
+    Child lister([&] { return wait_for_remote(mount, what); });
+    REQUIRE(wait_until([&] { return mount.figure("requests.active") > 0; }));
+    lister.signal(signal_number);
+    const auto status = lister.wait(std::chrono::seconds(20));
+    REQUIRE(status);
+    CHECK(WIFSIGNALED(*status));
+    CHECK(mount.figure("cache.limit_bytes") > 0);  // it still serves
+    CHECK(wait_until([&] { return mount.figure("requests.active") == 0; }));
+  }
+  CHECK(mount.end() == "");
+}
+
+}  // namespace
+
+TEST_CASE("trap 20: a lister on a dead remote can be killed, and the mount survives") {
+  for (const int number : {SIGKILL, SIGINT}) {
+    check_killed_lister("sim:big=1000,faults=timeout:1", number, Waits::kListing);
+    check_killed_lister("sim:big=1000,faults=timeout:1", number, Waits::kLookup);
+  }
+}
+
+TEST_CASE("trap 20: a dead remote is ETIMEDOUT, and the mount can be unmounted meanwhile") {
+  Mount mount("sim:big=1000,faults=timeout:1", "timeout=1s");
+  std::vector<RawEntry> entries;
+  RawDir dir(mount.path());
+  CHECK(dir.read_all(4096, &entries) == -ETIMEDOUT);
+  dir.close();
+  struct stat status {};
+  CHECK(stat((mount / "big").c_str(), &status) == -1);
+  CHECK(errno == ETIMEDOUT);
+  Child lister([&] { return wait_for_remote(mount, Waits::kListing); });
+  CHECK(mount.end(Mount::How::kLazy) == "");
+  CHECK(lister.wait());
+}
+
+// ---- Errors -------------------------------------------------------------------------------------
+
+namespace {
+
+// Opens and lists however often it fails; `allowed` are the errors that may be met.
+void check_listing_with_retries(const Mount& mount, const std::vector<std::string>& expected,
+                                const std::vector<int>& allowed, int* failures) {
+  RawDir dir;
+  std::vector<RawEntry> entries;
+  const auto met = [&](int status) {
+    if (status >= 0) return false;
+    ++*failures;
+    INFO("error " << -status);
+    REQUIRE(std::find(allowed.begin(), allowed.end(), -status) != allowed.end());
+    REQUIRE(*failures < 10'000);
+    return true;
+  };
+  while (met(dir.open(mount / "big"))) {
+  }
+  while (met(dir.read_all(40'000, &entries))) {
+  }
+  CHECK(differences(entries, expected).empty());
+}
+
+}  // namespace
+
+TEST_CASE("a remote that fails now and then: an errno at the point, and the listing goes on") {
+  constexpr uint64_t kFiles = 30'000;
+  for (const char* const style : {"ordered", "hashed", "huge", "index", "name"}) {
+    const Mount mount("sim:big=" + std::to_string(kFiles) +
+                          ",batch=500,faults=error:0.3+disconnect:0.1,cookies=" + style,
+                      "cache_size=8M");
+    int failures = 0;
+    for (int round = 0; round < 3; ++round) {
+      INFO(style << ", round " << round);
+      check_listing_with_retries(mount, big_names(kFiles), {EIO, ENOTCONN}, &failures);
+      mount.drop();
+    }
+    CHECK(failures > 0);
+    CHECK(mount.figure("remote.errors") > 0);
+  }
+}
+
+TEST_CASE("trap 20: a remote that comes back is listed on from the same place") {
+  constexpr uint64_t kFiles = 8000;
+  const Mount mount("sim:big=" + std::to_string(kFiles) + ",batch=1000,faults=timeout:0.3,seed=3",
+                    "timeout=300ms");
+  int failures = 0;
+  check_listing_with_retries(mount, big_names(kFiles), {ETIMEDOUT}, &failures);
+  CHECK(failures > 0);
+}
+
+// ---- Trap 22 ------------------------------------------------------------------------------------
+
+TEST_CASE("trap 22: a creator is not held up by two listers of a slow remote") {
+  // A listing takes 200 s; the creator waits for a partial reply and its own round trips.
+  const Mount mount("sim:big=1000000,rtt=200ms,batch=1000", "rw,timeout=1h");
+  std::vector<std::unique_ptr<Child>> listers;
+  for (int i = 0; i < 2; ++i) {
+    listers.push_back(std::make_unique<Child>([&mount] {
+      std::vector<RawEntry> entries;
+      RawDir dir(mount / "big");
+      return -dir.read_all(size_t{1} << 20, &entries);
+    }));
+  }
+  REQUIRE(wait_until([&] { return mount.figure("entries.resident") > 1000; }));
+  Child creator([&mount] { return mkdir((mount / "big/new").c_str(), 0755) == 0 ? 0 : errno; });
+  const auto status = creator.wait();
+  REQUIRE(status);
+  CHECK(WEXITSTATUS(*status) == EROFS);
+  for (const auto& lister : listers) CHECK(lister->running());
+}
