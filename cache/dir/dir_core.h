@@ -56,10 +56,14 @@ struct CursorState {
   // that the remote's cookies have kept their meaning.
   std::string edge_name;
   uint64_t edge_before = 0;
-  // Brent's cycle detection over the keys of one pass: a chain that comes back is a server's bug.
+  // Brent's cycle detection over one pass: a chain that comes back to a key, or to an entry under
+  // the same cookie and name, is a server's bug. (A cookie alone may be another's by mistake.)
   uint64_t checkpoint = 0;
+  uint64_t checkpoint_cookie = 0;
+  uint64_t checkpoint_name = 0;  // hashed
   uint64_t arrays_passed = 0;
   uint64_t next_checkpoint = 1;
+  int owed_error = 0;  // met after entries had been given: the next read() reports it
 };
 
 class DirCore : public std::enable_shared_from_this<DirCore> {
@@ -113,13 +117,13 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   Outcome wait_for_fill(Reading& reading, const FillPtr& fill) REQUIRES(mutex_);
   Outcome consume(Reading& reading, const ArrayView& view, uint32_t from);
   static void remember(CursorState& cursor, const ArrayView& view, uint32_t from, uint32_t to);
-  static bool goes_round(CursorState& cursor);
+  static bool goes_round(CursorState& cursor, const ArrayView& left);
   Outcome recover(Reading& reading, int error) EXCLUDES(mutex_);
   // Whether the cursor's numbers are of another kind than the directory shows by now.
   [[nodiscard]] bool outdated(const CursorState& cursor) const {
     return cursor.mapped != mapped_.load(std::memory_order_acquire);
   }
-  Outcome next_array(Reading& reading, const ArrayEnd& end);
+  Outcome next_array(Reading& reading, const ArrayView& left, const ArrayEnd& end);
   [[nodiscard]] bool lacks_attrs(const Reading& reading, const ArrayView& view) const;
   static void step_to(CursorState& cursor, uint64_t key, std::string_view token);
   void set_waker(const ReadOptions& options);

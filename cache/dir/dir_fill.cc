@@ -20,6 +20,13 @@ void grow(uint32_t& ask, uint32_t times) {
   ask = static_cast<uint32_t>(std::min<uint64_t>(uint64_t{ask} * times, kMost));
 }
 
+// Tokens that can lead on: neither empty (the beginning) nor longer than a token may be.
+bool tokens_fit(const DirAnswer& answer) {
+  return std::all_of(answer.entries.begin(), answer.entries.end(), [](const auto& entry) {
+    return entry.token_length >= 1 && entry.token_length <= kMaxTokenBytes;
+  });
+}
+
 bool dot_or_dot_dot(std::string_view name) { return name == "." || name == ".."; }
 
 }  // namespace
@@ -249,7 +256,7 @@ void DirCore::take_answer(const FillPtr& fill, DirAnswer& answer) {
   const bool asked_attrs = fill->sent_attrs;
   if (answer.change != 0) change_ = answer.change;
   if (answer.error != 0) return take_failure(fill, answer.error);
-  if (!answer.well_formed()) {
+  if (!answer.well_formed() || (kind_ == CookieKind::kOpaque && !tokens_fit(answer))) {
     stats_.bad_answers.add();
     return try_again(fill, EIO);
   }

@@ -26,6 +26,7 @@ Status DirCore::read(CursorState& cursor, uint64_t position, const ReadOptions& 
   stats_.readdir_calls.add();
   place(cursor, position);
   if (position != 0) attrs_wanted_.store(options.want_attrs, std::memory_order_relaxed);
+  if (cursor.owed_error != 0) return Status::error(std::exchange(cursor.owed_error, 0));
   Reading reading(cursor, options, sink);
   reading.sequence = pages_->sequence();
   for (;;) {
@@ -233,21 +234,32 @@ void DirCore::step_to(CursorState& cursor, uint64_t key, std::string_view token)
   cursor.hint = nullptr;
 }
 
-bool DirCore::goes_round(CursorState& cursor) {
+bool DirCore::goes_round(CursorState& cursor, const ArrayView& left) {
   if (cursor.key == cursor.checkpoint) return true;
-  if (++cursor.arrays_passed >= cursor.next_checkpoint) {
-    cursor.checkpoint = cursor.key;
-    cursor.next_checkpoint *= 2;
+  if (cursor.checkpoint_cookie != 0) {
+    const uint32_t i = left.find_cookie(cursor.checkpoint_cookie);
+    if (i < left.count() && hash_bytes(left.name(i)) == cursor.checkpoint_name) return true;
+  }
+  if (++cursor.arrays_passed < cursor.next_checkpoint) return false;
+  cursor.next_checkpoint *= 2;
+  cursor.checkpoint = cursor.key;
+  cursor.checkpoint_cookie = 0;
+  // Mapped cookies are of their array: the key tells as much.
+  if (const uint32_t n = left.count(); n > 0 && !cursor.mapped) {
+    cursor.checkpoint_cookie = left.cookie(n - 1);
+    cursor.checkpoint_name = hash_bytes(left.name(n - 1));
   }
   return false;
 }
 
-DirCore::Outcome DirCore::next_array(Reading& reading, const ArrayEnd& end) {
+DirCore::Outcome DirCore::next_array(Reading& reading, const ArrayView& left, const ArrayEnd& end) {
+  CursorState& cursor = reading.cursor;
   if (end.eof) return {Step::kDone, {}};
-  step_to(reading.cursor, end.next_key, end.token);
-  if (goes_round(reading.cursor)) {
+  step_to(cursor, end.next_key, end.token);
+  if (goes_round(cursor, left)) {
     stats_.bad_answers.add();
     invalidate();  // the next try asks the remote
+    if (reading.consumed) cursor.owed_error = EIO;
     return {Step::kDone, Status::error(EIO)};
   }
   return {Step::kAgain, {}};
@@ -304,12 +316,12 @@ DirCore::Outcome DirCore::read_view(Reading& reading, const ArrayView& view, con
   CursorState& cursor = reading.cursor;
   if (reading.way_back) {
     if (find_way_back(reading, view)) return {Step::kAgain, {}};
-    return end.eof ? way_back_ended(reading) : next_array(reading, end);
+    return end.eof ? way_back_ended(reading) : next_array(reading, view, end);
   }
   if (cursor.seek_key != 0) {
     if (cursor.key != cursor.seek_key) {
       // Never a silently short listing: the place is in no array that there is now.
-      return end.eof ? Outcome{Step::kDone, Status::error(ESTALE)} : next_array(reading, end);
+      return end.eof ? Outcome{Step::kDone, Status::error(ESTALE)} : next_array(reading, view, end);
     }
     cursor.seek_key = 0;
   }
@@ -327,7 +339,7 @@ DirCore::Outcome DirCore::read_view(Reading& reading, const ArrayView& view, con
     cursor.edge_before = n > 1 ? view.cookie(n - 2) : cursor.key;
     cursor.era = view.header().era;
   }
-  return next_array(reading, end);
+  return next_array(reading, view, end);
 }
 
 // Done when the sink is full, again when it could take more.
@@ -382,6 +394,7 @@ DirCore::Outcome DirCore::recover(Reading& reading, int error) {
   cursor.mapped = mapped_.load(std::memory_order_acquire);
   cursor.seek_key = 0;
   cursor.checkpoint = kNoCheckpoint;
+  cursor.checkpoint_cookie = 0;
   cursor.arrays_passed = 0;
   cursor.next_checkpoint = 1;
   step_to(cursor, 0, {});

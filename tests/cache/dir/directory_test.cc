@@ -161,6 +161,7 @@ TEST_CASE("the next request is under way before the first answer is consumed") {
   CHECK(lister.got.names == std::vector<std::string>{"f00000000"});
   // One entry of 202 was read.
   REQUIRE(rig.source->wait_requests(2));
+  REQUIRE(rig.source->wait_answered(1));
   CHECK(rig.source->answered() == 1);
   rig.source->allow_all();
   REQUIRE(lister.read_all(kNoLimit).ok());
