@@ -190,7 +190,7 @@ bool AddressSpace::invalidate_page(Page& page) {
   cache_.lock_page(page);
   cache_.wait_writeback(page);
   Unlinked unlinked = page.mapping() == this ? Unlinked::kNot : Unlinked::kBefore;
-  if (unlinked == Unlinked::kNot &&
+  if (unlinked == Unlinked::kNot && !page.dirty() &&
       (!page.has(page_state::kPrivate) || hooks_.release_page(page))) {
     // Under the mutex: it may have been dirtied while its owner was asked.
     unlinked = unlink_if(page, [&] { return !page.dirty(); });

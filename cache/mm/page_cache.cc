@@ -189,6 +189,14 @@ bool owner_agrees(PageCache& cache, Page& page) {
   if (!page.try_get()) return false;
   PageRef pin = PageRef::adopt(&page);
   if (!page.try_lock()) return false;
+  // An owner that agrees gives its state up: not asked for a page that can't be taken anyway.
+  constexpr uint32_t kOursAndTheCaches = 2;
+  const uint64_t state = page.state();
+  if (page_state::count(state) != kOursAndTheCaches ||
+      (state & (page_state::kDirty | page_state::kWriteback)) != 0) {
+    cache.unlock_page(page);
+    return false;
+  }
   const bool agreed = page.hooks().release_page(page);
   if (agreed) page.clear(page_state::kPrivate);
   cache.unlock_page(page);

@@ -50,12 +50,16 @@ class Model {
     fixture_.hooks.on_release = [this](Page&) { return agree_; };
     for (auto& mapping : mappings_) mapping = make_mapping();
   }
-  ~Model() {
-    for (auto& page : pages_) end_fill(*page);
-    for (auto& page : pages_) page->pins.clear();
+
+  // Unmount: whatever state the pages are in.
+  void finish() {
+    for (size_t m = 0; m < kMappings; ++m) replace_mapping(m);
     for (auto& mapping : mappings_) mapping.reset();
+    for (auto& page : pages_) page->pins.clear();
     settle();
     CHECK(pages_.empty());
+    CHECK(fixture_.hooks.frees == made_);
+    CHECK(fixture_.hooks.invalidates == orders_);
     CHECK(fixture_.nothing_left());
   }
 
@@ -377,5 +381,6 @@ TEST_CASE("random operations of one thread agree with the model") {
   for (uint64_t round = 0; round < 4; ++round) {
     Model model(seed + round);
     for (uint64_t i = 0; i < test::scaled(10000); ++i) model.step();
+    model.finish();
   }
 }

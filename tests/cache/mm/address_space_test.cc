@@ -557,3 +557,25 @@ TEST_CASE("invalidate_pages takes pages out of fills that will not end") {
   }
   CHECK(fixture.nothing_left());
 }
+
+TEST_CASE("hook table: an owner is not asked about a page that can't be taken anyway") {
+  test::Fixture fixture;
+  auto& hooks = fixture.hooks;
+  {
+    AddressSpace mapping(fixture.pages, hooks);
+    fill(mapping, 0, 2);
+    PageRef pinned = mapping.find(0);
+    PageRef dirty = mapping.find(1);
+    pinned->set(page_state::kPrivate);
+    dirty->set(page_state::kPrivate);
+    CHECK(mapping.make_writable(*dirty).ok());
+    dirty.reset();
+    for (int i = 0; i < 4; ++i) CHECK(fixture.pages.reclaim(32) == 0);
+    CHECK(fixture.pages.drop_clean() == 0);
+    CHECK(hooks.releases == 0);
+    CHECK(pinned->has(page_state::kPrivate));
+    CHECK(mapping.invalidate_pages() == Status::error(EBUSY));  // of the dirty one
+    CHECK(hooks.releases == 1);                                 // of the pinned one
+  }
+  CHECK(fixture.nothing_left());
+}
