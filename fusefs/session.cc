@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <utility>
@@ -238,7 +239,8 @@ int SessionImpl::run(const std::function<void()>& ready) {
   fuse_session_unmount(fuse_);
   fuse_session_destroy(std::exchange(fuse_, nullptr));
   tear_down();
-  return result < 0 ? 1 : 0;  // positive: ended by that signal, which is a clean end
+  // ECONNABORTED: unmounted while a request was being handed over. Positive: ended by that signal.
+  return result < 0 && result != -ECONNABORTED ? 1 : 0;
 }
 
 int SessionImpl::loop() {
