@@ -1,6 +1,7 @@
 #include "cache/dir/anchors.h"
 
 #include <memory>
+#include <utility>
 
 #include "cache/mm/page_cache.h"
 
@@ -16,14 +17,21 @@ bool Anchors::add(uint64_t key, uint32_t position, std::string_view token) {
   if (at != set_.end()) {
     if (at->token == token) {
       at->position = position;
+      at->generation = generation_;
+      added_ = true;
       return true;
     }
     erase(&*at);
   }
-  if (!cache_.charge(cost(token))) return false;
+  if (!cache_.charge(cost(token))) {
+    forget_before(generation_);
+    if (!cache_.charge(cost(token))) return false;
+  }
   auto anchor = std::make_unique<Anchor>();
   anchor->key = key;
   anchor->position = position;
+  anchor->generation = generation_;
+  added_ = true;
   anchor->token.assign(token);
   set_.insert(*anchor.release());
   cache_.stats().anchors.add(1);
@@ -51,6 +59,19 @@ const Anchor* Anchors::at_or_below(uint64_t cookie) const {
 const Anchor* Anchors::at_or_above(uint64_t cookie) const {
   const auto at = set_.lower_bound(cookie);
   return at == set_.end() ? nullptr : &*at;
+}
+
+void Anchors::forget_before(uint32_t generation) {
+  for (auto at = set_.begin(); at != set_.end();) {
+    Anchor* anchor = &*at++;
+    if (anchor->generation < generation) erase(anchor);
+  }
+}
+
+void Anchors::begin_generation() {
+  if (!std::exchange(added_, false)) return;
+  ++generation_;
+  if (generation_ > kGenerations) forget_before(generation_ - kGenerations);
 }
 
 void Anchors::clear() {

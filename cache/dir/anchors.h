@@ -6,6 +6,9 @@
 // Ownership:      owns its nodes; charged to the cache's budget.
 // Thread-safety:  none of its own: guarded by the directory's mutex.
 // Errors:         add() is false when the budget has no room.
+// Bound:          anchors of earlier generations (a generation ends when the arrays are
+// invalidated)
+//                 are kept for kGenerations, and not when there is no room for a new one.
 #pragma once
 
 #include <boost/intrusive/set.hpp>
@@ -20,7 +23,8 @@ class PageCache;
 struct Anchor : boost::intrusive::set_base_hook<boost::intrusive::optimize_size<true>> {
   uint64_t key = 0;
   uint32_t position = 0;  // of the array's first entry in the listing
-  std::string token;      // mapped cookies only
+  uint32_t generation = 0;
+  std::string token;  // mapped cookies only
 };
 
 class Anchors {
@@ -36,6 +40,8 @@ class Anchors {
   [[nodiscard]] const Anchor* at_or_below(uint64_t cookie) const;
   [[nodiscard]] const Anchor* at_or_above(uint64_t cookie) const;
   void clear();
+  // The arrays are gone; keys in the hands of programs are still resolved, for some generations.
+  void begin_generation();
   [[nodiscard]] uint64_t size() const { return set_.size(); }
 
  private:
@@ -44,11 +50,15 @@ class Anchors {
     type operator()(const Anchor& anchor) const { return anchor.key; }
   };
   using Set = boost::intrusive::set<Anchor, boost::intrusive::key_of_value<KeyOf>>;
+  static constexpr uint32_t kGenerations = 4;
+  void forget_before(uint32_t generation);
   static uint64_t cost(std::string_view token);
   void erase(Anchor* anchor);
 
   PageCache& cache_;
   Set set_;
+  uint32_t generation_ = 0;
+  bool added_ = false;  // anything, in this generation
 };
 
 }  // namespace cache

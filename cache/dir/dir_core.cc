@@ -35,14 +35,18 @@ void DirCore::close() {
 }
 
 bool DirCore::revalidate(uint64_t change) {
-  MutexLock lock(mutex_);
-  change_ = change;
-  bool stale = has_stamp_ && (mixed_ || stamp_ != change || change == 0);
-  // Entries that a fill took in before the change must not reach a listing that begins now.
-  for (const FillPtr& fill : fill_owners_) {
-    stale |= fill->stamp.change != change || fill->sent.change != change;
+  bool stale = false;
+  {
+    MutexLock lock(mutex_);
+    change_ = change;
+    stale = has_stamp_ && (mixed_ || stamp_ != change || change == 0);
+    // Entries that a fill took in before the change must not reach a listing that begins now.
+    for (const FillPtr& fill : fill_owners_) {
+      stale |= fill->stamp.change != change || fill->sent.change != change;
+    }
+    if (stale) invalidate_locked();
   }
-  if (stale) invalidate_locked();
+  if (stale) flush_cancels();
   return stale;
 }
 
@@ -77,7 +81,11 @@ void DirCore::begin_era() {
 uint64_t DirCore::invalidate_locked() {
   const uint64_t removed = pages_->invalidate_all();
   // Mapped cookies in the hands of programs are resolved through anchors: those stay.
-  if (!mapped_.load(std::memory_order_relaxed)) anchors_.clear();
+  if (mapped_.load(std::memory_order_relaxed)) {
+    anchors_.begin_generation();
+  } else {
+    anchors_.clear();
+  }
   has_stamp_ = false;
   mixed_ = false;
   ascending_.store(true, std::memory_order_relaxed);

@@ -256,6 +256,7 @@ DirCore::Outcome DirCore::next_array(Reading& reading, const ArrayView& left, co
   CursorState& cursor = reading.cursor;
   if (end.eof) return {Step::kDone, {}};
   step_to(cursor, end.next_key, end.token);
+  cursor.era = left.header().era;
   if (goes_round(cursor, left)) {
     stats_.bad_answers.add();
     invalidate();  // the next try asks the remote
@@ -276,7 +277,10 @@ bool DirCore::lacks_attrs(const Reading& reading, const ArrayView& view) const {
 DirCore::Outcome DirCore::read_step(Reading& reading) {
   CursorState& cursor = reading.cursor;
   if (cursor.uncached && !cursor.lost) return read_own(reading);
-  PageRef page = pages_->find_hint(cursor.hint, cursor.key);
+  PageRef page = std::move(reading.filled);
+  if (!page || page->key() != cursor.key || !page->uptodate()) {
+    page = pages_->find_hint(cursor.hint, cursor.key);
+  }
   if (!page) page = pages_->find(cursor.key);
   if (outdated(cursor) || (cursor.lost && !reading.way_back)) {
     return {Step::kLost, Status::error(kErrBadCookie)};
@@ -337,7 +341,6 @@ DirCore::Outcome DirCore::read_view(Reading& reading, const ArrayView& view, con
   if (const uint32_t n = view.count(); n > 0) {
     cursor.edge_name.assign(view.name(n - 1));
     cursor.edge_before = n > 1 ? view.cookie(n - 2) : cursor.key;
-    cursor.era = view.header().era;
   }
   return next_array(reading, view, end);
 }
@@ -538,6 +541,8 @@ DirCore::Outcome DirCore::wait_for_fill(Reading& reading, const FillPtr& fill) {
   fill->want_attrs |= reading.options.want_attrs && !attrs_refused_;
   Outcome outcome;
   int error = 0;
+  // So that what was waited for can't be reclaimed before it is read.
+  if (fill->key == key && fill->page) reading.filled = fill->page.duplicate();
   while (fill->key == key) {
     const ArrayView view = fill->builder.view();
     const uint32_t none = view.count();
