@@ -52,6 +52,14 @@ struct CursorState {
   std::array<uint64_t, kRecent> ahead{};
   uint64_t recent_count = 0;
   uint32_t ahead_count = 0;
+  // The last reply, when it was short: a program with a small buffer takes less of it than the
+  // kernel asked for, and comes back to a place in its middle. That is no seek to an unknown place.
+  struct Given {
+    uint64_t cookie;
+    uint64_t name;  // hashed
+  };
+  static constexpr size_t kMaxGiven = 128;
+  std::vector<Given> given;
   // At an array's end: its last entry, and the place before that: to prove under a new verifier
   // that the remote's cookies have kept their meaning.
   std::string edge_name;
@@ -101,6 +109,7 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
 
   // dir_read.cc: reading.
   void place(CursorState& cursor, uint64_t position) EXCLUDES(mutex_);
+  static bool step_back(CursorState& cursor, uint64_t position);
   void place_mapped(CursorState& cursor) EXCLUDES(mutex_);
   void place_by_order(CursorState& cursor) EXCLUDES(mutex_);
   void place_by_scan(CursorState& cursor) EXCLUDES(mutex_);

@@ -29,6 +29,7 @@ Status DirCore::read(CursorState& cursor, uint64_t position, const ReadOptions& 
   if (cursor.owed_error != 0) return Status::error(std::exchange(cursor.owed_error, 0));
   Reading reading(cursor, options, sink);
   reading.sequence = pages_->sequence();
+  cursor.given.clear();
   for (;;) {
     const uint64_t key = cursor.key;
     Outcome outcome = read_step(reading);
@@ -50,16 +51,40 @@ Status DirCore::read(CursorState& cursor, uint64_t position, const ReadOptions& 
 
 void DirCore::place(CursorState& cursor, uint64_t position) {
   if (position == cursor.position && position != 0) return;
-  cursor = CursorState{};
+  const bool back = step_back(cursor, position);
+  if (!back) cursor = CursorState{};
   cursor.checkpoint = kNoCheckpoint;
   cursor.position = position;
-  cursor.mapped = mapped_.load(std::memory_order_acquire);
-  cursor.era = era_.load(std::memory_order_acquire);
-  if (position == 0) return;
+  if (position == 0 || !back) {
+    cursor.mapped = mapped_.load(std::memory_order_acquire);
+    cursor.era = era_.load(std::memory_order_acquire);
+  }
+  if (position == 0 || outdated(cursor)) return;
   if (cursor.mapped) return place_mapped(cursor);
   cursor.uncached = true;
   place_by_order(cursor);
   if (cursor.uncached) place_by_scan(cursor);
+}
+
+// To a place in the middle of the last reply: the names around it stay known.
+bool DirCore::step_back(CursorState& cursor, uint64_t position) {
+  const auto same = [&](const CursorState::Given& given) { return given.cookie == position; };
+  const auto at = std::find_if(cursor.given.begin(), cursor.given.end(), same);
+  if (position == 0 || at == cursor.given.end() || cursor.lost) return false;
+  CursorState back;
+  back.mapped = cursor.mapped;
+  back.era = cursor.era;
+  const auto index = static_cast<size_t>(at - cursor.given.begin());
+  for (size_t i = index + 1 - std::min(index + 1, CursorState::kRecent); i <= index; ++i) {
+    back.recent[back.recent_count++] = cursor.given[i].name;
+  }
+  for (size_t i = index + 1; i < cursor.given.size() && back.ahead_count < CursorState::kRecent;
+       ++i) {
+    back.ahead[back.ahead_count++] = cursor.given[i].name;
+  }
+  back.given = std::move(cursor.given);
+  cursor = std::move(back);
+  return true;
 }
 
 void DirCore::place_mapped(CursorState& cursor) {
@@ -371,6 +396,13 @@ void DirCore::remember(CursorState& cursor, const ArrayView& view, uint32_t from
   const uint32_t most = static_cast<uint32_t>(CursorState::kRecent);
   for (uint32_t i = to - from > most ? to - most : from; i < to; ++i) {
     cursor.recent[cursor.recent_count++ % most] = hash_bytes(view.name(i));
+  }
+  if (cursor.given.size() + (to - from) > CursorState::kMaxGiven) {
+    cursor.given.clear();  // a long reply is taken whole
+  } else {
+    for (uint32_t i = from; i < to; ++i) {
+      cursor.given.push_back({.cookie = view.cookie(i), .name = hash_bytes(view.name(i))});
+    }
   }
   cursor.ahead_count = std::min(most, view.count() - to);
   for (uint32_t i = 0; i < cursor.ahead_count; ++i) {

@@ -4,6 +4,7 @@
 // ends at the first known array key on its way: from there on the chain serves again.
 #include <algorithm>
 
+#include "cache/base/hash.h"
 #include "cache/dir/cookie_map.h"
 #include "cache/dir/dir_core.h"
 
@@ -102,11 +103,23 @@ DirCore::Outcome DirCore::build_own(Reading& reading, const DirAnswer& answer) {
     cursor.own.push_back(std::move(fill.page));
     return true;
   };
+  // What the server gives again, up to the entry at the position itself, is passed over; an answer
+  // that ends there has nothing, or leads back.
+  const size_t n = answer.entries.size();
+  size_t first = n;
+  while (first > 0 && answer.entries[first - 1].cookie != cursor.position) --first;
+  if (first == n && n > 0) {
+    const uint64_t name = hash_bytes(answer.name(answer.entries[n - 1]));
+    const uint64_t last_slot = (cursor.recent_count - 1) % CursorState::kRecent;
+    const bool given = cursor.recent_count > 0 ? cursor.recent[last_slot] == name : n == 1;
+    if (answer.eof && given) return {Step::kDone, {}};
+    stats_.bad_answers.add();
+    return {Step::kAgain, {}};
+  }
   MutexLock lock(mutex_);
-  for (size_t i = 0; i < answer.entries.size() && cursor.own.size() < kMaxOwnArrays; ++i) {
+  for (size_t i = first; i < n && cursor.own.size() < kMaxOwnArrays; ++i) {
     const uint64_t cookie = answer.entries[i].cookie;
     if (!cookie_map::fits(cookie)) return {Step::kLost, Status::error(kErrBadCookie)};
-    if (cookie == cursor.position && i == 0) continue;  // the server gave the last one again
     if (!fill.page) {
       Result<PageRef> page = pages_->new_private_page();
       if (!page.ok()) break;
@@ -118,7 +131,7 @@ DirCore::Outcome DirCore::build_own(Reading& reading, const DirAnswer& answer) {
     last = cookie;
     append(fill, answer, i);
     const bool boundary = anchors_.find(cookie) != nullptr;
-    const bool at_end = i + 1 == answer.entries.size();
+    const bool at_end = i + 1 == n;
     if (!boundary && !at_end && !fill.builder.full()) continue;
     if (!seal(at_end && answer.eof ? kArrayEof : 0, boundary)) break;
     if (boundary) return {Step::kAgain, {}};

@@ -48,10 +48,10 @@ struct StatfsAnswer {
 
 // Counters every back end keeps; read at any time.
 struct BackendCounters {
-  uint64_t requests = 0;       // sent to the remote
+  uint64_t requests = 0;  // sent to the remote
   uint64_t inflight = 0;
   uint64_t inflight_peak = 0;
-  uint64_t errors = 0;         // answers that were failures of the remote or of the way to it
+  uint64_t errors = 0;  // answers that were failures of the remote or of the way to it
 };
 
 class Backend {
