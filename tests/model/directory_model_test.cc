@@ -1,0 +1,328 @@
+// Directory against a plain model: random reads, seeks, changes, evictions and faults; each entry
+// that stays is given exactly once, every other at most once, and nothing that never was.
+#include <atomic>
+#include <set>
+
+#include "tests/support/dir_rig.h"
+#include "tests/support/random.h"
+
+namespace test {
+namespace {
+
+// What one handle may and must be given.
+struct Handle {
+  explicit Handle(Directory& dir) : lister(dir) {}
+  Lister lister;
+  std::set<std::string> stable;   // since the listing began
+  std::set<std::string> allowed;  // was there at some time since then
+  uint64_t failures = 0;          // in a row
+  uint64_t changes = 0;           // of the directory since the listing began
+};
+
+struct Mode {
+  CookieStyle style = CookieStyle::kOrdered;
+  bool churn = false;
+  bool faults = false;
+};
+
+class Model {
+ public:
+  Model(const Mode& mode, uint64_t run_seed)
+      : mode_(mode), random_(run_seed), rig_(options(mode, random_), memory(random_)) {
+    rig_.source->fill(random_.below(3) == 0 ? random_.below(20) : random_.below(1200));
+    for (const FakeEntry& entry : rig_.source->entries()) inos_[entry.name] = entry.ino;
+    if (mode.faults) rig_.source->on_answer(faults(run_seed));
+    reopen();
+  }
+
+  void run(uint64_t steps) {
+    for (uint64_t i = 0; i < steps && !failed_; ++i) step();
+    for (auto& handle : handles_) {
+      while (!failed_ && !read(*handle, kNoLimit)) {
+      }
+    }
+    handles_.clear();
+    rig_.source->on_answer(nullptr);
+  }
+
+ private:
+  static FakeSource::Options options(const Mode& mode, Random& random) {
+    constexpr uint32_t kBatches[] = {20, 101, 202, 700};
+    FakeSource::Options options = with_style(mode.style, kBatches[random.below(4)]);
+    options.attrs = !random.one_in(4);
+    options.eof_alone = random.one_in(3);
+    options.strict_verifier = random.one_in(4) && mode.style != CookieStyle::kOrdinal;
+    return options;
+  }
+  static cache::PageCacheOptions memory(Random& random) {
+    cache::PageCacheOptions memory = DirRig::roomy();
+    if (random.one_in(2)) memory.limit_bytes = uint64_t{1} << 20;
+    return memory;
+  }
+  static FakeSource::AnswerHook faults(uint64_t run_seed) {
+    auto random = std::make_shared<Random>(run_seed + 1);
+    return [random](uint64_t, const DirRequest&, cache::DirAnswer& answer) {
+      constexpr int kErrors[] = {EIO, ETIMEDOUT, EAGAIN, cache::kErrTooSmall};
+      if (!random->one_in(8)) return;
+      const uint64_t kind = random->below(6);
+      if (kind == 4) {
+        answer.eof = false;  // and nothing in it
+      } else if (kind == 5 && !answer.entries.empty()) {
+        answer.entries[0].name_offset = 0xffffff;
+        return;
+      } else {
+        answer.error = kErrors[kind % 4];
+      }
+      answer.entries.clear();
+      answer.attrs.clear();
+    };
+  }
+
+  void reopen() {
+    handles_.clear();
+    rig_.close();
+    rig_.open();
+    for (int i = 0; i < 3; ++i) {
+      handles_.push_back(std::make_unique<Handle>(*rig_.dir));
+      begin(*handles_.back());
+    }
+  }
+
+  // opendir, or rewinddir once the time-to-live has passed.
+  void begin(Handle& handle) {
+    rig_.revalidate();
+    handle.lister.rewind();
+    const auto names = rig_.source->names();
+    handle.stable = {names.begin(), names.end()};
+    handle.allowed = handle.stable;
+    handle.changes = 0;
+  }
+
+  void step() {
+    Handle& handle = *handles_[random_.below(handles_.size())];
+    constexpr uint64_t kLimits[] = {1, 2, 7, 50, 203, 1000, kNoLimit};
+    const uint64_t what = random_.below(100);
+    if (what < 60) {
+      read(handle, kLimits[random_.below(7)]);
+    } else if (what < 78) {
+      if (mode_.churn) change();
+    } else if (what < 82) {
+      rig_.cache.drop_clean();
+    } else if (what < 84) {
+      rig_.cache.reclaim(3);
+    } else if (what < 86) {
+      rig_.dir->invalidate();
+    } else if (what < 89) {
+      rig_.revalidate();
+    } else if (what < 92) {
+      begin(handle);
+    } else if (what < 97) {
+      seek(handle);
+    } else if (what < 98) {
+      rig_.source->new_verifier();
+    } else if (what < 99) {
+      look_up();
+    } else if (random_.one_in(5)) {
+      reopen();
+    }
+  }
+
+  void change() {
+    const auto entries = rig_.source->entries();
+    for (uint64_t n = 1 + random_.below(3); n > 0; --n) {
+      const bool removes = random_.one_in(2) && !entries.empty();
+      if (removes) {
+        const std::string& name = entries[random_.below(entries.size())].name;
+        if (!rig_.source->remove(name)) continue;
+        for (auto& handle : handles_) handle->stable.erase(name);
+      } else {
+        std::string name = "m";
+        name.append(std::to_string(100000 + ++added_));
+        rig_.source->add(name, random_.below(entries.size() + 1));
+        for (auto& handle : handles_) handle->allowed.insert(name);
+      }
+      for (auto& handle : handles_) ++handle->changes;
+    }
+    for (const FakeEntry& entry : rig_.source->entries()) inos_[entry.name] = entry.ino;
+  }
+
+  // Back to a place that this handle was given. Where the remote's cookies had to be mapped, a
+  // place is as good as new only while the directory stands still.
+  void seek(Handle& handle) {
+    const bool mapped = is_opaque(mode_.style) || mode_.style == CookieStyle::kHuge;
+    Lister& lister = handle.lister;
+    if (lister.got.names.empty() || (mapped && handle.changes > 0)) return;
+    const size_t keep = 1 + random_.below(lister.got.names.size());
+    lister.got.names.resize(keep);
+    lister.got.cookies.resize(keep);
+    lister.got.inos.resize(keep);
+    lister.position = lister.got.cookies.back();
+    if (random_.one_in(2)) {  // another handle of the same directory
+      auto other = std::make_unique<Handle>(*rig_.dir);
+      other->lister.position = lister.position;
+      other->lister.got = lister.got;
+      other->stable = handle.stable;
+      other->allowed = handle.allowed;
+      other->changes = handle.changes;
+      for (auto& owner : handles_) {
+        if (owner.get() == &handle) owner = std::move(other);
+      }
+    }
+  }
+
+  void look_up() {
+    const auto entries = rig_.source->entries();
+    if (entries.empty()) return;
+    const std::string& name = entries[random_.below(entries.size())].name;
+    const auto attr = rig_.dir->find_attr(name);
+    if (attr) CHECK(attr->ino == inos_[name]);
+  }
+
+  // True at the listing's end, which is checked; the handle begins again then.
+  bool read(Handle& handle, uint64_t limit) {
+    ReadOptions how;
+    how.want_attrs = random_.one_in(3);
+    const Status status = handle.lister.read(limit, how);
+    if (!status.ok()) {
+      failed(handle, status.error_number());
+      return false;
+    }
+    handle.failures = 0;
+    if (handle.lister.last > 0) return false;
+    check(handle);
+    begin(handle);
+    return true;
+  }
+
+  void failed(Handle& handle, int error) {
+    // The entries around a place that cookies no longer tell may all be gone.
+    const bool lost = error == ESTALE && mode_.churn;
+    if (lost) begin(handle);
+    const bool expected = lost || (mode_.faults && (error == EIO || error == ETIMEDOUT));
+    INFO("errno " << error);
+    CHECK(expected);
+    CHECK(++handle.failures < 200);
+    failed_ = !expected || handle.failures >= 200;
+  }
+
+  void check(Handle& handle) {
+    const auto& got = handle.lister.got;
+    std::set<std::string> seen;
+    std::string repeated, ghost, missing, wrong;
+    for (size_t i = 0; i < got.names.size(); ++i) {
+      const std::string& name = got.names[i];
+      if (!seen.insert(name).second) repeated = name;
+      if (handle.allowed.count(name) == 0) ghost = name;
+      if (got.inos[i] != inos_[name]) wrong = name;
+    }
+    for (const std::string& name : handle.stable) {
+      if (seen.count(name) == 0) missing = name;
+    }
+    CHECK(repeated.empty());
+    CHECK(ghost.empty());
+    CHECK(missing.empty());
+    CHECK(wrong.empty());
+    failed_ |= !repeated.empty() || !ghost.empty() || !missing.empty() || !wrong.empty();
+  }
+
+  const Mode mode_;
+  Random random_;
+  DirRig rig_;
+  std::vector<std::unique_ptr<Handle>> handles_;
+  std::map<std::string, uint64_t> inos_;
+  uint64_t added_ = 0;
+  bool failed_ = false;
+};
+
+TEST_CASE("listings against a model, over every cookie style") {
+  const uint64_t first = seed();
+  for (uint64_t round = 0; round < std::max<uint64_t>(scaled(24), 2); ++round) {
+    for (const CookieStyle style : kAllStyles) {
+      for (const bool churn : {false, true}) {
+        for (const bool faults : {false, true}) {
+          INFO(name_of(style) << ", churn " << churn << ", faults " << faults << ", round " << round
+                              << ", COOKIEFS_TEST_SEED=" << first);
+          Model model({.style = style, .churn = churn, .faults = faults}, first + round);
+          model.run(300);
+        }
+      }
+    }
+  }
+}
+
+// Several threads, each with its handle; a changer; reclaim and invalidations from all sides.
+void run_threads(CookieStyle style, uint64_t run_seed) {
+  cache::PageCacheOptions memory = DirRig::roomy();
+  memory.limit_bytes = uint64_t{2} << 20;
+  memory.background = cache::PageCacheOptions::Background::kThread;
+  DirRig rig(with_style(style, 300), memory);
+  rig.source->fill(1500);
+  rig.revalidate();
+  const auto stable = rig.source->names();
+  constexpr size_t kThreads = 4;
+  std::atomic<size_t> running{kThreads};
+  std::vector<std::thread> threads;
+  std::vector<std::string> failures(kThreads);
+  for (size_t t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      Random random(run_seed + t);
+      for (int listing = 0; listing < 4 && failures[t].empty(); ++listing) {
+        Lister lister(*rig.dir);
+        ReadOptions how;
+        how.want_attrs = random.one_in(2);
+        Status status;
+        do {
+          status = lister.read(1 + random.below(random.one_in(3) ? 10 : 400), how);
+        } while (status.ok() && lister.last > 0);
+        std::set<std::string> seen;
+        for (const std::string& name : lister.got.names) {
+          if (!seen.insert(name).second) failures[t] = "twice: " + name;
+        }
+        for (const std::string& name : stable) {
+          if (seen.count(name) == 0) failures[t] = "missing: " + name;
+        }
+        if (!status.ok()) failures[t] = "errno " + std::to_string(status.error_number());
+      }
+      --running;
+    });
+  }
+  Random random(run_seed + kThreads);
+  std::vector<std::string> extra;
+  for (uint64_t i = 0; running > 0; ++i) {
+    const uint64_t what = random.below(8);
+    const uint64_t answered = rig.source->answered();
+    if (what < 2 && extra.size() < 300) {
+      extra.push_back("x" + std::to_string(i));
+      rig.source->add(extra.back(), random.below(1500));
+    } else if (what == 2 && !extra.empty()) {
+      rig.source->remove(extra[random.below(extra.size())]);
+    } else if (what == 3) {
+      rig.revalidate();
+    } else if (what == 4 && random.one_in(4)) {
+      rig.dir->invalidate();
+    } else if (what == 5) {
+      rig.cache.reclaim(4);
+    } else {
+      static_cast<void>(rig.dir->find_attr(stable[random.below(stable.size())]));
+    }
+    eventually([&] { return running == 0 || rig.source->answered() > answered || i % 4 != 0; });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const std::string& failure : failures) CHECK(failure.empty());
+  for (const std::string& failure : failures) INFO(failure);
+}
+
+TEST_CASE("listings in many threads under changes, reclaim and invalidations") {
+  const uint64_t first = seed();
+  for (uint64_t round = 0; round < std::max<uint64_t>(scaled(10), 1); ++round) {
+    for (const CookieStyle style : kAllStyles) {
+      // Its places do not survive a change elsewhere; the model above says what is left to promise.
+      if (style == CookieStyle::kOrdinal) continue;
+      INFO(name_of(style) << ", round " << round << ", COOKIEFS_TEST_SEED=" << first);
+      run_threads(style, first + round);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace test
