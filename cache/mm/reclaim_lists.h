@@ -97,14 +97,12 @@ uint32_t ReclaimLists::take(uint32_t want, uint32_t scan, const MayTake& may_tak
       } else {
         contest(page);
       }
-    } else if (page.has(page_state::kPrivate) && !may_take(page)) {
-      move(page, which);
-    } else if (page.freeze()) {
+    } else if ((page.has(page_state::kPrivate) && !may_take(page)) || !page.freeze()) {
+      move(page, which);  // in use: leave it
+    } else {
       remove(page);
       victims[(*taken)++] = &page;
       taken_from(which);
-    } else {
-      move(page, which);  // in use: leave it
     }
   }
   return looked;
