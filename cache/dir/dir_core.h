@@ -78,6 +78,7 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
  public:
   static constexpr uint32_t kMaxUnread = 2;
   static constexpr uint32_t kMaxFailures = 6;
+  static constexpr uint32_t kMaxRenewals = 12;
   static constexpr uint32_t kMaxFills = 8;
   static constexpr uint32_t kGrowth = 8;        // an answer asks for so many times the last one's
   static constexpr uint32_t kMaxOwnArrays = 8;  // one uncached answer

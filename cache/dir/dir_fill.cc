@@ -288,6 +288,7 @@ void DirCore::take_answer(const FillPtr& fill, DirAnswer& answer) {
     return try_again(fill, EIO);
   }
   fill->failures = 0;
+  fill->renewals = 0;
   fill->renewed = false;
   if (asked_attrs && !answer.has_attrs && from < answer.entries.size()) attrs_refused_ = true;
   advance_token(*fill, answer);
@@ -336,7 +337,9 @@ void DirCore::take_failure(const FillPtr& fill, int error) {
   if (fill->tail.last_name.empty()) return end_fill(*fill, kErrBadCookie);
   fill->renewing = true;
   fill->verifier = 0;
-  try_again(fill, kErrBadCookie);
+  // Changes can overtake many of these in a row, and the next one may get through all the same.
+  if (++fill->renewals > kMaxRenewals) return end_fill(*fill, kErrBadCookie);
+  send_request(fill);
 }
 
 bool DirCore::cookies_fit(Fill& fill, const DirAnswer& answer) {

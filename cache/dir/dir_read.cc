@@ -12,12 +12,19 @@ namespace {
 // Steps of one read() that gave no entry and did not move to another array: enough for any race
 // with invalidations, little enough not to spin.
 constexpr uint32_t kMaxRounds = 64;
-constexpr uint32_t kMaxRecoveries = 4;
+constexpr uint32_t kMaxRecoveries = 6;
 constexpr auto kMemoryWait = std::chrono::milliseconds(5);
 
 constexpr uint32_t kOrderProof = 12;
 
 constexpr uint64_t kNoCheckpoint = ~uint64_t{0};
+
+void forget_checkpoint(CursorState& cursor) {
+  cursor.checkpoint = kNoCheckpoint;
+  cursor.checkpoint_cookie = 0;
+  cursor.arrays_passed = 0;
+  cursor.next_checkpoint = 1;
+}
 
 }  // namespace
 
@@ -148,6 +155,7 @@ namespace {
 
 constexpr uint32_t kAtOnce = 1000;  // score of a place that needs no further search
 constexpr uint32_t kAheadScore = 100;
+constexpr uint32_t kNextScore = kAheadScore - CursorState::kRecent;  // any of those ahead
 
 struct NameMatch {
   uint32_t score = 0;
@@ -182,8 +190,11 @@ NameMatch match_names(const CursorState& cursor, const ArrayView& view) {
 std::optional<uint32_t> locate_by_name(const CursorState& cursor, const ArrayView& view) {
   const uint64_t position = cursor.position;
   if (cookie_map::array_of(position) != cursor.key) return std::nullopt;
-  const NameMatch match = match_names(cursor, view);
-  if (match.score > 0) return match.index;
+  if (cursor.recent_count > 0) {
+    // Only older ones: the newest may be gone, or have moved on to the next array.
+    const NameMatch match = match_names(cursor, view);
+    return match.score >= kNextScore ? std::optional<uint32_t>(match.index) : std::nullopt;
+  }
   const uint32_t n = view.count();
   const uint64_t bits = position & cookie_map::kNameMask;
   const uint32_t after = cookie_map::index_after(position);
@@ -234,7 +245,7 @@ std::optional<uint32_t> DirCore::locate(const CursorState& cursor, const ArrayVi
   if (cursor.mapped) return locate_by_name(cursor, view);
   if (view.header().era != cursor.era) {
     const NameMatch match = match_names(cursor, view);
-    return match.score > 0 ? std::optional<uint32_t>(match.index) : std::nullopt;
+    return match.score >= kNextScore ? std::optional<uint32_t>(match.index) : std::nullopt;
   }
   // The entry is gone; in order, the next one is known all the same. A few entries may stand in
   // order by chance: then the remote is asked.
@@ -358,7 +369,7 @@ DirCore::Outcome DirCore::read_view(Reading& reading, const ArrayView& view, con
   const bool unproved = other_era && cursor.key != 0 && cursor.position == cursor.key;
   const auto from = unproved ? std::nullopt : locate(cursor, view, Extent::kSealed);
   if (!from) {
-    return cursor.mapped || other_era ? Outcome{Step::kLost, Status::error(kErrBadCookie)}
+    return cursor.mapped || other_era ? Outcome{Step::kLost, Status::error(ESTALE)}
                                       : Outcome{Step::kUncached, {}};
   }
   const Outcome outcome = consume(reading, view, *from);
@@ -420,18 +431,18 @@ DirCore::Outcome DirCore::recover(Reading& reading, int error) {
   if (++reading.recoveries > kMaxRecoveries) {
     return {Step::kDone, Status::error(error == kErrBadCookie ? EIO : error)};
   }
-  // What is held is no better than the cookie, unless somebody has thrown it away already.
-  const bool known = outdated(cursor) || cursor.era != era_.load(std::memory_order_acquire);
-  if (!known && !cursor.lost && pages_->sequence() == reading.sequence) invalidate();
+  // What is held is no better than a cookie that the remote refuses, unless somebody has thrown it
+  // away already. A search that an error cut short (lost, but not searching) tells nothing new.
+  const bool known = outdated(cursor) || cursor.era != era_.load(std::memory_order_acquire) ||
+                     (cursor.lost && !reading.way_back);
+  const bool refused = error == kErrBadCookie && !known;
+  if (refused && pages_->sequence() == reading.sequence) invalidate();
   reading.sequence = pages_->sequence();
   cursor.own.clear();
   cursor.uncached = false;
   cursor.mapped = mapped_.load(std::memory_order_acquire);
   cursor.seek_key = 0;
-  cursor.checkpoint = kNoCheckpoint;
-  cursor.checkpoint_cookie = 0;
-  cursor.arrays_passed = 0;
-  cursor.next_checkpoint = 1;
+  forget_checkpoint(cursor);
   step_to(cursor, 0, {});
   reading.way_back = cursor.lost = cursor.position != 0;
   reading.best = {};
@@ -485,6 +496,7 @@ DirCore::Outcome DirCore::way_back_ended(Reading& reading) {
   cursor.position = reading.best.position;
   cursor.era = reading.best.era;
   cursor.lost = false;
+  forget_checkpoint(cursor);  // the search may have been beyond this place
   return {Step::kAgain, {}};
 }
 

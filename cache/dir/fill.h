@@ -74,6 +74,7 @@ struct Fill : boost::intrusive::list_base_hook<> {
   DirSource::RequestId request = 0;
   RequestStamp sent;                // of the request under way
   std::optional<DirAnswer> queued;  // arrived while another thread was taking
+  uint32_t renewals = 0;            // bad cookies in a row
   uint32_t failures = 0;            // answers in a row that gave nothing
   uint32_t unread = 0;              // answers taken in that no reader has reached
 

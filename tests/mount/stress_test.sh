@@ -55,7 +55,7 @@ for cookies in hashed ${COOKIEFS_STRESS_QUICK:-name}; do
   run evicts find --cache-size 1M --jobs 4 "sim:tree=100x400,mix,deep=20,rtt=1ms,cookies=$cookies"
 done
 run evicts ls --cache-size 1M --jobs 4 --stable file- \
-  sim:big=40000,churn=200,rtt=1ms,cookies=hashed,verifier=strict
+  sim:big=40000,churn=20,rtt=1ms,cookies=hashed,verifier=strict
 run evicts ls --cache-size 1M --jobs 4 --retries 100 --kinds getdents -o timeout=2s \
   sim:big=40000,faults=error:0.02+empty:0.01+badname:0.01,rtt=1ms,cookies=ordered,eofcookie=sentinel
 

@@ -116,6 +116,7 @@ struct DirRig {
     open();
   }
   ~DirRig() {
+    source->end_hooks();  // they may refer to the directory
     close();
     source.reset();
     const cache::Stats& stats = cache.stats();

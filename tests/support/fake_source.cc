@@ -339,6 +339,13 @@ void FakeSource::on_answer(AnswerHook hook) {
   after_ = std::move(hook);
 }
 
+void FakeSource::end_hooks() {
+  std::unique_lock lock(mutex_);
+  before_ = nullptr;
+  after_ = nullptr;
+  changed_.wait_for(lock, kDeadline, [&] { return !answering_; });
+}
+
 void FakeSource::allow(uint64_t answers) {
   const std::lock_guard lock(mutex_);
   permits_ += answers;

@@ -89,6 +89,7 @@ class FakeSource final : public cache::DirSource {
   // after (what is changed in it is what the directory gets).
   void on_request(BeforeHook hook);
   void on_answer(AnswerHook hook);
+  void end_hooks();  // none runs any more when it returns
   // Manual: lets so many more answers through.
   void allow(uint64_t answers);
   void allow_all();
@@ -144,6 +145,18 @@ class FakeSource final : public cache::DirSource {
   uint64_t cancels_ = 0;
   std::vector<cache::DirRequest> requests_;
   std::thread thread_;
+};
+
+// Ends the hooks before the locals that they refer to go.
+class HookGuard {
+ public:
+  explicit HookGuard(FakeSource& source) : source_(source) {}
+  ~HookGuard() { source_.end_hooks(); }
+  HookGuard(const HookGuard&) = delete;
+  HookGuard& operator=(const HookGuard&) = delete;
+
+ private:
+  FakeSource& source_;
 };
 
 }  // namespace test

@@ -178,7 +178,6 @@ TEST_CASE("a stream of invalidations does not live-lock a reader") {
         // Each read begins its array again: with small answers, a sum of so many terms an array.
         const size_t answers = 202 / std::min(batch, 202U) + 1;
         CHECK(rig.source->request_count() <= (size / 202 + 1) * (answers + 1) * (answers + 2) + 8);
-        rig.source->on_request(nullptr);
       }
     }
   }
