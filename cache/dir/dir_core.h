@@ -52,6 +52,10 @@ struct CursorState {
   std::array<uint64_t, kRecent> ahead{};
   uint64_t recent_count = 0;
   uint32_t ahead_count = 0;
+  // Mapped cookies: names (hashed) given from the present array, in order; from its start or not.
+  // About the place of an entry that is gone the remote can't be asked here.
+  std::vector<uint64_t> given_here;
+  bool given_whole = false;
   // The last reply, when it was short: a program with a small buffer takes less of it than the
   // kernel asked for, and comes back to a place in its middle. That is no seek to an unknown place.
   struct Given {
@@ -127,6 +131,7 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   Outcome wait_for_fill(Reading& reading, const FillPtr& fill) REQUIRES(mutex_);
   Outcome consume(Reading& reading, const ArrayView& view, uint32_t from);
   static void remember(CursorState& cursor, const ArrayView& view, uint32_t from, uint32_t to);
+  static void remember_here(CursorState& cursor, const ArrayView& view, uint32_t from, uint32_t to);
   static bool goes_round(CursorState& cursor, const ArrayView& left);
   Outcome recover(Reading& reading, int error) EXCLUDES(mutex_);
   // Whether the cursor's numbers are of another kind than the directory shows by now.
@@ -246,6 +251,7 @@ struct DirCore::Reading {
     uint32_t score = 0;  // 0: nothing found yet; see find_way_back
     uint64_t key = 0;
     uint64_t position = 0;
+    uint64_t name = 0;  // of the entry before it, hashed
     uint32_t index = 0;
     uint16_t era = 0;
     std::string token;

@@ -1,6 +1,8 @@
 // DirCore, reading: from a position to entries in the sink.
 #include <algorithm>
 #include <bit>
+#include <unordered_map>
+#include <unordered_set>
 
 #include "cache/base/hash.h"
 #include "cache/dir/cookie_map.h"
@@ -185,15 +187,38 @@ NameMatch match_names(const CursorState& cursor, const ArrayView& view) {
   return best;
 }
 
+// The newest entry given from this array is gone, or has moved on to the next one, and what was to
+// come next is not known: after the latest one that is left, when all that followed it would be
+// here too; at the start when none is left.
+std::optional<uint32_t> after_survivors(const CursorState& cursor, const ArrayView& view) {
+  constexpr size_t kRoom = 16;  // for entries that came between
+  const auto& given = cursor.given_here;
+  if (!cursor.given_whole) return std::nullopt;
+  std::unordered_map<uint64_t, size_t> order;
+  for (size_t i = 0; i < given.size(); ++i) order.emplace(given[i], i);
+  size_t latest = 0;  // of those left: one more than its place in `given`
+  uint32_t next = 0;
+  for (uint32_t i = 0; i < view.count(); ++i) {
+    const auto at = order.find(hash_bytes(view.name(i)));
+    if (at == order.end() || at->second < latest) continue;
+    latest = at->second + 1;
+    next = i + 1;
+  }
+  if (latest == 0) return 0;
+  const bool whole = (view.header().flags & kArrayEof) != 0;
+  const size_t missing = given.size() - latest;
+  return whole || view.count() - next >= missing + kRoom ? std::optional<uint32_t>(next)
+                                                         : std::nullopt;
+}
+
 // In an array that was filled again after a change: the cursor's names, or for a cursor that only
 // has the number the nearest entry of that name, else its old index.
 std::optional<uint32_t> locate_by_name(const CursorState& cursor, const ArrayView& view) {
   const uint64_t position = cursor.position;
   if (cookie_map::array_of(position) != cursor.key) return std::nullopt;
   if (cursor.recent_count > 0) {
-    // Only older ones: the newest may be gone, or have moved on to the next array.
     const NameMatch match = match_names(cursor, view);
-    return match.score >= kNextScore ? std::optional<uint32_t>(match.index) : std::nullopt;
+    return match.score >= kNextScore ? match.index : after_survivors(cursor, view);
   }
   const uint32_t n = view.count();
   const uint64_t bits = position & cookie_map::kNameMask;
@@ -256,7 +281,9 @@ std::optional<uint32_t> DirCore::locate(const CursorState& cursor, const ArrayVi
     while (i < n && view.cookie(i) <= position) ++i;
     return i;
   }
-  if ((flags & kArrayDescending) != 0 && (cursor.key == 0 || position < cursor.key)) {
+  // Above the first entry of all stands what was removed there, or a last entry's sentinel.
+  const bool below = cursor.key == 0 ? position < view.cookie(0) : position < cursor.key;
+  if ((flags & kArrayDescending) != 0 && below) {
     while (i < n && view.cookie(i) >= position) ++i;
     return i;
   }
@@ -266,6 +293,8 @@ std::optional<uint32_t> DirCore::locate(const CursorState& cursor, const ArrayVi
 void DirCore::step_to(CursorState& cursor, uint64_t key, std::string_view token) {
   cursor.key = key;
   cursor.token.assign(token);
+  cursor.given_here.clear();
+  cursor.given_whole = false;
   cursor.index = 0;
   cursor.hint = nullptr;
 }
@@ -408,6 +437,7 @@ void DirCore::remember(CursorState& cursor, const ArrayView& view, uint32_t from
   for (uint32_t i = to - from > most ? to - most : from; i < to; ++i) {
     cursor.recent[cursor.recent_count++ % most] = hash_bytes(view.name(i));
   }
+  if (cursor.mapped) remember_here(cursor, view, from, to);
   if (cursor.given.size() + (to - from) > CursorState::kMaxGiven) {
     cursor.given.clear();  // a long reply is taken whole
   } else {
@@ -419,6 +449,19 @@ void DirCore::remember(CursorState& cursor, const ArrayView& view, uint32_t from
   for (uint32_t i = 0; i < cursor.ahead_count; ++i) {
     cursor.ahead[i] = hash_bytes(view.name(to + i));
   }
+}
+
+void DirCore::remember_here(CursorState& cursor, const ArrayView& view, uint32_t from,
+                            uint32_t to) {
+  auto& given = cursor.given_here;
+  if (given.empty()) cursor.given_whole = from == 0;
+  if (given.size() > 2 * size_t{kEntriesPerArray}) {
+    // The array has been filled again, several times: what is gone from it need not be known.
+    std::unordered_set<uint64_t> present;
+    for (uint32_t i = 0; i < view.count(); ++i) present.insert(hash_bytes(view.name(i)));
+    std::erase_if(given, [&](uint64_t name) { return present.count(name) == 0; });
+  }
+  for (uint32_t i = from; i < to; ++i) given.push_back(hash_bytes(view.name(i)));
 }
 
 // --- the way back by name ---------------------------------------------------------------------
@@ -458,6 +501,7 @@ bool DirCore::find_way_back(Reading& reading, const ArrayView& view) {
     reading.best = {.score = match.score,
                     .key = cursor.key,
                     .position = match.index > 0 ? view.cookie(match.index - 1) : cursor.key,
+                    .name = match.index > 0 ? hash_bytes(view.name(match.index - 1)) : 0,
                     .index = match.index,
                     .era = view.header().era,
                     .token = cursor.token};
@@ -480,6 +524,7 @@ void DirCore::find_way_back_by_place(Reading& reading, const ArrayView& view) {
   reading.best = {.score = score,
                   .key = cursor.key,
                   .position = view.cookie(index - 1),
+                  .name = hash_bytes(view.name(index - 1)),
                   .index = index,
                   .era = view.header().era,
                   .token = cursor.token};
@@ -496,6 +541,10 @@ DirCore::Outcome DirCore::way_back_ended(Reading& reading) {
   cursor.position = reading.best.position;
   cursor.era = reading.best.era;
   cursor.lost = false;
+  // From now on that is the entry at the position, whether this reader was given it or not.
+  if (cursor.index > 0) {
+    cursor.recent[cursor.recent_count++ % CursorState::kRecent] = reading.best.name;
+  }
   forget_checkpoint(cursor);  // the search may have been beyond this place
   return {Step::kAgain, {}};
 }
