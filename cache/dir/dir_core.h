@@ -31,7 +31,8 @@ namespace cache {
 
 // The place of an open handle: the last entry it got, and where the next one is.
 struct CursorState {
-  uint64_t position = 0;      // visible cookie of the last entry given; 0: none
+  uint64_t held = 0;          // the position as the program holds it
+  uint64_t position = 0;      // the same place in today's numbers; 0: the beginning
   uint64_t key = 0;           // of the array that holds the next entry
   std::string token;          // mapped cookies: what the remote is told for that array
   uint64_t seek_key = 0;      // mapped: walking the chain from its start to this array; 0: not

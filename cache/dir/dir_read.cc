@@ -59,11 +59,11 @@ Status DirCore::read(CursorState& cursor, uint64_t position, const ReadOptions& 
 // --- where to go on ---------------------------------------------------------------------------
 
 void DirCore::place(CursorState& cursor, uint64_t position) {
-  if (position == cursor.position && position != 0) return;
+  if (position == cursor.held && position != 0) return;
   const bool back = step_back(cursor, position);
   if (!back) cursor = CursorState{};
   cursor.checkpoint = kNoCheckpoint;
-  cursor.position = position;
+  cursor.held = cursor.position = position;
   if (position == 0 || !back) {
     cursor.mapped = mapped_.load(std::memory_order_acquire);
     cursor.era = era_.load(std::memory_order_acquire);
@@ -425,7 +425,7 @@ DirCore::Outcome DirCore::consume(Reading& reading, const ArrayView& view, uint3
     reading.consumed = true;
     cursor.era = view.header().era;
     cursor.index = from + taken;
-    cursor.position = view.cookie(cursor.index - 1);
+    cursor.held = cursor.position = view.cookie(cursor.index - 1);
     cursor.ordinal += taken;
     remember(cursor, view, from, from + taken);
   }

@@ -255,11 +255,7 @@ void run_models(Churn churn) {
 
 TEST_CASE("listings against a model, over every cookie style") { run_models(Churn::kNone); }
 
-// Known to fail once in some hundred runs: a directory that changes, with new verifiers and faults,
-// can still show EIO or a name twice. The seed that it prints repeats most of them.
-TEST_CASE("listings of a changing directory against a model") {
-  run_models(Churn::kSome);
-}
+TEST_CASE("listings of a changing directory against a model") { run_models(Churn::kSome); }
 
 // Several threads, each with its handle; a changer; reclaim and invalidations from all sides.
 void run_threads(CookieStyle style, uint64_t run_seed) {
