@@ -270,15 +270,14 @@ void DirCore::take_answer(const FillPtr& fill, DirAnswer& answer) {
   }
   if (!cookies_fit(*fill, answer)) return;
   const size_t from = first_new_entry(*fill, answer);
-  if (from == kGoesBack) {
-    stats_.bad_answers.add();
-    return try_again(fill, EIO);
-  }
   if (std::exchange(fill->proving, false)) {
-    if (from != 1) {
+    if (from != 1) {  // kGoesBack too: what was a sentinel stands with another entry by now
       if (fill->renewed) begin_era();
       return end_fill(*fill, kErrBadCookie);
     }
+  } else if (from == kGoesBack) {
+    stats_.bad_answers.add();
+    return try_again(fill, EIO);
   } else if (from > 0) {
     stats_.bad_answers.add();  // entries that it had given before
   }

@@ -20,20 +20,6 @@
 #undef CHECK  // cache/base/check.h has it; from here on it is Catch's
 #include <catch2/catch.hpp>
 
-// Cases in which an entry at the very end of what a reader has seen vanishes together with the
-// meaning of all cookies: when the answer comes slowly enough, nothing tells the place and the
-// reader gets ESTALE. ThreadSanitizer is slow enough. Not wanted; to be mended.
-#if defined(__SANITIZE_THREAD__)
-#define KNOWN_UNDER_TSAN "[!mayfail]"
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define KNOWN_UNDER_TSAN "[!mayfail]"
-#endif
-#endif
-#ifndef KNOWN_UNDER_TSAN
-#define KNOWN_UNDER_TSAN ""
-#endif
-
 namespace test {
 
 using cache::Directory;

@@ -215,8 +215,8 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("the entry at the resume cookie is deleted, others come just before and after (trap 10)",
-          KNOWN_UNDER_TSAN) {
+TEST_CASE(
+    "the entry at the resume cookie is deleted, others come just before and after (trap 10)") {
   for (const CookieStyle style : kAllStyles) {
     for (const bool evict : {false, true}) {
       for (const size_t at : {10, 150, 201, 202, 600}) {
@@ -247,8 +247,7 @@ TEST_CASE("the entry at the resume cookie is deleted, others come just before an
   }
 }
 
-TEST_CASE("unlink everything that each read gave until the directory is empty (trap 9)",
-          KNOWN_UNDER_TSAN) {
+TEST_CASE("unlink everything that each read gave until the directory is empty (trap 9)") {
   for (const CookieStyle style : kAllStyles) {
     for (const uint64_t limit : {uint64_t{7}, uint64_t{150}, uint64_t{1000}, kNoLimit}) {
       INFO(name_of(style) << ", " << limit << " a call");
