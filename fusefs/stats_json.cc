@@ -111,6 +111,7 @@ void add_listings(Object& json, const DaemonFigures& figures, const cache::Stats
                                    {"misses", stats.readdir_misses.get()},
                                    {"uncached", stats.readdir_uncached.get()}});
   json.group<uint64_t>("fills", {{"started", stats.fills_started.get()},
+                                 {"ahead", stats.fills_ahead.get()},
                                  {"discarded", stats.fills_discarded.get()}});
   json.group<uint64_t>("remote", {{"requests", figures.remote.requests},
                                   {"inflight", figures.remote.inflight},

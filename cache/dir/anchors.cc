@@ -16,6 +16,7 @@ bool Anchors::add(uint64_t key, uint32_t position, std::string_view token) {
   auto at = set_.find(key);
   if (at != set_.end()) {
     if (at->token == token) {
+      if (at->generation != generation_) at->next_key = 0;
       at->position = position;
       at->generation = generation_;
       added_ = true;
@@ -36,6 +37,18 @@ bool Anchors::add(uint64_t key, uint32_t position, std::string_view token) {
   set_.insert(*anchor.release());
   cache_.stats().anchors.add(1);
   return true;
+}
+
+void Anchors::chain(uint64_t key, uint64_t next) {
+  const auto at = set_.find(key);
+  if (at != set_.end()) at->next_key = next;
+}
+
+const Anchor* Anchors::after(uint64_t key) const {
+  const Anchor* at = find(key);
+  if (at == nullptr || at->next_key == 0 || at->generation != generation_) return nullptr;
+  const Anchor* next = find(at->next_key);
+  return next != nullptr && next->generation == generation_ ? next : nullptr;
 }
 
 void Anchors::erase(Anchor* anchor) {

@@ -1,8 +1,7 @@
 // Anchors: what outlives an array: its key, where it stands, and what the remote must be told.
 //
-// Purpose:        refill an evicted part of a listing from its own key, in any order; find the
-// array
-//                 of a seek position; know mapped tokens by key; notice a listing that loops.
+// Purpose:        refill an evicted part of a listing from its own key, in any order and side by
+//                 side; find the array of a seek position; know mapped tokens by key.
 // Ownership:      owns its nodes; charged to the cache's budget.
 // Thread-safety:  none of its own: guarded by the directory's mutex.
 // Errors:         add() is false when the budget has no room.
@@ -22,6 +21,7 @@ class PageCache;
 
 struct Anchor : boost::intrusive::set_base_hook<boost::intrusive::optimize_size<true>> {
   uint64_t key = 0;
+  uint64_t next_key = 0;  // of the array after it; 0: not known, or the last
   uint32_t position = 0;  // of the array's first entry in the listing
   uint32_t generation = 0;
   std::string token;  // mapped cookies only
@@ -35,7 +35,11 @@ class Anchors {
   Anchors& operator=(const Anchors&) = delete;
 
   bool add(uint64_t key, uint32_t position, std::string_view token);
+  // Both keys are known; `next` follows `key`.
+  void chain(uint64_t key, uint64_t next);
   [[nodiscard]] const Anchor* find(uint64_t key) const;
+  // The array after this one, as far as this generation has seen it.
+  [[nodiscard]] const Anchor* after(uint64_t key) const;
   // For ordered cookies: the array that must hold the entry after `cookie`.
   [[nodiscard]] const Anchor* at_or_below(uint64_t cookie) const;
   [[nodiscard]] const Anchor* at_or_above(uint64_t cookie) const;

@@ -7,7 +7,7 @@
 // Locks:          mutex_ (LockRank::kDirectory). Never held while the source is called or while a
 //                 sink runs on a sealed array; held while arrays are sealed, which may reclaim.
 // Bounds:         kMaxUnread answers ahead of the readers; kMaxFailures fruitless answers in a row;
-//                 kMaxFills fills a directory.
+//                 kMaxFills fills a directory, kMaxWidth of them for what lies ahead of one reader.
 #pragma once
 
 #include <array>
@@ -45,6 +45,16 @@ struct CursorState {
   uint16_t era = 0;           // the numbering that position and key are from
   bool uncached = false;      // `own` is being read, or the next array must be an own one
   uint32_t uncached_ask = 0;  // entries the next uncached request asks for
+  uint32_t refill_width = 1;  // fills side by side for this reader; doubles while it reads on
+  // Up to here all that is missing ahead of the reader has been asked for.
+  struct Frontier {
+    uint64_t key = 0;
+    uint32_t position = 0;
+  } frontier;
+  // What was asked for ahead and evicted unread makes it pause, longer each time.
+  bool lost_ahead = false;
+  uint32_t refill_pause = 0;   // occasions still to let pass
+  uint32_t refill_pauses = 0;  // the last pause
   // Names (hashed) of the last entries given, a ring, and of those that come next, as far as their
   // array was known: the way back when cookies have lost their meaning or the entry at the position
   // is gone. Several, because some of them may be gone too.
@@ -84,7 +94,9 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   static constexpr uint32_t kMaxUnread = 2;
   static constexpr uint32_t kMaxFailures = 6;
   static constexpr uint32_t kMaxRenewals = 12;
-  static constexpr uint32_t kMaxFills = 8;
+  static constexpr uint32_t kMaxFills = 16;
+  static constexpr uint32_t kMaxWidth = 12;
+  static constexpr uint32_t kMaxPause = 63;
   static constexpr uint32_t kGrowth = 8;        // an answer asks for so many times the last one's
   static constexpr uint32_t kMaxOwnArrays = 8;  // one uncached answer
 
@@ -159,8 +171,8 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   // Null with `error` 0: somebody else has the page, look again.
   // kWaiter: the caller is counted as one already, and ends in wait_for_fill().
   enum class FillFor : uint8_t { kWaiter, kLater };
-  FillPtr start_fill(const CursorState& cursor, bool want_attrs, FillFor whom, int* error)
-      REQUIRES(mutex_);
+  FillPtr start_fill(const CursorState& cursor, bool want_attrs, FillFor whom, int* error,
+                     uint32_t ask = kEntriesPerArray) REQUIRES(mutex_);
   void send_request(const FillPtr& fill) REQUIRES(mutex_);
   [[nodiscard]] bool wants_more(const Fill& fill) const REQUIRES(mutex_);
   void on_answer(const FillPtr& fill, uint64_t serial, DirAnswer&& answer) EXCLUDES(mutex_);
@@ -189,9 +201,16 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   void end_fill(Fill& fill, int error) REQUIRES(mutex_);
   void try_again(const FillPtr& fill, int error) REQUIRES(mutex_);
   // A reader came to the arrays that an answer filled: the fill ahead of it goes on.
-  void demand(uint32_t position) REQUIRES(mutex_);
+  void demand(CursorState& cursor, uint32_t position) REQUIRES(mutex_);
+  // Anchors know the keys of what was evicted: it is asked for side by side, a window that doubles
+  // while a reader reads on, and not each part after the answer before it.
+  void refill_ahead(CursorState& cursor, uint32_t position) REQUIRES(mutex_);
+  static void note_lost_ahead(CursorState& cursor, const Fill& begun);
+  [[nodiscard]] uint32_t asked_until(uint32_t position) const REQUIRES(mutex_);
+  [[nodiscard]] uint32_t missing_after(const Fill& fill) const REQUIRES(mutex_);
   [[nodiscard]] uint64_t mapped_key_of(std::string_view token) const REQUIRES(mutex_);
   [[nodiscard]] uint32_t max_ask() const;
+  [[nodiscard]] uint32_t max_ask_of(uint64_t fills) const;  // when so many share the room
   [[nodiscard]] ResumeToken resume_token(uint64_t key, const std::string& token) const;
   [[nodiscard]] ResumeToken place_after(const DirAnswer& answer, size_t index) const;
   [[nodiscard]] std::string mapped_token(const DirAnswer& answer, size_t index) const;
@@ -216,9 +235,10 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   Anchors anchors_ GUARDED_BY(mutex_);
   std::vector<DirSource::RequestId> cancels_ GUARDED_BY(mutex_);
   uint64_t serials_ GUARDED_BY(mutex_) = 0;
-  uint64_t change_ GUARDED_BY(mutex_) = 0;    // latest known token
-  uint64_t verifier_ GUARDED_BY(mutex_) = 0;  // latest known
-  uint64_t stamp_ GUARDED_BY(mutex_) = 0;     // token the arrays were filled under
+  uint32_t usual_answer_ GUARDED_BY(mutex_) = 0;  // entries; 0: none was shorter than its request
+  uint64_t change_ GUARDED_BY(mutex_) = 0;        // latest known token
+  uint64_t verifier_ GUARDED_BY(mutex_) = 0;      // latest known
+  uint64_t stamp_ GUARDED_BY(mutex_) = 0;         // token the arrays were filled under
   bool has_stamp_ GUARDED_BY(mutex_) = false;
   bool mixed_ GUARDED_BY(mutex_) = false;  // arrays of several tokens
   std::atomic<bool> mapped_;               // visible cookies are mapped; only ever set

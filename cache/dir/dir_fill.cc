@@ -67,10 +67,13 @@ uint64_t DirCore::mapped_key_of(std::string_view token) const {
 }
 
 uint32_t DirCore::max_ask() const {
+  return max_ask_of(static_cast<uint64_t>(std::max<int64_t>(stats_.fills_active.get(), 1)));
+}
+
+uint32_t DirCore::max_ask_of(uint64_t fills) const {
   // What all fills fetch ahead must fit into reclaim's probation queue, a tenth of the cache, or it
   // is gone before it is read: a thirty-second, at about 64 bytes an entry, for the answers that
   // are read now, and as much for those under way.
-  const auto fills = static_cast<uint64_t>(std::max<int64_t>(stats_.fills_active.get(), 1));
   const uint64_t by_budget = cache_.bound_bytes() / 32 / 64 / fills;
   const uint64_t most = std::min<uint64_t>(source_.max_batch(), by_budget);
   return static_cast<uint32_t>(std::max<uint64_t>(most, kEntriesPerArray));
@@ -87,15 +90,17 @@ DirCore::FillPtr DirCore::find_fill(uint64_t key) {
 }
 
 DirCore::FillPtr DirCore::start_fill(const CursorState& cursor, bool want_attrs, FillFor whom,
-                                     int* error) {
+                                     int* error, uint32_t ask) {
   *error = 0;
   if (closed_) {
     *error = ENOTCONN;
     return nullptr;
   }
-  if (fill_owners_.size() >= kMaxFills) {
+  // First those that wait for demand, then those that nobody waits for.
+  for (const bool asking : {false, true}) {
+    if (fill_owners_.size() < kMaxFills) break;
     for (const FillPtr& idle : std::vector<FillPtr>(fill_owners_)) {
-      if (idle->waiters == 0) end_fill(*idle, 0);
+      if (idle->waiters == 0 && (asking || !idle->in_flight)) end_fill(*idle, 0);
     }
   }
   // A key of an older numbering may be used once it is proved that the remote still counts so.
@@ -126,7 +131,8 @@ DirCore::FillPtr DirCore::start_fill(const CursorState& cursor, bool want_attrs,
                                               .era = era_.load(std::memory_order_relaxed)});
   fill->after = resume_token(cursor.key, cursor.token);
   fill->verifier = cursor.key == 0 ? 0 : verifier_;
-  fill->ask = kEntriesPerArray;
+  fill->ask = ask;
+  fill->reached = position;
   if (whom == FillFor::kWaiter) fill->waiters = fill->hungry = 1;
   if (prove) {
     fill->proving = true;
@@ -149,10 +155,16 @@ void DirCore::send_request(const FillPtr& fill) {
   } else {
     request.after = fill->proving ? fill->tail.before_last : fill->after;
     request.verifier = fill->verifier;
+    // 0: it was to join there and did not, for the remote has changed: it goes on.
+    const uint32_t missing = missing_after(*fill);
     request.max_entries = std::min(fill->ask, max_ask());
+    if (missing > 0 && fill->failures == 0)
+      request.max_entries = std::min(request.max_entries, missing);
+    fill->asked_until = fill->reached + request.max_entries;
     request.want_attrs = fill->want_attrs && !attrs_refused_;
   }
   fill->sent_attrs = request.want_attrs;
+  fill->sent_ask = request.max_entries;
   const uint64_t serial = ++serials_;
   fill->serial = serial;
   fill->in_flight = true;
@@ -195,7 +207,8 @@ bool DirCore::wants_more(const Fill& fill) const {
   return fill.hungry > 0 || (handles_ > 0 && fill.unread < kMaxUnread);
 }
 
-void DirCore::demand(uint32_t position) {
+void DirCore::demand(CursorState& cursor, uint32_t position) {
+  refill_ahead(cursor, position);
   // The nearest one only: fills that evictions have left behind elsewhere in the listing would
   // otherwise all run on, for nobody.
   FillPtr nearest;
@@ -207,6 +220,80 @@ void DirCore::demand(uint32_t position) {
   // One answer was reached, one more may come: without a mark for each the distance would grow.
   if (nearest->unread > 0) --nearest->unread;
   if (!nearest->taking && wants_more(*nearest)) send_request(nearest);
+}
+
+// --- refilling side by side -------------------------------------------------------------------
+
+void DirCore::refill_ahead(CursorState& cursor, uint32_t position) {
+  if (closed_ || handles_ == 0 || outdated(cursor)) return;
+  if (std::exchange(cursor.lost_ahead, false)) {
+    cursor.refill_width = 1;
+    cursor.frontier = {};
+    cursor.refill_pause = cursor.refill_pauses = std::min(cursor.refill_pauses * 2 + 1, kMaxPause);
+  }
+  if (cursor.refill_pause > 0) {
+    --cursor.refill_pause;
+    return;
+  }
+  cursor.refill_width = std::min(cursor.refill_width * 2, kMaxWidth);
+  if (cursor.refill_width == kMaxWidth) cursor.refill_pauses = 0;
+  const auto active = static_cast<uint64_t>(std::max<int64_t>(stats_.fills_active.get(), 1));
+  uint32_t stride = max_ask_of(std::max<uint64_t>(active, cursor.refill_width));
+  if (usual_answer_ > 0) stride = std::min(stride, std::max(usual_answer_, kEntriesPerArray));
+  stride -= stride % kEntriesPerArray;
+  const uint64_t end = position + uint64_t{stride} * cursor.refill_width;
+  CursorState::Frontier& frontier = cursor.frontier;
+  const bool goes_on = frontier.position >= position && frontier.position < end &&
+                       anchors_.find(frontier.key) != nullptr;
+  if (!goes_on) frontier = {.key = cursor.key, .position = position};
+  for (;;) {
+    const Anchor* next = anchors_.after(frontier.key);
+    if (next == nullptr || next->position >= end || next->position <= frontier.position) return;
+    const bool known = asked_until(next->position) > next->position || pages_->find(next->key);
+    if (!known && fill_owners_.size() + 2 > kMaxFills) return;
+    frontier = {.key = next->key, .position = next->position};
+    if (known) continue;
+    CursorState there;
+    there.mapped = cursor.mapped;
+    there.era = era_.load(std::memory_order_relaxed);
+    there.key = there.position = next->key;
+    there.ordinal = next->position;
+    there.token = next->token;
+    int error = 0;  // shows when a reader asks for the array
+    const FillPtr fill = start_fill(there, attrs_wanted_.load(std::memory_order_relaxed),
+                                    FillFor::kLater, &error, stride);
+    if (closed_ || error != 0) return;
+    if (fill != nullptr) stats_.fills_ahead.add();
+  }
+}
+
+// A fill had to begin where everything had been asked for.
+void DirCore::note_lost_ahead(CursorState& cursor, const Fill& begun) {
+  if (begun.builder.position() < cursor.frontier.position) cursor.lost_ahead = true;
+}
+
+// The end of the answer, taken in or under way, that brings the entry at this position.
+uint32_t DirCore::asked_until(uint32_t position) const {
+  for (const FillPtr& fill : fill_owners_) {
+    const uint32_t until = fill->in_flight ? fill->asked_until : fill->reached;
+    if (fill->builder.position() <= position && position < until) return until;
+  }
+  return 0;
+}
+
+// Entries from where this fill stands to the next array that is there already, or asked for: 0 when
+// it comes to one now.
+uint32_t DirCore::missing_after(const Fill& fill) const {
+  const uint32_t from = fill.reached;
+  const uint64_t far = uint64_t{from} + std::min(fill.ask, max_ask());
+  for (const Anchor* next = anchors_.after(fill.key); next != nullptr && next->position < far;
+       next = anchors_.after(next->key)) {
+    if (next->position < from) continue;
+    if (asked_until(next->position) > next->position || pages_->find(next->key)) {
+      return next->position - from;
+    }
+  }
+  return ~uint32_t{0};
 }
 
 void DirCore::cancel_later(DirSource::RequestId id) { cancels_.push_back(id); }
@@ -291,10 +378,17 @@ void DirCore::take_answer(const FillPtr& fill, DirAnswer& answer) {
   fill->renewed = false;
   if (asked_attrs && !answer.has_attrs && from < answer.entries.size()) attrs_refused_ = true;
   advance_token(*fill, answer);
+  fill->reached = fill->builder.position() + fill->builder.count() +
+                  static_cast<uint32_t>(answer.entries.size() - from);
   ++fill->unread;
+  if (answer.entries.size() < fill->sent_ask && !answer.eof) {
+    usual_answer_ = static_cast<uint32_t>(answer.entries.size());
+  } else if (usual_answer_ > 0) {
+    usual_answer_ = std::max(usual_answer_, static_cast<uint32_t>(answer.entries.size()));
+  }
   grow(fill->ask, kGrowth);
   // The next request goes out before this answer is put into arrays.
-  if (!answer.eof && wants_more(*fill)) {
+  if (!answer.eof && wants_more(*fill) && missing_after(*fill) > 0) {
     // An array has them all or none: what readers want now counts from the next array on.
     const size_t built = fill->builder.count() + answer.entries.size() - from;
     if (built >= kEntriesPerArray)
@@ -304,6 +398,7 @@ void DirCore::take_answer(const FillPtr& fill, DirAnswer& answer) {
   if (fill->ended) return;
   if (outlived(*fill)) return take_outlived(*fill, answer, from);
   take_entries(*fill, answer, from, stamp);
+  fill->reached = fill->builder.position() + fill->builder.count();  // bad names not counted
 }
 
 // A listing that begins under another verifier than the one known begins a new numbering. (Where a
@@ -514,6 +609,7 @@ bool DirCore::begin_next_array(Fill& fill, std::string_view token, const Request
     pages_->remove(*grabbed.value().page);
     grabbed = pages_->grab(key);
   }
+  anchors_.chain(fill.key, key);
   fill.key = key;
   fill.hungry = 0;  // who waited for the array before this one has it, awake yet or not
   if (!grabbed.ok() || !grabbed.value().created) {

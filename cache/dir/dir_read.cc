@@ -372,7 +372,7 @@ DirCore::Outcome DirCore::read_array(Reading& reading, PageRef page) {
   }
   if (page->has(page_state::kMark) && page->clear(page_state::kMark)) {
     MutexLock lock(mutex_);
-    demand(ArrayView::of(page->content()).header().position);
+    demand(cursor, ArrayView::of(page->content()).header().position);
   }
   const ArrayView view = ArrayView::of(page->content());
   return read_view(reading, view,
@@ -587,7 +587,9 @@ void DirCore::prefetch(const Reading& reading) {
       fill->unread = 0;
       if (!fill->taking && wants_more(*fill)) send_request(fill);
     } else {
-      start_fill(reading.cursor, reading.options.want_attrs, FillFor::kLater, &error);
+      const FillPtr begun =
+          start_fill(reading.cursor, reading.options.want_attrs, FillFor::kLater, &error);
+      if (begun != nullptr) note_lost_ahead(reading.cursor, *begun);
     }
   }
   flush_cancels();
@@ -610,6 +612,11 @@ DirCore::Outcome DirCore::read_fill(Reading& reading) {
       ++fill->hungry;
     } else if (error == 0) {
       fill = start_fill(reading.cursor, reading.options.want_attrs, FillFor::kWaiter, &error);
+      if (fill != nullptr) note_lost_ahead(reading.cursor, *fill);
+    }
+    // Not at a seek's first array: there nothing tells yet that it reads on.
+    if (fill != nullptr && reading.cursor.arrays_passed >= 2) {
+      refill_ahead(reading.cursor, fill->builder.position());
     }
     if (fill != nullptr) {
       outcome = wait_for_fill(reading, fill);

@@ -62,9 +62,12 @@ struct Fill : boost::intrusive::list_base_hook<> {
   ResumeToken after;  // where the next request goes on
   FillTail tail;
   uint64_t verifier = 0;
-  uint32_t ask = 0;         // entries to ask for
-  bool want_attrs = false;  // of the next request
-  bool sent_attrs = false;  // of the request under way
+  uint32_t ask = 0;          // entries to ask for
+  uint32_t reached = 0;      // position of the next entry to be asked for
+  uint32_t asked_until = 0;  // position that the request under way reaches
+  bool want_attrs = false;   // of the next request
+  bool sent_attrs = false;   // of the request under way
+  uint32_t sent_ask = 0;     // entries that it asked for
   bool in_flight = false;
   bool taking = false;    // a thread is in on_answer
   bool renewing = false;  // the request under way only fetches a new verifier
