@@ -62,7 +62,7 @@ run evicts ls --cache-size 1M --jobs 4 --retries 100 --kinds getdents -o timeout
 mkdir "$work/local"
 (cd "$work/local" && seq -f 'a-name-of-some-length-%08.0f' 30000 | xargs touch)
 run evicts ls --cache-size 1M --jobs 5 "$work/local"
-run evicts unmount --cache-size 4M --jobs 4 --memory "${COOKIEFS_STRESS_MEMORY:-256}" \
+run evicts unmount --cache-size 2M --jobs 4 --memory "${COOKIEFS_STRESS_MEMORY:-256}" \
   sim:big=60000,tree=100x50,rtt=1ms,cookies=hashed
 
 echo "$passed passed, $failed failed"
