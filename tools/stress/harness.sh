@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What tools/stress/ls, find and unmount share: options, listers that run side by side, the sum of
+# What ls, find, unmount and soak share: options, listers that run side by side, the sum of
 # what they saw, the figures at the end. Sources common.sh and mount.sh.
 #
 # Every lister appends a line 'listings=.. entries=.. duplicates=.. ...' to a file of its own in
@@ -194,6 +194,39 @@ list_with_getdents() {
   echo "kind=getdents $line" >>"$RECORD"
 }
 
+# -------------------------------------------------------------------------------- pressure ------
+
+# A memory cgroup of $MEMORY MiB for the daemons to come, and a neighbour that fills it to the brim,
+# again and again. Where that can't be had it says so.
+make_pressure() {
+  local bytes=$((MEMORY << 20))
+  if ! cgroup_create "$bytes"; then
+    skipped "memory pressure ($CGROUP_PROBLEM); unmounting without it"
+    EXTRA_FIGURES='pressure=skipped'
+    return
+  fi
+  # Written from inside, so that its pages are the cgroup's: something for the kernel to reclaim.
+  (
+    echo "$BASHPID" >"$CGROUP/cgroup.procs"
+    head -c $((bytes / 8)) /dev/zero >"$WORK/ballast"
+    sync "$WORK/ballast"
+  )
+  # Less left free than the 10 % from which the daemon gives way.
+  neighbour_start $((bytes * 7 / 8)) "$WORK/ballast" --margin $((bytes * 6 / 100))
+  OOM_BEFORE=$(cgroup_oom_kills)
+}
+
+pressure_end() {
+  local kills
+  [[ -n $CGROUP ]] || return 0
+  kills=$(($(cgroup_oom_kills) - OOM_BEFORE))
+  ((kills == 0)) || PROBLEMS+=("$kills processes were killed for want of memory")
+  is_running "$NEIGHBOUR_PID" || PROBLEMS+=('the memory neighbour ended early')
+  neighbour_stop
+  say "  the neighbour: $(cat "$WORK/neighbour.log")"
+  EXTRA_FIGURES="pressure=yes oom_kills=$kills"
+}
+
 # --------------------------------------------------------------------------------- figures ------
 
 # sum KEY...: over all records, one number a line; 'wrong' is everything that should not be.
@@ -235,8 +268,8 @@ add_mount_figures() {
   [[ -z $MOUNT_PROBLEM ]] || PROBLEMS+=("$MOUNT_PROBLEM")
 }
 
-LAST_ENTRIES=0 LAST_MS=0 NEXT_LINE_MS=0
-# progress_line [MORE]: how far it is; in place on a terminal, else every five seconds.
+LAST_ENTRIES=0 LAST_MS=0 NEXT_LINE_MS=0 LINE_EVERY_MS=5000
+# progress_line [MORE]: how far it is; in place on a terminal, else a line every LINE_EVERY_MS.
 # shellcheck disable=SC2120
 progress_line() {
   local now listings entries wrong rate figures text
@@ -255,7 +288,7 @@ progress_line() {
     NEXT_LINE_MS=$((now + 1000))
   else
     say "$text"
-    NEXT_LINE_MS=$((now + 5000))
+    NEXT_LINE_MS=$((now + LINE_EVERY_MS))
   fi
 }
 
