@@ -9,6 +9,7 @@ import math
 import os
 import random
 import re
+import subprocess
 import tempfile
 import time
 
@@ -267,6 +268,106 @@ def seek(bench, progress):
             yield one
 
 
+# ------------------------------------------------------------------------------ refill ----------
+
+def refill(bench, progress):
+    """An evicted listing of 1 M names fetched again, against its first fetching, rtt=10ms"""
+    first, again, asked = [], [], []
+    for batch in (1000, 10_000):
+        first.clear(), again.clear(), asked.clear()
+        rounds = bench.rounds(2, 5)
+        for i in range(rounds):
+            progress(f"batch={batch}, mount {i + 1} of {rounds}")
+            with Cookiefs(bench, big(MILLION, rtt="10ms", batch=batch), NO_PLUS,
+                          directory="big") as mount:
+                first.append(bench.once(mount.directory, "--check", MILLION)["seconds"])
+                mount.drop()
+                before = mount.figure("remote.requests")
+                one = bench.once(mount.directory, "--check", MILLION)
+                if one["duplicates"] or one["missing"] or one["unexpected"]:
+                    raise BenchError(f"the listing was wrong: {one}")
+                again.append(one["seconds"])
+                asked.append(mount.figure("remote.requests") - before)
+        # Chained answers of 10,000 are near the limit of one processor already.
+        target = (AT_LEAST, 5) if batch == 1000 else ()
+        yield Measure("refill", f"times faster than chained, batch={batch:,}", "",
+                      ratios(first, again), *target,
+                      note=f"{median(first):.2f} s chained, {median(again):.2f} s from anchors, "
+                           f"{median(asked):,.0f} requests")
+
+
+# ------------------------------------------------------------------------------ stalls ----------
+
+@contextlib.contextmanager
+def _listing_on(bench, directory):
+    """A lister of that directory, again and again, until the block ends."""
+    lister = subprocess.Popen([bench.program("bench_list"), str(directory), "--repeat", "1000000"],
+                              stdout=subprocess.DEVNULL)
+    try:
+        yield
+        if lister.poll() is not None:
+            raise BenchError("the lister beside it has ended")
+    finally:
+        lister.kill()
+        lister.wait()
+
+
+def stalls(bench, progress):
+    """Times of warm replies (32 KiB) with reclaim flat out beside them, and without"""
+    # Beside the hot directory another is listed all the time: in one mount it is warm too, in the
+    # other it never fits, so that every array that it takes must be reclaimed.
+    source = f"{big(MILLION)},tree=1x100000"
+    with Cookiefs(bench, source, f"cache_size=256M,{NO_PLUS}", "without reclaim") as roomy, \
+            Cookiefs(bench, source, f"cache_size=24M,{NO_PLUS}", "with reclaim") as tight:
+        def percentiles(mount):
+            directory = mount.point / "tree" / _only_name(mount.point / "tree")
+            for _ in range(3):
+                bench.once(directory)
+            with _listing_on(bench, mount.point / "big"):
+                time.sleep(0.5)
+                before = mount.figure("reclaim.pages")
+                passes = bench.listing(directory, "--repeat", bench.rounds(30, 100))
+                reclaimed = mount.figure("reclaim.pages") - before
+            if (mount is tight) != (reclaimed > 1000):
+                raise BenchError(f"{mount.name}: {reclaimed} pages were reclaimed")
+            calls = {key: median([one["call_us"][key] for one in passes])
+                     for key in ("p50", "p99", "p999")}
+            return calls
+
+        bench.once(roomy.point / "big")
+        results = alternate([roomy, tight], bench.rounds(3, 9), percentiles, progress)
+    for key, label in (("p50", "median"), ("p99", "99 %"), ("p999", "99.9 %")):
+        of, to = ([one[key] for one in results[mount]] for mount in (tight, roomy))
+        target = (AT_MOST, 3) if key == "p999" else ()
+        yield Measure("stalls", f"{label}, with reclaim / without", "", ratios(of, to), *target,
+                      note=f"{median(of):,.0f} us and {median(to):,.0f} us")
+
+
+def _only_name(directory):
+    return os.listdir(directory)[0]
+
+
+# ----------------------------------------------------------------------------- scaling ----------
+
+def scaling(bench, progress):
+    """Warm listings by 2 and by 16 readers, each of a directory of its own"""
+    with Cookiefs(bench, "sim:tree=16x20000,name_len=24", NO_PLUS) as mount:
+        tree = mount.point / "tree"
+        directories = [tree / name for name in sorted(os.listdir(tree))]
+
+        def rate(readers):
+            passes = bench.listing(directories[0], *directories[1:readers], "--threads", readers,
+                                   "--repeat", 320 // readers)
+            return sum(p["entries"] for p in passes) / sum(p["seconds"] for p in passes)
+
+        for readers in (16, 2):
+            rate(readers)
+        rates = alternate([2, 16], bench.rounds(5, 15), rate, progress)
+    yield Measure("scaling", "16 readers / 2 readers, entries/s of all", "",
+                  ratios(rates[16], rates[2]), AT_LEAST, 0.95,
+                  note=f"{median(rates[2]):,.0f} entries/s by 2 readers")
+
+
 # ----------------------------------------------------------------------------- unmount ----------
 
 def unmount(bench, progress):
@@ -385,4 +486,5 @@ def callgrind(bench, progress):
 
 
 ROWS = {function.__name__: function
-        for function in (warm, memory, cold, squeeze, seek, unmount, compare, callgrind)}
+        for function in (warm, memory, cold, refill, squeeze, seek, stalls, scaling, unmount,
+                         compare, callgrind)}
