@@ -128,7 +128,16 @@ std::string unknown_scheme_error(const std::string& source, const std::string& s
 
 }  // namespace
 
-std::unique_ptr<Backend> make_backend(const std::string& source, std::string* error_text) {
+BackendOptionSpecs backend_option_specs(const std::string& /*source*/) {
+  return {};  // neither sim nor local has any
+}
+
+std::unique_ptr<Backend> make_backend(const std::string& source, const BackendOptions& options,
+                                      std::string* error_text) {
+  for (const BackendOption& option : options) {
+    *error_text = wrong_option(backend_option_specs(source), option);
+    if (!error_text->empty()) return nullptr;
+  }
   if (source.empty()) {
     *error_text = "no source given; use " + std::string(kKnownSources);
     return nullptr;
