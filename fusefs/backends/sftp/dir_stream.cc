@@ -109,7 +109,7 @@ void DirStream::on_handle(const SftpClient::Answer& answer) {
   connection_ = client_.connection();
   state_ = State::kReading;
   const uint64_t to_skip = tail_.ordinal / kNamesPerReply + 1;
-  window_.expect(std::max(expected_ / kNamesPerReply + 1, to_skip));
+  window_.expect(std::max(expected_ / kNamesPerReply + 1, to_skip), client_.least_latency());
   send_readdirs();
 }
 

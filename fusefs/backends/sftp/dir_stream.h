@@ -60,7 +60,7 @@ struct Place {
 class DirStream {
  public:
   static constexpr size_t kMaxAhead = 32768;  // entries
-  static constexpr size_t kMaxAheadAtFirst = 8192;
+  static constexpr size_t kMaxAheadAtFirst = 24576;
   static constexpr size_t kNamesPerReply = 100;  // what servers give; only an estimate
   static constexpr uint32_t kMaxEmptyReplies = 16;
   static constexpr uint32_t kMaxReopens = 16;  // in a row, without an entry
@@ -82,6 +82,10 @@ class DirStream {
   void read_ahead();
   // True when take() has something to say: entries, the end, or an error.
   [[nodiscard]] bool ready() const;
+  // False: all that there is, the end or the error included, can be taken now.
+  [[nodiscard]] bool more_to_come() const {
+    return state_ != State::kEnded && state_ != State::kFailed;
+  }
   // The next entries, as many as are there and wanted. Only when ready().
   cache::DirAnswer take(const cache::DirRequest& request);
   // Nothing will come any more: the end or the error has been taken.

@@ -7,9 +7,13 @@
 //
 // So the window doubles each round trip, as TCP's does at its start, as long as replies take not
 // much longer than the shortest that this connection has seen; and shrinks by an eighth when they
-// take far longer.
+// take far longer. A short queue is wanted: a server that finds several requests works them off in
+// one go, with half the work for all the processes between it and us.
 //
-// Bounds:         [kLeast, kMost]. A hint of the directory's size saves the first doublings.
+// Where the directory's size tells that it is large, the first doublings are saved: it begins with
+// what a fast server would give in one round trip.
+//
+// Bounds:         [kLeast, kMost].
 // Thread-safety:  none of its own.
 #pragma once
 
@@ -25,15 +29,19 @@ class ReaddirWindow {
  public:
   static constexpr uint32_t kLeast = 2;  // the entries, and the end
   static constexpr uint32_t kMost = 512;
-  static constexpr uint32_t kMostAtFirst = 64;
+  static constexpr uint64_t kRepliesPerMs = 2;  // of a fast server
   // What a reply may take longer than the shortest before that counts as a queue.
-  static constexpr cache::Duration kSlack = std::chrono::milliseconds(8);
+  static constexpr cache::Duration kSlack = std::chrono::milliseconds(25);
 
   [[nodiscard]] uint32_t size() const { return size_; }
 
-  // Before the first request: about so many replies are expected; 0: unknown.
-  void expect(uint64_t replies) {
-    size_ = static_cast<uint32_t>(std::clamp<uint64_t>(replies + 1, kLeast, kMostAtFirst));
+  // Before the first request: about so many replies are expected (0: unknown), and a round trip
+  // takes `least`.
+  void expect(uint64_t replies, cache::Duration least) {
+    const auto trip = std::chrono::duration_cast<std::chrono::milliseconds>(least).count();
+    const uint64_t most =
+        std::min<uint64_t>(kMost, 32 + kRepliesPerMs * static_cast<uint64_t>(trip));
+    size_ = static_cast<uint32_t>(std::clamp<uint64_t>(replies + 1, kLeast, most));
   }
 
   // A reply came after `latency`; `least` is the shortest one of the connection. `full` says that

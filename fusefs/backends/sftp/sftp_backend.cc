@@ -96,7 +96,7 @@ SftpBackend::~SftpBackend() {
 // ---- Connecting ---------------------------------------------------------------------------------
 
 Result<LookupAnswer> SftpBackend::connect(std::string* error_text) {
-  client_.set_after_batch([this] { listing_.serve(); });
+  client_.set_after_batch([this] { return listing_.serve(); });
   client_.set_on_tick([this](cache::TimePoint now) { listing_.tick(now); });
   std::string words;
   const Status connected = client_.connect(&words);

@@ -102,9 +102,9 @@ void SftpClient::run() {
   ::pthread_setname_np(::pthread_self(), "sftp");
   start_child(now());
   while (run_posts()) {
-    if (after_batch_) after_batch_();
+    const TimePoint until = after_batch_ ? after_batch_() : TimePoint::max();
     flush();
-    wait_for_events();
+    wait_for_events(std::min(until, next_tick_));
     const TimePoint time = now();
     if (time >= next_tick_) tick(time);
   }
@@ -130,7 +130,7 @@ bool SftpClient::run_posts() {
   return true;
 }
 
-void SftpClient::wait_for_events() {
+void SftpClient::wait_for_events(TimePoint until) {
   std::array<pollfd, 4> events{};
   events[0] = {.fd = wake_, .events = POLLIN, .revents = 0};
   const bool sending = out_sent_ < out_.size();
@@ -138,16 +138,15 @@ void SftpClient::wait_for_events() {
   events[1] = {.fd = child_.socket(), .events = socket_events, .revents = 0};
   events[2] = {.fd = child_.messages(), .events = POLLIN, .revents = 0};
   events[3] = {.fd = child_.pidfd(), .events = POLLIN, .revents = 0};
-  int patience = 0;
+  cache::Duration left{0};
   {
     MutexLock lock(mutex_);
-    if (posts_.empty() && !stopping_) {
-      const auto left =
-          std::chrono::duration_cast<std::chrono::milliseconds>(next_tick_ - now()).count() + 1;
-      patience = static_cast<int>(std::clamp<int64_t>(left, 0, kTick.count()));
-    }
+    if (posts_.empty() && !stopping_)
+      left = std::clamp<cache::Duration>(until - now(), left, kTick);
   }
-  if (::poll(events.data(), events.size(), patience) <= 0) return;
+  const auto nanoseconds = std::chrono::duration_cast<std::chrono::nanoseconds>(left).count();
+  const timespec patience = {.tv_sec = 0, .tv_nsec = static_cast<long>(nanoseconds)};
+  if (::ppoll(events.data(), events.size(), &patience, nullptr) <= 0) return;
   uint64_t ignored = 0;
   if (events[0].revents != 0 && ::read(wake_, &ignored, sizeof ignored) < 0) {
     CHECK(errno == EAGAIN);

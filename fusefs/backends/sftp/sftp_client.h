@@ -95,8 +95,9 @@ class SftpClient {
   [[nodiscard]] bool has_statvfs() const { return version_.statvfs; }
   // The shortest time that any request of this connection took; zero: none is known.
   [[nodiscard]] cache::Duration least_latency() const { return least_latency_; }
-  // Called after each batch of replies, and with every tick: what is to be done once for all.
-  void set_after_batch(std::function<void()> hook) { after_batch_ = std::move(hook); }
+  // Called after each batch of replies, and with every tick: what is to be done once for all of
+  // them. It tells when it wants to be called again at the latest.
+  void set_after_batch(std::function<cache::TimePoint()> hook) { after_batch_ = std::move(hook); }
   void set_on_tick(std::function<void(cache::TimePoint)> hook) { on_tick_ = std::move(hook); }
 
  private:
@@ -115,7 +116,7 @@ class SftpClient {
 
   void run();
   bool run_posts();
-  void wait_for_events();
+  void wait_for_events(cache::TimePoint until);
   void on_socket_readable();
   void take_packets();
   void take_packet(std::string_view packet);
@@ -172,7 +173,7 @@ class SftpClient {
   cache::TimePoint next_tick_{};
   cache::Duration least_latency_{};
   std::deque<std::string> said_;  // the child's last lines
-  std::function<void()> after_batch_;
+  std::function<cache::TimePoint()> after_batch_;
   std::function<void(cache::TimePoint)> on_tick_;
 };
 

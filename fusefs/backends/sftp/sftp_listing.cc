@@ -13,7 +13,7 @@ cache::TimePoint now() { return std::chrono::steady_clock::now(); }
 
 void SftpListing::read_dir(RequestId id, Directory directory, cache::DirRequest request,
                            cache::DirSource::Completion done) {
-  start(std::move(directory), Waiter{id, std::move(request), std::move(done)});
+  start(std::move(directory), Waiter{id, std::move(request), std::move(done), now()});
 }
 
 void SftpListing::start(Directory&& directory, Waiter&& waiter) {
@@ -78,21 +78,33 @@ void SftpListing::answer(SftpClient& client, Open& open) {
   waiter.done(std::move(answer));
 }
 
-void SftpListing::serve() {
+bool SftpListing::has_enough(const Open& open, cache::TimePoint time) {
+  const DirStream& stream = open.stream;
+  if (!stream.ready()) return false;
+  if (!stream.more_to_come() || stream.place().ordinal == 0) return true;
+  const size_t enough = std::min<size_t>(open.waiter->request.max_entries, kGather);
+  return stream.ahead() >= enough || time - open.waiter->since >= kGatherTime;
+}
+
+cache::TimePoint SftpListing::serve() {
+  const cache::TimePoint time = now();
   const size_t ahead =
       std::accumulate(streams_.begin(), streams_.end(), size_t{0},
                       [](size_t sum, const Open& open) { return sum + open.stream.ahead(); });
+  cache::TimePoint next = cache::TimePoint::max();
   for (auto open = streams_.begin(); open != streams_.end();) {
-    if (open->waiter && !open->stream.ready()) {
-      open->stream.advance();
-    } else if (open->waiter) {
+    if (open->waiter && has_enough(*open, time)) {
       answer(client_, *open);
+    } else if (open->waiter) {
+      open->stream.advance();
+      if (open->stream.ready()) next = std::min(next, open->waiter->since + kGatherTime);
     } else if (ahead < kMaxAheadTotal) {
       open->stream.read_ahead();
     }
     open = open->stream.over() ? streams_.erase(open) : std::next(open);
   }
   start_parked();
+  return next;
 }
 
 void SftpListing::start_parked() {

@@ -1,7 +1,9 @@
 // SftpListing: the listings under way, and who waits for them.
 //
 // Purpose:        finds the stream (dir_stream.h) that stands where a request goes on, or opens
-//                 one; answers with what has been read ahead, at once when there is anything.
+//                 one; answers with what has been read ahead. The first entries of a stream are
+//                 told at once; later answers gather some, because each one wakes a reader, and
+//                 the replies of 100 names that they are made of come in quick succession.
 // Ownership:      owns the streams. Those that nobody waits for are kept a while at their place:
 //                 the next request of a listing comes when its reader has come that far.
 // When it is right: a request that begins a listing always opens a stream of its own, so what it
@@ -31,6 +33,10 @@ class SftpListing {
   static constexpr std::chrono::seconds kMaxAge{20};
   static constexpr size_t kMaxAheadTotal = 4 * DirStream::kMaxAhead;
 
+  // A later answer waits until it has so many entries, or so long.
+  static constexpr size_t kGather = 1000;
+  static constexpr std::chrono::milliseconds kGatherTime{4};
+
   using RequestId = cache::DirSource::RequestId;
 
   // A directory, as the streams want to know it.
@@ -46,8 +52,9 @@ class SftpListing {
                 cache::DirSource::Completion done);
   // The stream stays where it is.
   void cancel(RequestId id);
-  // Answers whom it can, and reads on. After each batch of replies.
-  void serve();
+  // Answers whom it can, and reads on. After each batch of replies; tells when to call it again at
+  // the latest.
+  cache::TimePoint serve();
   void tick(cache::TimePoint now);
   void clear();
 
@@ -56,6 +63,7 @@ class SftpListing {
     RequestId id = 0;
     cache::DirRequest request;
     cache::DirSource::Completion done;
+    cache::TimePoint since;
   };
   struct Open {
     Open(SftpClient& client, const Directory& directory, const Place& start)
@@ -76,6 +84,7 @@ class SftpListing {
   Streams::iterator find(const std::string& path, const Place& place);
   bool make_room();
   void start_parked();
+  static bool has_enough(const Open& open, cache::TimePoint now);
   static void answer(SftpClient& client, Open& open);
 
   SftpClient& client_;
