@@ -210,7 +210,8 @@ void DirStream::apply(Slot&& slot) {
     state_ = State::kEnded;
     return;
   }
-  if (slot.error == ECONNRESET) return interrupt();
+  if (slot.error == EBADMSG && ++nonsense_ > kMaxNonsense) return fail(EIO);
+  if (slot.error == ECONNRESET || slot.error == EBADMSG) return interrupt();
   if (slot.error != 0) return fail(slot.error == EPROTO ? EIO : slot.error);
   // A server that gives nothing, or the same again and again, would never come to an end.
   const uint64_t hash = cache::hash_bytes(slot.names.bytes);
@@ -226,7 +227,7 @@ void DirStream::apply(Slot&& slot) {
   if (!skip_known(&batch)) return fail(cache::kErrBadCookie);
   const size_t count = batch.names.entries.size() - batch.next;
   if (count == 0) return;
-  reopens_ = 0;
+  reopens_ = nonsense_ = 0;
   ahead_ += count;
   tail_.ordinal += static_cast<uint32_t>(count);
   passed_ = tail_.ordinal;

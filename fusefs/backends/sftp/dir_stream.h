@@ -63,6 +63,7 @@ class DirStream {
   static constexpr size_t kMaxAheadAtFirst = 24576;
   static constexpr size_t kNamesPerReply = 100;  // what servers give; only an estimate
   static constexpr uint32_t kMaxEmptyReplies = 16;
+  static constexpr uint32_t kMaxNonsense = 1;  // reopens because the server spoke nonsense
   static constexpr uint32_t kMaxReopens = 16;  // in a row, without an entry
 
   enum class Follow : uint8_t { kLinks, kNever };
@@ -147,7 +148,7 @@ class DirStream {
   uint64_t taken_ = 0;
   uint64_t last_batch_ = 0;  // its names, hashed: a server that repeats itself
   uint32_t empty_replies_ = 0;
-  uint32_t reopens_ = 0;
+  uint32_t reopens_ = 0, nonsense_ = 0;
 };
 
 }  // namespace fusefs::sftp

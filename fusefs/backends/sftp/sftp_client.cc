@@ -111,6 +111,7 @@ void SftpClient::run() {
   child_.end();
   // Whatever completions hold goes now, on this thread, with no lock held.
   pending_.clear();
+  wire_ids_.clear();
   waiting_.clear();
   std::deque<std::function<void()>> dropped;
   MutexLock lock(mutex_);
@@ -154,7 +155,7 @@ void SftpClient::wait_for_events(TimePoint until) {
   // Its last words come before the news of its end.
   if (events[2].revents != 0) take_messages();
   if (events[1].revents != 0 && child_.running()) on_socket_readable();
-  if (events[3].revents != 0 && child_.running()) lose("it ended");
+  if (events[3].revents != 0 && child_.running()) lose("it closed the connection");
 }
 
 // One read a round: what it brought is put to use before the next.
@@ -297,7 +298,7 @@ void SftpClient::settle_lost(bool nonsense) {
     if (pending.nonsense >= kMaxNonsense) {
       finish(std::move(pending), EPROTO);
     } else if (pending.names == Names::kHandle || pending.lost >= kMaxLost) {
-      finish(std::move(pending), ECONNRESET);
+      finish(std::move(pending), nonsense ? EBADMSG : ECONNRESET);
     } else {
       again.push_back(std::move(pending));
     }

@@ -8,9 +8,9 @@
 //                 'loop', on the client's own thread only.
 // Locks:          LockRank::kBackend around the queue of posts; none is held when anything is
 //                 called.
-// Errors:         a Reply's `error`: ETIMEDOUT (kRequestPatience), ECONNRESET (the connection was
-//                 lost and the request could not be sent again), EPROTO (the answer makes no
-//                 sense).
+// Errors:         an Answer's `error`: ETIMEDOUT (kRequestPatience); ECONNRESET: the connection was
+//                 lost, and the request with it; EBADMSG: the same, because the server spoke
+//                 nonsense; EPROTO: it did so each time that the request was sent.
 //
 //   DOWN -> STARTING      [start_child]  somebody asks, and the back-off has passed
 //   STARTING -> UP        [on_version]   all that waits is sent

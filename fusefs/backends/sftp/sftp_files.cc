@@ -7,7 +7,8 @@
 namespace fusefs::sftp {
 
 int error_of(const SftpClient::Answer& answer) {
-  if (answer.error != 0) return answer.error == EPROTO ? EIO : answer.error;
+  const bool nonsense = answer.error == EPROTO || answer.error == EBADMSG;
+  if (answer.error != 0) return nonsense ? EIO : answer.error;
   const auto status = answer.type == PacketType::kStatus ? parse_status(answer.body) : std::nullopt;
   const bool tells = status && *status != StatusCode::kOk && *status != StatusCode::kEof;
   return tells ? errno_of(*status) : EIO;
