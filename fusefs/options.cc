@@ -525,6 +525,9 @@ Mounts a remote directory tree; listings are cached, exact and small in memory.
 
 SOURCE
     file:///PATH, /PATH      a local directory
+    sftp://[USER@]HOST[:PORT]/PATH
+                             a directory of a host that ssh reaches; /~/PATH: below the
+                             login's own directory
     sim:KEY=VALUE,...        a simulated remote, such as sim:big=1000000,rtt=10ms
     Back ends for networks are named by their URLs: see the README.
 
@@ -546,6 +549,11 @@ mount options of cookiefs
     max_threads=N            requests served side by side (64)
     readdirplus=yes|no|auto  attributes along with listings (auto)
     log_level=LEVEL          trace, debug, info, warning, error, critical or off (info)
+
+mount options of sftp://
+    port=N, ssh_command=COMMAND, sftp_server=NAME|PATH, ssh_config=FILE, compression=yes|no,
+    ssh_option=NAME=VALUE and the usual options of ssh_config(5) by their own names, such as
+    IdentityFile=FILE, ProxyJump=HOST, StrictHostKeyChecking=WHAT
 
 mount options of FUSE
     allow_other, allow_root, default_permissions, auto_unmount, fsname=NAME, subtype=TYPE,

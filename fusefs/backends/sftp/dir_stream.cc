@@ -245,10 +245,35 @@ bool DirStream::skip_known(Batch* batch) {
   return child_inode(directory_, last) == tail_.name;
 }
 
+bool DirStream::skip_to(const Place& place) {
+  if (place.generation != place_.generation || place.ordinal < place_.ordinal) return false;
+  if (state_ == State::kFailed || (state_ == State::kEnded && place.ordinal > tail_.ordinal)) {
+    return false;
+  }
+  while (ahead_ > 0 && place_.ordinal < place.ordinal) {
+    const Batch& batch = batches_.front();
+    place_.name = child_inode(directory_, batch.names.name(batch.names.entries[batch.next]));
+    pass_one();
+  }
+  if (place_.ordinal == place.ordinal) return place_.name == place.name;
+  // The rest is dropped as it comes, and the last name checked.
+  place_.ordinal = tail_.ordinal = place.ordinal;
+  place_.name = tail_.name = place.name;
+  return true;
+}
+
 // ---- Taking -------------------------------------------------------------------------------------
 
 bool DirStream::ready() const {
   return ahead_ > 0 || state_ == State::kEnded || state_ == State::kFailed;
+}
+
+// The first of what was read ahead is given or dropped; its name is in `place_`.
+void DirStream::pass_one() {
+  ++place_.ordinal;
+  --ahead_;
+  Batch& batch = batches_.front();
+  if (++batch.next == batch.names.entries.size()) batches_.pop_front();
 }
 
 DirAnswer DirStream::take(const DirRequest& request) {
@@ -260,18 +285,16 @@ DirAnswer DirStream::take(const DirRequest& request) {
   answer.tokens.reserve(most * Place::kTokenBytes);
   if (request.want_attrs) answer.attrs.reserve(most);
   for (size_t i = 0; i < most; ++i) {
-    Batch& batch = batches_.front();
+    const Batch& batch = batches_.front();
     const Names::Entry& entry = batch.names.entries[batch.next];
     const std::string_view name = batch.names.name(entry);
     place_.name = child_inode(directory_, name);
-    ++place_.ordinal;
     answer.add(name, place_.name, entry_type(entry.attrs), 0);
+    if (request.want_attrs) answer.attrs.push_back(to_attr(entry.attrs, place_.name, wall));
+    pass_one();
     const auto token = place_.token();
     answer.add_token({token.data(), token.size()});
-    if (request.want_attrs) answer.attrs.push_back(to_attr(entry.attrs, place_.name, wall));
-    if (++batch.next == batch.names.entries.size()) batches_.pop_front();
   }
-  ahead_ -= most;
   taken_ += most;
   if (ahead_ == 0) place_.generation = tail_.generation;
   if (ahead_ == 0 && state_ == State::kEnded) answer.eof = over_ = true;

@@ -77,6 +77,9 @@ class DirStream {
   // Where the next entry to be taken stands.
   [[nodiscard]] const Place& place() const { return place_; }
 
+  // Goes on to a later place of the same generation. False, and unchanged or of no more use, when
+  // that is not where the place tells.
+  bool skip_to(const Place& place);
   // To be called while somebody waits: opens what is not open, and reads ahead.
   void advance();
   // Reads ahead where the stream is open.
@@ -119,6 +122,7 @@ class DirStream {
   void apply(Slot&& slot);
   // False: the place to start from is not where it was.
   bool skip_known(Batch* batch);
+  void pass_one();
   void interrupt();
   void fail(int error);
   void finish_reading();

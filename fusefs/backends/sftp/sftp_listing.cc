@@ -24,6 +24,7 @@ void SftpListing::start(Directory&& directory, Waiter&& waiter) {
     return waiter.done(std::move(refusal));
   }
   auto at = place->ordinal > 0 ? find(directory.path, *place) : streams_.end();
+  if (at == streams_.end() && place->ordinal > 0) at = lead_on(directory.path, *place);
   if (at == streams_.end()) {
     if (!make_room()) {
       parked_.push_back({std::move(directory), std::move(waiter)});
@@ -40,6 +41,25 @@ SftpListing::Streams::iterator SftpListing::find(const std::string& path, const 
   return std::find_if(streams_.begin(), streams_.end(), [&](const Open& open) {
     return !open.waiter && open.stream.place() == place && open.path == path;
   });
+}
+
+// The stream that is nearest before the place, led on to it.
+SftpListing::Streams::iterator SftpListing::lead_on(const std::string& path, const Place& place) {
+  const cache::TimePoint time = now();
+  auto best = streams_.end();
+  for (auto open = streams_.begin(); open != streams_.end(); ++open) {
+    const Place& at = open->stream.place();
+    if (open->waiter || open->path != path || at.generation != place.generation ||
+        at.ordinal > place.ordinal || time - open->idle_since < kLeft) {
+      continue;
+    }
+    if (best == streams_.end() || at.ordinal > best->stream.place().ordinal) best = open;
+  }
+  if (best != streams_.end() && !best->stream.skip_to(place)) {
+    streams_.erase(best);
+    best = streams_.end();
+  }
+  return best;
 }
 
 // Closes the stream that nobody has waited for longest, where there are too many.

@@ -9,7 +9,8 @@
 // When it is right: a request that begins a listing always opens a stream of its own, so what it
 //                 lists is no older than the request. One that goes on takes a stream of the same
 //                 generation only (see Place): one that began before the directory changed is
-//                 never taken by a listing that began after.
+//                 never taken by a listing that began after. Where none stands at the place, one
+//                 that nobody has asked for a while goes on to it from before.
 // Thread-safety:  the client's loop only. Completions run on it, with no lock held.
 // Bounds:         kMaxStreams streams, further requests wait in a queue; kMaxIdle streams that
 //                 nobody waits for, none longer than kMaxAge; kMaxAheadTotal entries read ahead.
@@ -33,6 +34,8 @@ class SftpListing {
   static constexpr std::chrono::seconds kMaxAge{20};
   static constexpr size_t kMaxAheadTotal = 4 * DirStream::kMaxAhead;
 
+  // A stream that was not asked for so long may be led on to another reader's place.
+  static constexpr std::chrono::milliseconds kLeft{100};
   // A later answer waits until it has so many entries, or so long.
   static constexpr size_t kGather = 1000;
   static constexpr std::chrono::milliseconds kGatherTime{4};
@@ -82,6 +85,7 @@ class SftpListing {
 
   void start(Directory&& directory, Waiter&& waiter);
   Streams::iterator find(const std::string& path, const Place& place);
+  Streams::iterator lead_on(const std::string& path, const Place& place);
   bool make_room();
   void start_parked();
   static bool has_enough(const Open& open, cache::TimePoint now);
