@@ -5,10 +5,12 @@
 // COOKIEFS_SFTP_CUT: seconds for which the network is cut (default 1 and 5).
 
 #include <fcntl.h>
+#include <pty.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -359,6 +361,33 @@ TEST_CASE("sftp: a server that lies gives errors, or what is right, and never en
     CHECK(stat((mount / "entry-00001").c_str(), &seen) == 0);
     CHECK(mount.end() == "");
   }
+}
+
+TEST_CASE("sftp: what ssh asks is asked on the terminal, before the daemon leaves it") {
+  const TempDir data, work;
+  const auto names = make_files(data.path(), 10);
+  fs::create_directory(work / "mnt");
+  const std::string command =
+      "ssh_command=sh -c 'read word </dev/tty && test \"$word\" = secret && "
+      "exec /usr/lib/openssh/sftp-server'";
+  const std::string source = "sftp://here" + data.path();
+  int terminal = -1;
+  const pid_t pid = forkpty(&terminal, nullptr, nullptr, nullptr);
+  REQUIRE(pid >= 0);
+  if (pid == 0) {
+    const std::string binary = daemon_binary();
+    execl(binary.c_str(), binary.c_str(), "-o", command.c_str(), source.c_str(),
+          (work / "mnt").c_str(), nullptr);
+    _exit(127);
+  }
+  CHECK(write(terminal, "secret\n", 7) == 7);
+  int status = -1;
+  REQUIRE(wait_until([&] { return waitpid(pid, &status, WNOHANG) == pid; }));
+  CHECK(status == 0);
+  close(terminal);
+  // It is gone from the terminal, and serves.
+  CHECK(differences(list(work / "mnt"), names).empty());
+  CHECK(umount2((work / "mnt").c_str(), 0) == 0);
 }
 
 // ---- What can't be mounted ----------------------------------------------------------------------

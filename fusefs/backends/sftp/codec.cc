@@ -184,15 +184,13 @@ void PacketCutter::clear() {
   begin_ = end_ = 0;
 }
 
-std::optional<ServerVersion> parse_version(std::string_view packet) {
+std::optional<uint32_t> parse_version(std::string_view packet) {
   WireReader reader(packet);
   if (reader.u8() != static_cast<uint8_t>(PacketType::kVersion)) return std::nullopt;
-  ServerVersion version;
-  version.version = reader.u32();
+  const uint32_t version = reader.u32();
   while (!reader.failed() && reader.left() > 0) {
-    const std::string_view name = reader.string();
-    const std::string_view data = reader.string();
-    if (name == kStatvfsName && data == "2") version.statvfs = true;
+    reader.string();  // a name
+    reader.string();  // and what belongs to it
   }
   if (reader.failed()) return std::nullopt;
   return version;

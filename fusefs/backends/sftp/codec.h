@@ -131,12 +131,8 @@ class PacketCutter {
   size_t end_ = 0;    // of what has been added
 };
 
-struct ServerVersion {
-  uint32_t version = 0;
-  bool statvfs = false;  // statvfs@openssh.com, version 2
-};
-// Of a whole packet.
-std::optional<ServerVersion> parse_version(std::string_view packet);
+// The version that a whole packet tells; the extensions behind it must be well-formed.
+std::optional<uint32_t> parse_version(std::string_view packet);
 
 // A reply's head, and what follows. Nothing for what is no reply.
 struct Reply {

@@ -66,8 +66,12 @@ Result<StatfsAnswer> statfs_of(const SftpClient::Answer& answer) {
   const auto told = answer.error == 0 && answer.type == PacketType::kExtendedReply
                         ? sftp::parse_statvfs(answer.body)
                         : std::nullopt;
-  if (!told) return Status::error(gone_is_stale(sftp::error_of(answer)));
   StatfsAnswer statfs;
+  if (!told) {
+    const int error = sftp::error_of(answer);
+    if (error == ENOSYS) return statfs;  // a server without the extension: nothing is known
+    return Status::error(gone_is_stale(error));
+  }
   statfs.block_size = told->fragment_size;  // the unit of the counts
   statfs.blocks = told->blocks;
   statfs.blocks_free = told->blocks_free;

@@ -217,11 +217,10 @@ void SftpClient::close_late_handle(const Pending& pending, const Reply& reply) {
 }
 
 void SftpClient::on_version(std::string_view packet) {
-  const auto version = parse_version(packet);
-  if (!version || version->version < kProtocolVersion) {
+  const std::optional<uint32_t> version = parse_version(packet);
+  if (version.value_or(0) < kProtocolVersion) {
     return lose(version ? "its SFTP is older than version 3" : "what it sends is not SFTP", true);
   }
-  version_ = *version;
   state_ = State::kUp;
   ++connection_;
   if (std::exchange(outage_told_, false)) spdlog::info("{}: connected again", shown_);

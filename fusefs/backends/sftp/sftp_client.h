@@ -92,7 +92,6 @@ class SftpClient {
   void flush();
   // Counts connections: a handle is good for the one on which it was opened.
   [[nodiscard]] uint64_t connection() const { return connection_; }
-  [[nodiscard]] bool has_statvfs() const { return version_.statvfs; }
   // The shortest time that any request of this connection took; zero: none is known.
   [[nodiscard]] cache::Duration least_latency() const { return least_latency_; }
   // Called after each batch of replies, and with every tick: what is to be done once for all of
@@ -154,7 +153,6 @@ class SftpClient {
   State state_ = State::kDown;
   SshChild child_;
   PacketCutter cutter_;
-  ServerVersion version_;
   std::string out_;  // bytes that the socket has not taken
   size_t out_sent_ = 0;
   std::unordered_map<WireId, Pending> pending_;  // sent

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
+#include <filesystem>
 
 namespace fusefs::sftp {
 namespace {
@@ -73,8 +75,24 @@ bool is_ssh_name(std::string_view name) {
                      [&](const BackendOptionSpec& spec) { return spec.name == name; });
 }
 
+// ssh may be started again when the daemon has left the directory that it was called in.
+std::string absolute_file(const std::string& value) {
+  const bool plain = value != "none" && value.find_first_of(" \t\"") == std::string::npos &&
+                     std::string_view("/~%$").find(value.front()) == std::string_view::npos;
+  if (!plain) return value;
+  std::error_code wrong;
+  const std::filesystem::path path = std::filesystem::absolute(value, wrong);
+  return wrong ? value : path.string();
+}
+
+bool names_file(std::string_view option) {
+  return option.ends_with("File") || option == "ssh_config" || option == "IdentityAgent" ||
+         option == "ControlPath";
+}
+
 void take(const BackendOption& option, SftpOptions* options) {
-  const std::string value = option.value.value_or("");
+  std::string value = option.value.value_or("");
+  if (names_file(option.name)) value = absolute_file(value);
   if (option.name == "ssh_command") {
     options->ssh_command = *split_command(value);
   } else if (option.name == "sftp_server") {

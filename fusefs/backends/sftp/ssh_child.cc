@@ -37,6 +37,10 @@ void set_nonblocking(int fd) { ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NON
   struct sigaction usual = {};
   usual.sa_handler = SIG_DFL;
   for (int number = 1; number < SIGRTMIN; ++number) ::sigaction(number, &usual, nullptr);
+  // The daemon leaves the terminal and this stays: the terminal's end must not end it. (Ctrl-C
+  // must, while it asks for a password.)
+  usual.sa_handler = SIG_IGN;
+  ::sigaction(SIGHUP, &usual, nullptr);
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);

@@ -2,6 +2,7 @@
 
 #include "fusefs/backends/sftp/sftp_url.h"
 
+#include <filesystem>
 #include <string>
 
 #include "fusefs/backends/sftp/sftp_options.h"
@@ -128,8 +129,8 @@ TEST_CASE("the command is ssh as its users know it") {
         "/opt/ssh -v -x -a -oClearAllForwardings=yes -s -- host sftp");
   CHECK(command_of("sftp://host/", {{"sftp_server", "/usr/lib/sftp-server"}}) ==
         "ssh -x -a -oClearAllForwardings=yes -- host /usr/lib/sftp-server");
-  CHECK(command_of("sftp://host:1/", {{"port", "2"}, {"ssh_config", "f"}}) ==
-        "ssh -x -a -oClearAllForwardings=yes -F f -p 2 -s -- host sftp");
+  CHECK(command_of("sftp://host:1/", {{"port", "2"}, {"ssh_config", "/f"}}) ==
+        "ssh -x -a -oClearAllForwardings=yes -F /f -p 2 -s -- host sftp");
 }
 
 TEST_CASE("ssh's own options are handed on; of two the later one counts") {
@@ -140,6 +141,17 @@ TEST_CASE("ssh's own options are handed on; of two the later one counts") {
   CHECK(says(command, "-oIdentityFile=/k"));
   CHECK(says(command, "-oCompression=yes"));
   CHECK(command.find("-oProxyJump=b") < command.find("-oProxyJump=a"));
+}
+
+TEST_CASE("files are named so that they are found again from another directory") {
+  const std::string here = std::filesystem::current_path();
+  CHECK(
+      says(command_of("sftp://h/", {{"IdentityFile", "key"}}), "-oIdentityFile=" + here + "/key"));
+  CHECK(says(command_of("sftp://h/", {{"ssh_config", "c"}}), "-F " + here + "/c"));
+  for (const char* as_it_is : {"/k", "~/.ssh/k", "%d/k", "none"}) {
+    CHECK(says(command_of("sftp://h/", {{"IdentityFile", as_it_is}}),
+               std::string("-oIdentityFile=") + as_it_is + " "));
+  }
 }
 
 TEST_CASE("options that can't be meant are refused") {
