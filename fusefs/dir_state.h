@@ -20,22 +20,36 @@
 
 namespace fusefs {
 
-// One directory of a back end, as the cache wants to see it.
+// One directory of a back end, as the cache wants to see it. Many readers share a request: it goes
+// under the identity of the one who last read the directory, as that one was when it opened it.
 class BackendDirSource final : public cache::DirSource {
  public:
   BackendDirSource(Backend& backend, ObjectId object)
       : backend_(backend), object_(std::move(object)) {}
 
   RequestId read_dir(cache::DirRequest request, Completion done) override {
-    return backend_.read_dir(object_, std::move(request), std::move(done));
+    return backend_.read_dir(caller(), object_, std::move(request), std::move(done));
   }
   void cancel(RequestId id) override { backend_.cancel(id); }
   [[nodiscard]] cache::CookieKind cookie_kind() const override { return backend_.cookie_kind(); }
   [[nodiscard]] uint32_t max_batch() const override { return backend_.max_batch(); }
 
+  void act_for(const CallerPtr& caller) {
+    CallerPtr old = caller;  // destroyed outside the lock
+    cache::MutexLock lock(mutex_);
+    caller_.swap(old);
+  }
+
  private:
+  CallerPtr caller() {
+    cache::MutexLock lock(mutex_);
+    return caller_;
+  }
+
   Backend& backend_;
   const ObjectId object_;
+  cache::Mutex mutex_{cache::LockRank::kLeaf};
+  CallerPtr caller_ GUARDED_BY(mutex_);
 };
 
 class DirState {
@@ -44,6 +58,9 @@ class DirState {
       : source_(backend, object), directory_(cache, source_), age_(ttl) {}
 
   cache::Directory& directory() { return directory_; }
+
+  // Whose identity the directory's next requests have. Only where the back end wants callers.
+  void act_for(const CallerPtr& caller) { source_.act_for(caller); }
 
   [[nodiscard]] bool token_expired(cache::TimePoint now);
   // The remote's token as of `asked`. True when the listing was forgotten over it.

@@ -42,14 +42,15 @@ struct DirPass {
 
 class DirHandle final : public OpenHandle {
  public:
-  DirHandle(InodeRef inode_in, std::shared_ptr<DirState> dir_in)
-      : inode(std::move(inode_in)), dir(std::move(dir_in)) {
+  DirHandle(InodeRef inode_in, std::shared_ptr<DirState> dir_in, CallerPtr opener_in)
+      : inode(std::move(inode_in)), dir(std::move(dir_in)), opener(std::move(opener_in)) {
     dir->directory().opened();
   }
   ~DirHandle() override { dir->directory().closed(); }
 
   const InodeRef inode;
   const std::shared_ptr<DirState> dir;
+  const CallerPtr opener;
   cache::Mutex mutex{cache::LockRank::kHandle};
   cache::DirCursor cursor GUARDED_BY(mutex);
   DirPass pass GUARDED_BY(mutex);
@@ -57,12 +58,16 @@ class DirHandle final : public OpenHandle {
 
 class FileHandle final : public OpenHandle {
  public:
-  FileHandle(Backend& backend, InodeRef inode_in, Backend::FileHandle file_in)
-      : inode(std::move(inode_in)), file(file_in), backend_(backend) {}
+  FileHandle(Backend& backend, InodeRef inode_in, Backend::FileHandle file_in, CallerPtr opener_in)
+      : inode(std::move(inode_in)),
+        file(file_in),
+        opener(std::move(opener_in)),
+        backend_(backend) {}
   ~FileHandle() override { backend_.release(file); }
 
   const InodeRef inode;
   const Backend::FileHandle file;
+  const CallerPtr opener;
 
  private:
   Backend& backend_;

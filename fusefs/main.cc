@@ -30,7 +30,7 @@ int fail(const std::string& error, int status = EXIT_FAILURE) {
 int serve(const fusefs::Options& options, fusefs::Background* background) {
   fusefs::Log log(options.debug ? "debug" : options.log_level);
   std::string error;
-  auto backend = fusefs::make_backend(options.source, &error);
+  auto backend = fusefs::make_backend(options.source, options.backend_options, &error);
   if (!backend) return fail(error);
   auto root = backend->connect(&error);
   if (!root.ok()) return fail(error);
@@ -53,7 +53,9 @@ int run(int argc, char* argv[]) {
   fusefs::open_standard_files();
   fusefs::Options options;
   std::string error;
-  if (!fusefs::parse_options(argc, argv, &options, &error)) return fail(error, kExitUsage);
+  if (!fusefs::parse_options(argc, argv, fusefs::backend_option_specs, &options, &error)) {
+    return fail(error, kExitUsage);
+  }
   if (options.show_help) {
     std::fputs(fusefs::help_text().c_str(), stdout);
     return EXIT_SUCCESS;

@@ -151,6 +151,7 @@ uint64_t put_dots(const Inode& inode, const DirPass& pass, uint64_t offset, Repl
 Status read_entries(SessionImpl& session, FuseRequest& request, DirHandle& handle, uint64_t offset,
                     ReplySink& sink, cache::ReadOptions options) {
   const Waiting waiting(session, request);
+  if (handle.opener) handle.dir->act_for(handle.opener);
   cache::MutexLock lock(handle.mutex);
   const uint64_t position = put_dots(*handle.inode, handle.pass, offset, sink);
   if (sink.full()) return {};
@@ -261,8 +262,8 @@ void operation_opendir(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
     if (!inode) return request.fail(ESTALE);
     if (!inode->is_directory()) return request.fail(ENOTDIR);
     std::shared_ptr<DirState> dir = session.obtain_dir(*inode);
-    const uint64_t fh =
-        session.handles().add(std::make_unique<DirHandle>(std::move(inode), std::move(dir)));
+    const uint64_t fh = session.handles().add(
+        std::make_unique<DirHandle>(std::move(inode), std::move(dir), session.caller(request)));
     fi->fh = fh;
     // An interrupted opendir is not followed by a releasedir.
     if (request.reply(fuse_reply_open, fi) != 0) session.handles().close(fh);

@@ -21,17 +21,18 @@ void open(SessionImpl& session, FuseRequest& request, fuse_ino_t ino, fuse_file_
   }
   if (inode->is_directory()) return request.fail(EISDIR);
   Backend& backend = session.backend();
+  const CallerPtr caller = session.caller(request);
   const auto file = session.ask<Backend::FileHandle>(
       request,
       [&](Backend::Done<Backend::FileHandle> done) {
-        return backend.open(inode->object(), fi->flags, std::move(done));
+        return backend.open(caller, inode->object(), fi->flags, std::move(done));
       },
       // Opened after its opener gave up.
       [&backend](Backend::FileHandle&& late) { backend.release(late); });
   if (!file.ok()) return request.fail(file.error_number());
   std::unique_ptr<OpenHandle> handle;
   try {
-    handle = std::make_unique<FileHandle>(backend, std::move(inode), file.value());
+    handle = std::make_unique<FileHandle>(backend, std::move(inode), file.value(), caller);
   } catch (...) {
     backend.release(file.value());
     throw;
@@ -52,8 +53,8 @@ void operation_read(fuse_req_t req, fuse_ino_t /*ino*/, size_t size, off_t offse
     const auto& handle = HandleList::get<FileHandle>(fi->fh);
     const auto wanted = static_cast<uint32_t>(std::min(size, ReplyBuffers::kMaxBytes));
     const auto bytes = session.ask<std::string>(request, [&](Backend::Done<std::string> done) {
-      return session.backend().read(handle.file, static_cast<uint64_t>(offset), wanted,
-                                    std::move(done));
+      return session.backend().read(handle.opener, handle.file, static_cast<uint64_t>(offset),
+                                    wanted, std::move(done));
     });
     if (!bytes.ok()) return request.fail(bytes.error_number());
     // More than was asked for would not fit the kernel's pages.

@@ -36,7 +36,8 @@ Result<Found> find_child(SessionImpl& session, FuseRequest& request, const Inode
   }
   const cache::TimePoint asked = session.now();
   auto answer = session.ask<LookupAnswer>(request, [&](Backend::Done<LookupAnswer> done) {
-    return session.backend().lookup(parent.object(), name, std::move(done));
+    return session.backend().lookup(session.caller(request), parent.object(), name,
+                                    std::move(done));
   });
   if (!answer.ok()) return answer.status();
   return Found{std::move(answer).value(), asked};
@@ -120,7 +121,7 @@ void operation_readlink(fuse_req_t req, fuse_ino_t ino) {
     if (!inode) return request.fail(ESTALE);
     if (inode->type() != S_IFLNK) return request.fail(EINVAL);
     const auto target = session.ask<std::string>(request, [&](Backend::Done<std::string> done) {
-      return session.backend().readlink(inode->object(), std::move(done));
+      return session.backend().readlink(session.caller(request), inode->object(), std::move(done));
     });
     if (!target.ok()) return request.fail(target.error_number());
     const std::string& text = target.value();
@@ -136,7 +137,7 @@ void operation_statfs(fuse_req_t req, fuse_ino_t ino) {
     const InodeRef inode = session.inodes().find(ino);
     if (!inode) return request.fail(ESTALE);
     const auto answer = session.ask<StatfsAnswer>(request, [&](Backend::Done<StatfsAnswer> done) {
-      return session.backend().statfs(inode->object(), std::move(done));
+      return session.backend().statfs(session.caller(request), inode->object(), std::move(done));
     });
     if (!answer.ok()) return request.fail(answer.error_number());
     const StatfsAnswer& figures = answer.value();
@@ -185,8 +186,9 @@ void operation_getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t
     reply_xattr(request,
                 session.ask<std::string>(request,
                                          [&](Backend::Done<std::string> done) {
-                                           return session.backend().getxattr(inode->object(), name,
-                                                                             std::move(done));
+                                           return session.backend().getxattr(
+                                               session.caller(request), inode->object(), name,
+                                               std::move(done));
                                          }),
                 size);
   });
@@ -199,8 +201,9 @@ void operation_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
     reply_xattr(request,
                 session.ask<std::string>(request,
                                          [&](Backend::Done<std::string> done) {
-                                           return session.backend().listxattr(inode->object(),
-                                                                              std::move(done));
+                                           return session.backend().listxattr(
+                                               session.caller(request), inode->object(),
+                                               std::move(done));
                                          }),
                 size);
   });

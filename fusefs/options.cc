@@ -18,6 +18,7 @@ namespace {
 struct Draft {
   Options options;
   bool cache_min_given = false;
+  BackendOptions others;  // the source's back end is to say whether it knows them
 };
 
 // ---- Options of our own: NAME=VALUE -------------------------------------------------------------
@@ -233,6 +234,7 @@ class Nearest {
     best_distance_ = distance;
     best_ = std::move(shown);
   }
+  [[nodiscard]] bool found() const { return !best_.empty(); }
   [[nodiscard]] std::string advice() const {
     return best_.empty() ? "`cookiefs --help` lists what is known" : "did you mean " + best_ + "?";
   }
@@ -243,7 +245,8 @@ class Nearest {
   std::string best_;
 };
 
-std::string unknown_word(std::string_view name) {
+// A word that neither cookiefs nor the source's back end knows.
+std::string unknown_word(std::string_view name, BackendOptionSpecs backend) {
   for (const Foreign& foreign : kForeign) {
     if (foreign.name == name) {
       return std::string(name) + ": not an option of cookiefs: " + std::string(foreign.instead);
@@ -257,7 +260,12 @@ std::string unknown_word(std::string_view name) {
     nearest.offer(word.name,
                   std::string(word.name) + (word.value == Value::kRequired ? "=..." : ""));
   }
-  return std::string(name) + ": unknown option; " + nearest.advice();
+  for (const BackendOptionSpec& spec : backend) {
+    nearest.offer(spec.name, std::string(spec.example));
+  }
+  const std::string text = std::string(name) + ": unknown option; ";
+  if (nearest.found() || backend.empty()) return text + nearest.advice();
+  return text + known_options_text(backend) + "; " + nearest.advice();
 }
 
 // ---- Lists of options: a,b=c\,d,e ---------------------------------------------------------------
@@ -310,9 +318,10 @@ bool is_mount_helper(std::string_view program) {
 // Every member that takes something answers what is wrong with it, or nothing.
 class Parser {
  public:
-  Parser(int argc, const char* const argv[])
+  Parser(int argc, const char* const argv[], SpecsOf specs_of)
       : args_(argv + std::min(argc, 1), argv + argc),
-        helper_(argc > 0 && is_mount_helper(argv[0])) {}
+        helper_(argc > 0 && is_mount_helper(argv[0])),
+        specs_of_(specs_of) {}
 
   std::string parse() {
     while (next_ < args_.size()) {
@@ -420,7 +429,8 @@ class Parser {
     for (const MountWord& word : kMountWords) {
       if (word.name == name) return take_word(word, item, value);
     }
-    return unknown_word(name);
+    draft_.others.push_back({name, value});
+    return "";
   }
 
   std::string take_own(const OwnOption& own, const std::string& item, const std::string& value) {
@@ -462,6 +472,8 @@ class Parser {
     if (positionals_[1].empty()) return "MOUNTPOINT is empty; " + std::string(kUsage);
     options.source = positionals_[0];
     options.mountpoint = positionals_[1];
+    std::string wrong = give_to_backend();
+    if (!wrong.empty()) return wrong;
     if (!draft_.cache_min_given) {
       // A small cache keeps room to give way.
       options.cache_min =
@@ -475,8 +487,20 @@ class Parser {
     return "";
   }
 
+  std::string give_to_backend() {
+    const BackendOptionSpecs known = specs_of_(draft_.options.source);
+    for (const BackendOption& option : draft_.others) {
+      if (find_option(known, option.name) == nullptr) return unknown_word(option.name, known);
+      std::string wrong = wrong_option(known, option);
+      if (!wrong.empty()) return wrong;
+    }
+    draft_.options.backend_options = std::move(draft_.others);
+    return "";
+  }
+
   const std::vector<std::string> args_;  // without the program's name
   const bool helper_;
+  const SpecsOf specs_of_;
   size_t next_ = 0;  // the first of args_ that has not been looked at
   bool flags_ended_ = false;
   std::vector<std::string> positionals_;
@@ -485,8 +509,9 @@ class Parser {
 
 }  // namespace
 
-bool parse_options(int argc, const char* const argv[], Options* options, std::string* error) {
-  Parser parser(argc, argv);
+bool parse_options(int argc, const char* const argv[], SpecsOf specs_of, Options* options,
+                   std::string* error) {
+  Parser parser(argc, argv, specs_of);
   *error = parser.parse();
   if (!error->empty()) return false;
   *options = std::move(parser).result();
@@ -500,6 +525,9 @@ Mounts a remote directory tree; listings are cached, exact and small in memory.
 
 SOURCE
     file:///PATH, /PATH      a local directory
+    sftp://[USER@]HOST[:PORT]/PATH
+                             a directory of a host that ssh reaches; /~/PATH: below the
+                             login's own directory
     sim:KEY=VALUE,...        a simulated remote, such as sim:big=1000000,rtt=10ms
     Back ends for networks are named by their URLs: see the README.
 
@@ -521,6 +549,11 @@ mount options of cookiefs
     max_threads=N            requests served side by side (64)
     readdirplus=yes|no|auto  attributes along with listings (auto)
     log_level=LEVEL          trace, debug, info, warning, error, critical or off (info)
+
+mount options of sftp://
+    port=N, ssh_command=COMMAND, sftp_server=NAME|PATH, ssh_config=FILE, compression=yes|no,
+    ssh_option=NAME=VALUE and the usual options of ssh_config(5) by their own names, such as
+    IdentityFile=FILE, ProxyJump=HOST, StrictHostKeyChecking=WHAT
 
 mount options of FUSE
     allow_other, allow_root, default_permissions, auto_unmount, fsname=NAME, subtype=TYPE,

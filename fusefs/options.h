@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "fusefs/backends/backend_options.h"
+
 namespace fusefs {
 
 enum class ReaddirPlus : uint8_t { kNever, kAuto, kAlways };
@@ -32,6 +34,9 @@ struct Options {
   uint32_t max_threads = 64;                                   // FUSE workers
   ReaddirPlus readdirplus = ReaddirPlus::kAuto;
 
+  // What is neither of the above nor of the below: options that the source's back end knows.
+  BackendOptions backend_options;
+
   // What goes to libfuse / fusermount3 unchanged, each as "-oNAME[=VALUE]", with commas and
   // backslashes in VALUE escaped again. Holds default_permissions and allow_other too: the flags
   // below only tell the session that they are set. fsname= and subtype= only where the user gave
@@ -45,9 +50,13 @@ struct Options {
 // The smallest cache that can work: one array a worker, with its names.
 constexpr uint64_t kMinCacheSize = uint64_t{1} << 20;
 
+// The options that the back end of a source knows.
+using SpecsOf = BackendOptionSpecs (*)(const std::string& source);
+
 // True when `options` can be acted on (which includes -h and -V). A repeated option: the last one
 // counts. Called as mount.fuse.cookiefs it takes mount(8)'s helper flags: -f -n -s -v -t TYPE.
-bool parse_options(int argc, const char* const argv[], Options* options, std::string* error);
+bool parse_options(int argc, const char* const argv[], SpecsOf specs_of, Options* options,
+                   std::string* error);
 
 std::string help_text();
 std::string version_text();

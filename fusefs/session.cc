@@ -316,10 +316,27 @@ void SessionImpl::tear_down() {
   cache_.reset();
 }
 
+CallerPtr SessionImpl::find_caller(const FuseRequest& request) {
+  const fuse_ctx* const context = fuse_req_ctx(request.raw());
+  const CallerCache::Process process = {
+      .pid = context->pid, .uid = context->uid, .gid = context->gid};
+  return callers_.find(process, now(), [&] {
+    std::vector<gid_t> groups(64);
+    int count = fuse_req_getgroups(request.raw(), static_cast<int>(groups.size()), groups.data());
+    if (count > static_cast<int>(groups.size())) {
+      groups.resize(static_cast<size_t>(count));
+      count = std::min(count, fuse_req_getgroups(request.raw(), count, groups.data()));
+    }
+    // A process that ended meanwhile, or that /proc does not show, has no groups.
+    groups.resize(static_cast<size_t>(std::max(count, 0)));
+    return groups;
+  });
+}
+
 Result<Attr> SessionImpl::fetch_attr(FuseRequest& request, const Inode& inode) {
   const cache::TimePoint asked = now();
   Result<Attr> attr = ask<Attr>(request, [&](Backend::Done<Attr> done) {
-    return backend_->getattr(inode.object(), std::move(done));
+    return backend_->getattr(caller(request), inode.object(), std::move(done));
   });
   if (!attr.ok()) return attr;
   // The kernel would give up an inode, even the root, that changes its type.

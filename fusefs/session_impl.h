@@ -20,6 +20,7 @@
 #include "cache/mm/page_cache.h"
 #include "cache/mm/pressure.h"
 #include "fusefs/backends/backend.h"
+#include "fusefs/caller_cache.h"
 #include "fusefs/fuse_request.h"
 #include "fusefs/handles.h"
 #include "fusefs/inode_table.h"
@@ -57,6 +58,11 @@ class SessionImpl {
     return request.started() + timeout_;
   }
 
+  // Who made the request, where the back end wants to know; else null, at no cost.
+  CallerPtr caller(const FuseRequest& request) {
+    return backend_->wants_callers() ? find_caller(request) : nullptr;
+  }
+
   // One back-end call that this request waits for; see call_backend().
   template <typename T, typename Start>
   Result<T> ask(FuseRequest& request, const Start& start,
@@ -89,6 +95,7 @@ class SessionImpl {
   void negotiate(fuse_conn_info* connection);
 
  private:
+  CallerPtr find_caller(const FuseRequest& request);
   int loop();
   void watch();
   void watch_pressure();
@@ -107,6 +114,7 @@ class SessionImpl {
   HandleList handles_;
   ActiveCalls calls_;
   ReplyBuffers buffers_;
+  CallerCache callers_;
   std::atomic<bool> children_need_lookup_{false};
 
   fuse_session* fuse_ = nullptr;

@@ -116,8 +116,10 @@ end_groups() {
 
 PACKAGES_BUILD=(g++ cmake ninja-build ccache pkg-config libfuse3-dev fuse3 libboost-dev libspdlog-dev
   libcli11-dev nlohmann-json3-dev catch2 libbenchmark-dev)
-PACKAGES_RUN=(attr coreutils findutils jq mawk mount procps util-linux)
-PACKAGES_TEST=(clang clang-format clang-tidy libclang-rt-14-dev python3 shellcheck)
+PACKAGES_RUN=(attr coreutils findutils jq mawk mount openssh-client procps util-linux)
+# Servers among them are started by the tests themselves, with configurations of their own.
+PACKAGES_TEST=(clang clang-format clang-tidy libclang-rt-14-dev openssh-server openssh-sftp-server
+  python3 shellcheck)
 
 as_root() {
   if [[ $(id -u) = 0 ]]; then
@@ -137,6 +139,22 @@ missing_packages() {
   done
 }
 
+# apt_get ARGS...: without questions, and waiting for others that install.
+apt_get() {
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 "$@"
+}
+
+# Runs COMMAND... while services that packages bring are not started: a test server's package is
+# no reason to open the machine to the network.
+without_services() {
+  local policy=/usr/sbin/policy-rc.d status=0
+  [[ ! -e $policy ]] || { "$@"; return; }
+  as_root install -m 755 /dev/stdin "$policy" <<<$'#!/bin/sh\nexit 101'
+  "$@" || status=$?
+  as_root rm -f "$policy"
+  return "$status"
+}
+
 # Installs those of PACKAGE... that are missing; touches no network when none is.
 install_packages() {
   local missing log
@@ -148,11 +166,9 @@ install_packages() {
   ((${#missing[@]})) || return 0
   say "Installing ${missing[*]}"
   log=$(mktemp)
-  if ! {
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 update &&
-      as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 \
-        install -y --no-install-recommends "${missing[@]}"
-  } </dev/null >"$log" 2>&1; then
+  if ! { apt_get update &&
+    without_services apt_get install -y --no-install-recommends "${missing[@]}"; } \
+    </dev/null >"$log" 2>&1; then
     tail -n 15 "$log" >&2
     rm -f "$log"
     die "could not install: ${missing[*]}"

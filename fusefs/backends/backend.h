@@ -11,6 +11,7 @@
 //                 completion holds no lock of the back end's.
 // Errors:         errnos in Result/Status, as a local filesystem would give them. ESTALE: the
 //                 object is gone. ENOSYS: this back end can't do the operation at all.
+// Callers:        every call says on whose behalf it is made, where the back end wants to know.
 // Later issues add the changing operations beside these, in the same shape.
 #pragma once
 
@@ -23,6 +24,7 @@
 #include "cache/base/result.h"
 #include "cache/dir/attr.h"
 #include "cache/dir/source.h"
+#include "fusefs/backends/backend_options.h"
 
 namespace fusefs {
 
@@ -33,6 +35,17 @@ using cache::Status;
 // A back end's own name of an object: opaque, stable while the object lives, at most 4096 bytes
 // (sim: a number; local: a path under the root; nfs: a file handle; sftp: a path).
 using ObjectId = std::string;
+
+// Whose request it is, as the kernel tells it. What many callers share (a directory's listing) goes
+// under the identity of the one who read it last.
+struct Caller {
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+  std::vector<uint32_t> groups;  // supplementary
+  bool operator==(const Caller&) const = default;
+};
+// Null: the daemon itself, or a back end that does not want to know.
+using CallerPtr = std::shared_ptr<const Caller>;
 
 struct LookupAnswer {
   ObjectId id;
@@ -67,26 +80,31 @@ class Backend {
   // failure `error_text` says in one line what is wrong and what would be right.
   virtual Result<LookupAnswer> connect(std::string* error_text) = 0;
 
-  virtual RequestId lookup(const ObjectId& parent, const std::string& name,
+  virtual RequestId lookup(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
                            Done<LookupAnswer> done) = 0;
-  virtual RequestId getattr(const ObjectId& id, Done<Attr> done) = 0;
-  virtual RequestId readlink(const ObjectId& id, Done<std::string> done) = 0;
-  virtual RequestId statfs(const ObjectId& id, Done<StatfsAnswer> done) = 0;
+  virtual RequestId getattr(const CallerPtr& caller, const ObjectId& id, Done<Attr> done) = 0;
+  virtual RequestId readlink(const CallerPtr& caller, const ObjectId& id,
+                             Done<std::string> done) = 0;
+  virtual RequestId statfs(const CallerPtr& caller, const ObjectId& id,
+                           Done<StatfsAnswer> done) = 0;
 
-  // Open files, read only. `read` gives fewer bytes than asked for only at the end of the file.
-  virtual RequestId open(const ObjectId& id, int flags, Done<FileHandle> done) = 0;
-  virtual RequestId read(FileHandle file, uint64_t offset, uint32_t size,
+  // Open files, read only. A file is read as its opener, whoever reads: the kernel reads ahead for
+  // nobody. `read` gives fewer bytes than asked for only at the end of the file.
+  virtual RequestId open(const CallerPtr& caller, const ObjectId& id, int flags,
+                         Done<FileHandle> done) = 0;
+  virtual RequestId read(const CallerPtr& caller, FileHandle file, uint64_t offset, uint32_t size,
                          Done<std::string> done) = 0;
   virtual void release(FileHandle file) = 0;
 
   // Extended attributes; ENOSYS where the back end has none.
-  virtual RequestId getxattr(const ObjectId& id, const std::string& name,
+  virtual RequestId getxattr(const CallerPtr& caller, const ObjectId& id, const std::string& name,
                              Done<std::string> done) = 0;
-  virtual RequestId listxattr(const ObjectId& id, Done<std::string> done) = 0;  // NUL-separated
+  virtual RequestId listxattr(const CallerPtr& caller, const ObjectId& id,
+                              Done<std::string> done) = 0;  // NUL-separated
 
   // Entries of one directory, as cache/dir/source.h says it.
-  virtual RequestId read_dir(const ObjectId& directory, cache::DirRequest request,
-                             cache::DirSource::Completion done) = 0;
+  virtual RequestId read_dir(const CallerPtr& caller, const ObjectId& directory,
+                             cache::DirRequest request, cache::DirSource::Completion done) = 0;
   [[nodiscard]] virtual cache::CookieKind cookie_kind() const = 0;
   [[nodiscard]] virtual uint32_t max_batch() const = 0;
 
@@ -97,6 +115,9 @@ class Backend {
 
   virtual void cancel(RequestId id) = 0;
 
+  // True: calls are to come with their callers. Else finding out who calls is not worth its cost.
+  [[nodiscard]] virtual bool wants_callers() const { return false; }
+
   [[nodiscard]] virtual BackendCounters counters() const = 0;
   // What `mount` and `stats` show as the source, without secrets.
   [[nodiscard]] virtual std::string description() const = 0;
@@ -106,7 +127,11 @@ class Backend {
 };
 
 // Makes a back end from a mount source: a URL or a path. Null and one line in `error_text` (what
-// is wrong and what would be right) when the source is malformed.
-std::unique_ptr<Backend> make_backend(const std::string& source, std::string* error_text);
+// is wrong and what would be right) when the source is malformed or does not know an option.
+std::unique_ptr<Backend> make_backend(const std::string& source, const BackendOptions& options,
+                                      std::string* error_text);
+
+// The options that the back end of that source knows; none where the source is malformed.
+BackendOptionSpecs backend_option_specs(const std::string& source);
 
 }  // namespace fusefs

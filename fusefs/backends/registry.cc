@@ -17,12 +17,15 @@
 
 #include "fusefs/backends/backend.h"
 #include "fusefs/backends/local/local_backend.h"
+#include "fusefs/backends/sftp/sftp_backend.h"
+#include "fusefs/backends/sftp/sftp_options.h"
 #include "fusefs/backends/sim/sim_backend.h"
 
 namespace fusefs {
 namespace {
 
-constexpr std::string_view kKnownSources = "sim:KEY=VALUE,..., file:///path or a path";
+constexpr std::string_view kKnownSources =
+    "sftp://host/path, sim:KEY=VALUE,..., file:///path or a path";
 
 std::string quote(std::string_view text) {
   std::string quoted(1, '\'');  // appended to: GCC 12 warns wrongly of literal + string
@@ -116,7 +119,7 @@ std::unique_ptr<Backend> make_from_path(const std::string& path, std::string* er
 
 std::string unknown_scheme_error(const std::string& source, const std::string& scheme,
                                  std::string_view rest) {
-  if (scheme == "nfs" || scheme == "sftp") {
+  if (scheme == "nfs") {
     return quote(source) + ": " + scheme + ": is not in this version; use " +
            std::string(kKnownSources);
   }
@@ -128,7 +131,17 @@ std::string unknown_scheme_error(const std::string& source, const std::string& s
 
 }  // namespace
 
-std::unique_ptr<Backend> make_backend(const std::string& source, std::string* error_text) {
+BackendOptionSpecs backend_option_specs(const std::string& source) {
+  if (scheme_of(source) == "sftp") return sftp::sftp_option_specs();
+  return {};  // neither sim nor local has any
+}
+
+std::unique_ptr<Backend> make_backend(const std::string& source, const BackendOptions& options,
+                                      std::string* error_text) {
+  for (const BackendOption& option : options) {
+    *error_text = wrong_option(backend_option_specs(source), option);
+    if (!error_text->empty()) return nullptr;
+  }
   if (source.empty()) {
     *error_text = "no source given; use " + std::string(kKnownSources);
     return nullptr;
@@ -136,6 +149,7 @@ std::unique_ptr<Backend> make_backend(const std::string& source, std::string* er
   const std::optional<std::string> scheme = scheme_of(source);
   if (!scheme.has_value()) return make_from_path(source, error_text);
   const std::string_view rest = std::string_view(source).substr(scheme->size() + 1);
+  if (*scheme == "sftp") return make_sftp_backend(source, options, error_text);
   if (*scheme == "sim") return make_sim_backend(rest, error_text);
   if (*scheme == "file") return make_from_file_url(source, rest, error_text);
   *error_text = unknown_scheme_error(source, *scheme, rest);

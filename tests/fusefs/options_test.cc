@@ -7,8 +7,26 @@
 
 using fusefs::Options;
 using fusefs::ReaddirPlus;
+using Specs = fusefs::BackendOptionSpec;
 
 namespace {
+
+std::string wrong_count(const std::string& value) { return value == "4" ? "" : "not a count"; }
+
+constexpr Specs kSpecs[] = {
+    {.name = "nconnect",
+     .example = "nconnect=4",
+     .value = Specs::Value::kRequired,
+     .wrong = wrong_count},
+    {.name = "soft", .example = "soft", .value = Specs::Value::kNone},
+    {.name = "uid", .example = "uid=1000"},
+};
+
+// Only sources of this scheme have options.
+fusefs::BackendOptionSpecs specs_of(const std::string& source) {
+  if (source.starts_with("own:")) return kSpecs;
+  return {};
+}
 
 struct Parsed {
   bool ok = false;
@@ -22,7 +40,7 @@ Parsed parse_as(const char* program, std::initializer_list<const char*> argument
   const int argc = static_cast<int>(argv.size());
   argv.push_back(nullptr);
   Parsed parsed;
-  parsed.ok = fusefs::parse_options(argc, argv.data(), &parsed.options, &parsed.error);
+  parsed.ok = fusefs::parse_options(argc, argv.data(), specs_of, &parsed.options, &parsed.error);
   CHECK(parsed.ok == parsed.error.empty());
   CHECK(parsed.error.find('\n') == std::string::npos);
   return parsed;
@@ -186,6 +204,30 @@ TEST_CASE("an unknown option is named, with the nearest known one") {
   CHECK(error_of(std::string(100000, 'a').c_str()).ends_with("lists what is known"));
 }
 
+TEST_CASE("what the source's back end knows is handed to it, in order") {
+  const Parsed parsed =
+      parse({"-o", "nconnect=4,soft,ttl=0,rw,_netdev", "own:x", "/m", "-o", "soft,uid=5\\,6"});
+  INFO(parsed.error);
+  REQUIRE(parsed.ok);
+  CHECK(parsed.options.backend_options ==
+        fusefs::BackendOptions{
+            {"nconnect", "4"}, {"soft", std::nullopt}, {"soft", std::nullopt}, {"uid", "5,6"}});
+  CHECK(parsed.options.fuse_args == Strings{"-orw"});
+  CHECK(parse_as("mount.fuse.cookiefs", {"own:x", "/m", "-o", "rw,soft"}).ok);
+}
+
+TEST_CASE("wrong options of a back end: one line that says what would be right") {
+  const auto own_error = [](const char* list) { return parse({"own:x", "/m", "-o", list}).error; };
+  CHECK(own_error("nconnect=many") == "nconnect=many: not a count; try nconnect=4");
+  CHECK(own_error("nconnect") == "nconnect: needs a value; try nconnect=4");
+  CHECK(own_error("soft=1") == "soft=1: takes no value; try soft");
+  CHECK(own_error("nconect=4") == "nconect: unknown option; did you mean nconnect=4?");
+  CHECK(own_error("elephant") ==
+        "elephant: unknown option; this source knows nconnect=4, soft, uid=1000; "
+        "`cookiefs --help` lists what is known");
+  CHECK(error_of("nconnect=4").starts_with("nconnect: unknown option"));
+}
+
 TEST_CASE("positionals that are missing, empty or too many are named") {
   const std::string usage = "; usage: cookiefs [options] SOURCE MOUNTPOINT";
   CHECK(parse({}).error == "SOURCE and MOUNTPOINT are missing" + usage);
@@ -200,7 +242,7 @@ TEST_CASE("an empty argument vector is an error, not a crash") {
   Options options;
   std::string error;
   const char* const argv[] = {nullptr};
-  CHECK_FALSE(fusefs::parse_options(0, argv, &options, &error));
+  CHECK_FALSE(fusefs::parse_options(0, argv, specs_of, &options, &error));
 }
 
 TEST_CASE("called as mount.fuse.cookiefs it takes mount's own flags") {

@@ -21,25 +21,42 @@ using fusefs::Status;
 class SilentBackend final : public Backend {
  public:
   Result<fusefs::LookupAnswer> connect(std::string*) override { return Status::error(ENOSYS); }
-  RequestId lookup(const fusefs::ObjectId&, const std::string&,
+  RequestId lookup(const fusefs::CallerPtr&, const fusefs::ObjectId&, const std::string&,
                    Done<fusefs::LookupAnswer>) override {
     return 0;
   }
-  RequestId getattr(const fusefs::ObjectId&, Done<fusefs::Attr> answer) override {
+  RequestId getattr(const fusefs::CallerPtr&, const fusefs::ObjectId&,
+                    Done<fusefs::Attr> answer) override {
     done = std::move(answer);
     asked = true;
     return 42;
   }
-  RequestId readlink(const fusefs::ObjectId&, Done<std::string>) override { return 0; }
-  RequestId statfs(const fusefs::ObjectId&, Done<fusefs::StatfsAnswer>) override { return 0; }
-  RequestId open(const fusefs::ObjectId&, int, Done<FileHandle>) override { return 0; }
-  RequestId read(FileHandle, uint64_t, uint32_t, Done<std::string>) override { return 0; }
-  void release(FileHandle) override {}
-  RequestId getxattr(const fusefs::ObjectId&, const std::string&, Done<std::string>) override {
+  RequestId readlink(const fusefs::CallerPtr&, const fusefs::ObjectId&,
+                     Done<std::string>) override {
     return 0;
   }
-  RequestId listxattr(const fusefs::ObjectId&, Done<std::string>) override { return 0; }
-  RequestId read_dir(const fusefs::ObjectId&, cache::DirRequest,
+  RequestId statfs(const fusefs::CallerPtr&, const fusefs::ObjectId&,
+                   Done<fusefs::StatfsAnswer>) override {
+    return 0;
+  }
+  RequestId open(const fusefs::CallerPtr&, const fusefs::ObjectId&, int,
+                 Done<FileHandle>) override {
+    return 0;
+  }
+  RequestId read(const fusefs::CallerPtr&, FileHandle, uint64_t, uint32_t,
+                 Done<std::string>) override {
+    return 0;
+  }
+  void release(FileHandle) override {}
+  RequestId getxattr(const fusefs::CallerPtr&, const fusefs::ObjectId&, const std::string&,
+                     Done<std::string>) override {
+    return 0;
+  }
+  RequestId listxattr(const fusefs::CallerPtr&, const fusefs::ObjectId&,
+                      Done<std::string>) override {
+    return 0;
+  }
+  RequestId read_dir(const fusefs::CallerPtr&, const fusefs::ObjectId&, cache::DirRequest,
                      cache::DirSource::Completion) override {
     return 0;
   }
@@ -70,7 +87,9 @@ Result<fusefs::Attr> call(SilentBackend& backend, const Patience& patience,
                           fusefs::PendingCall<fusefs::Attr>::Dispose dispose = nullptr) {
   return call_backend<fusefs::Attr>(
       backend, patience,
-      [&](Backend::Done<fusefs::Attr> done) { return backend.getattr("x", std::move(done)); },
+      [&](Backend::Done<fusefs::Attr> done) {
+        return backend.getattr(nullptr, "x", std::move(done));
+      },
       std::move(dispose));
 }
 

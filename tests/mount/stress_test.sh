@@ -62,6 +62,22 @@ run evicts ls --cache-size 1M --jobs 4 --retries 100 --kinds getdents -o timeout
 mkdir "$work/local"
 (cd "$work/local" && seq -f 'a-name-of-some-length-%08.0f' 30000 | xargs touch)
 run evicts ls --cache-size 1M --jobs 5 "$work/local"
+# Over SFTP without ssh; what ssh would be told goes to the shell's own parameters.
+sftp_server=/usr/lib/openssh/sftp-server
+if [[ -x $sftp_server ]]; then
+  sftp_options="ssh_command=sh -c 'exec $sftp_server'"
+  mkdir "$work/tree"
+  for ((i = 0; i < 60; i++)); do
+    mkdir "$work/tree/d$i" && (cd "$work/tree/d$i" && seq -f 'file-%06.0f' 300 | xargs touch)
+  done
+  run evicts ls --cache-size 1M --jobs 3 --expect 30000 -o "$sftp_options" "sftp://here$work/local"
+  run - find --cache-size 1M --jobs 3 -o "$sftp_options" "sftp://here$work/tree"
+  run - unmount --cache-size 4M --jobs 3 --memory "${COOKIEFS_STRESS_MEMORY:-256}" \
+    -o "$sftp_options" "sftp://here$work/local"
+else
+  echo "not tried over SFTP: $sftp_server is missing (tools/test install)"
+  failed=$((failed + 1))
+fi
 run evicts unmount --cache-size 2M --jobs 4 --memory "${COOKIEFS_STRESS_MEMORY:-256}" \
   sim:big=60000,tree=100x50,rtt=1ms,cookies=hashed
 

@@ -110,8 +110,8 @@ Result<LookupAnswer> LocalBackend::connect(std::string* error_text) {
 
 // --- Metadata: answered in the caller ---
 
-Backend::RequestId LocalBackend::lookup(const ObjectId& parent, const std::string& name,
-                                        Done<LookupAnswer> done) {
+Backend::RequestId LocalBackend::lookup(const CallerPtr& /*caller*/, const ObjectId& parent,
+                                        const std::string& name, Done<LookupAnswer> done) {
   return answer_now(counters_, done, [&] { return do_lookup(parent, name); });
 }
 
@@ -146,7 +146,8 @@ ObjectId LocalBackend::child_id(const ObjectId& parent, std::string_view name,
   return id.size() < PATH_MAX ? id : ObjectId();
 }
 
-Backend::RequestId LocalBackend::getattr(const ObjectId& id, Done<Attr> done) {
+Backend::RequestId LocalBackend::getattr(const CallerPtr& /*caller*/, const ObjectId& id,
+                                         Done<Attr> done) {
   return answer_now(counters_, done, [&] { return do_getattr(id); });
 }
 
@@ -156,7 +157,8 @@ Result<Attr> LocalBackend::do_getattr(const ObjectId& id) const {
   return local::stat_fd(fd.value().get());
 }
 
-Backend::RequestId LocalBackend::readlink(const ObjectId& id, Done<std::string> done) {
+Backend::RequestId LocalBackend::readlink(const CallerPtr& /*caller*/, const ObjectId& id,
+                                          Done<std::string> done) {
   return answer_now(counters_, done, [&] { return do_readlink(id); });
 }
 
@@ -171,7 +173,8 @@ Result<std::string> LocalBackend::do_readlink(const ObjectId& id) const {
   return target;
 }
 
-Backend::RequestId LocalBackend::statfs(const ObjectId& id, Done<StatfsAnswer> done) {
+Backend::RequestId LocalBackend::statfs(const CallerPtr& /*caller*/, const ObjectId& id,
+                                        Done<StatfsAnswer> done) {
   return answer_now(counters_, done, [&] { return do_statfs(id); });
 }
 
@@ -191,8 +194,8 @@ Result<StatfsAnswer> LocalBackend::do_statfs(const ObjectId& id) const {
   return answer;
 }
 
-Backend::RequestId LocalBackend::getxattr(const ObjectId& id, const std::string& name,
-                                          Done<std::string> done) {
+Backend::RequestId LocalBackend::getxattr(const CallerPtr& /*caller*/, const ObjectId& id,
+                                          const std::string& name, Done<std::string> done) {
   return answer_now(counters_, done, [&] { return do_getxattr(id, name); });
 }
 
@@ -206,7 +209,8 @@ Result<std::string> LocalBackend::do_getxattr(const ObjectId& id, const std::str
   });
 }
 
-Backend::RequestId LocalBackend::listxattr(const ObjectId& id, Done<std::string> done) {
+Backend::RequestId LocalBackend::listxattr(const CallerPtr& /*caller*/, const ObjectId& id,
+                                           Done<std::string> done) {
   return answer_now(counters_, done, [&] { return do_listxattr(id); });
 }
 
@@ -220,7 +224,8 @@ Result<std::string> LocalBackend::do_listxattr(const ObjectId& id) const {
 
 // --- Files ---
 
-Backend::RequestId LocalBackend::open(const ObjectId& id, int flags, Done<FileHandle> done) {
+Backend::RequestId LocalBackend::open(const CallerPtr& /*caller*/, const ObjectId& id, int flags,
+                                      Done<FileHandle> done) {
   return answer_now(counters_, done, [&] { return do_open(id, flags); });
 }
 
@@ -253,8 +258,8 @@ Result<Backend::FileHandle> LocalBackend::do_open(const ObjectId& id, int flags)
   return handle;
 }
 
-Backend::RequestId LocalBackend::read(FileHandle file, uint64_t offset, uint32_t size,
-                                      Done<std::string> done) {
+Backend::RequestId LocalBackend::read(const CallerPtr& /*caller*/, FileHandle file, uint64_t offset,
+                                      uint32_t size, Done<std::string> done) {
   return answer_now(counters_, done, [&] { return do_read(file, offset, size); });
 }
 
@@ -294,7 +299,8 @@ void LocalBackend::release(FileHandle file) {
 
 // --- Listings: answered on the I/O threads ---
 
-Backend::RequestId LocalBackend::read_dir(const ObjectId& directory, cache::DirRequest request,
+Backend::RequestId LocalBackend::read_dir(const CallerPtr& /*caller*/, const ObjectId& directory,
+                                          cache::DirRequest request,
                                           cache::DirSource::Completion done) {
   auto operation = std::make_shared<LocalCounters::Operation>(counters_);
   auto refuse = [done, operation](const local::IoPool::Cancelled&) {

@@ -42,20 +42,23 @@ class LocalBackend final : public Backend {
 
   Result<LookupAnswer> connect(std::string* error_text) override;
 
-  RequestId lookup(const ObjectId& parent, const std::string& name,
+  RequestId lookup(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
                    Done<LookupAnswer> done) override;
-  RequestId getattr(const ObjectId& id, Done<Attr> done) override;
-  RequestId readlink(const ObjectId& id, Done<std::string> done) override;
-  RequestId statfs(const ObjectId& id, Done<StatfsAnswer> done) override;
+  RequestId getattr(const CallerPtr& caller, const ObjectId& id, Done<Attr> done) override;
+  RequestId readlink(const CallerPtr& caller, const ObjectId& id, Done<std::string> done) override;
+  RequestId statfs(const CallerPtr& caller, const ObjectId& id, Done<StatfsAnswer> done) override;
 
-  RequestId open(const ObjectId& id, int flags, Done<FileHandle> done) override;
-  RequestId read(FileHandle file, uint64_t offset, uint32_t size, Done<std::string> done) override;
+  RequestId open(const CallerPtr& caller, const ObjectId& id, int flags,
+                 Done<FileHandle> done) override;
+  RequestId read(const CallerPtr& caller, FileHandle file, uint64_t offset, uint32_t size,
+                 Done<std::string> done) override;
   void release(FileHandle file) override;
 
-  RequestId getxattr(const ObjectId& id, const std::string& name, Done<std::string> done) override;
-  RequestId listxattr(const ObjectId& id, Done<std::string> done) override;
+  RequestId getxattr(const CallerPtr& caller, const ObjectId& id, const std::string& name,
+                     Done<std::string> done) override;
+  RequestId listxattr(const CallerPtr& caller, const ObjectId& id, Done<std::string> done) override;
 
-  RequestId read_dir(const ObjectId& directory, cache::DirRequest request,
+  RequestId read_dir(const CallerPtr& caller, const ObjectId& directory, cache::DirRequest request,
                      cache::DirSource::Completion done) override;
   [[nodiscard]] cache::CookieKind cookie_kind() const override {
     return cache::CookieKind::kNative;

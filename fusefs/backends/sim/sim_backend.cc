@@ -159,8 +159,8 @@ Result<LookupAnswer> SimBackend::look_up(const ObjectId& parent, const std::stri
   return LookupAnswer{.id = id_from(child.value().ino), .attr = tree_.attr(child.value())};
 }
 
-SimBackend::RequestId SimBackend::lookup(const ObjectId& parent, const std::string& name,
-                                         Done<LookupAnswer> done) {
+SimBackend::RequestId SimBackend::lookup(const CallerPtr& /*caller*/, const ObjectId& parent,
+                                         const std::string& name, Done<LookupAnswer> done) {
   return call<LookupAnswer>(
       SimRequestKind::kLookup, [this, parent, name] { return look_up(parent, name); },
       std::move(done));
@@ -173,12 +173,14 @@ Result<Attr> SimBackend::present_attr(const ObjectId& id) {
   return tree_.attr(node.value());
 }
 
-SimBackend::RequestId SimBackend::getattr(const ObjectId& id, Done<Attr> done) {
+SimBackend::RequestId SimBackend::getattr(const CallerPtr& /*caller*/, const ObjectId& id,
+                                          Done<Attr> done) {
   return call<Attr>(
       SimRequestKind::kGetattr, [this, id] { return present_attr(id); }, std::move(done));
 }
 
-SimBackend::RequestId SimBackend::readlink(const ObjectId& id, Done<std::string> done) {
+SimBackend::RequestId SimBackend::readlink(const CallerPtr& /*caller*/, const ObjectId& id,
+                                           Done<std::string> done) {
   const auto serve = [this, id]() -> Result<std::string> {
     MutexLock lock(mutex_);
     const Result<SimNode> node = find(id);
@@ -199,7 +201,8 @@ StatfsAnswer SimBackend::file_system() const {
   return answer;
 }
 
-SimBackend::RequestId SimBackend::statfs(const ObjectId&, Done<StatfsAnswer> done) {
+SimBackend::RequestId SimBackend::statfs(const CallerPtr& /*caller*/, const ObjectId&,
+                                         Done<StatfsAnswer> done) {
   return call<StatfsAnswer>(
       SimRequestKind::kStatfs, [this]() -> Result<StatfsAnswer> { return file_system(); },
       std::move(done));
@@ -215,13 +218,14 @@ Result<SimBackend::FileHandle> SimBackend::open_file(const ObjectId& id, int fla
   return node.value().ino;
 }
 
-SimBackend::RequestId SimBackend::open(const ObjectId& id, int flags, Done<FileHandle> done) {
+SimBackend::RequestId SimBackend::open(const CallerPtr& /*caller*/, const ObjectId& id, int flags,
+                                       Done<FileHandle> done) {
   return call<FileHandle>(
       SimRequestKind::kOpen, [this, id, flags] { return open_file(id, flags); }, std::move(done));
 }
 
-SimBackend::RequestId SimBackend::read(FileHandle file, uint64_t offset, uint32_t size,
-                                       Done<std::string> done) {
+SimBackend::RequestId SimBackend::read(const CallerPtr& /*caller*/, FileHandle file,
+                                       uint64_t offset, uint32_t size, Done<std::string> done) {
   const auto serve = [this, file, offset, size]() -> Result<std::string> {
     MutexLock lock(mutex_);
     const SimNode removed{.kind = SimKind::kAddedFile, .ino = file, .number = 0};
@@ -232,19 +236,20 @@ SimBackend::RequestId SimBackend::read(FileHandle file, uint64_t offset, uint32_
 
 void SimBackend::release(FileHandle) {}
 
-SimBackend::RequestId SimBackend::getxattr(const ObjectId&, const std::string&,
-                                           Done<std::string> done) {
+SimBackend::RequestId SimBackend::getxattr(const CallerPtr& /*caller*/, const ObjectId&,
+                                           const std::string&, Done<std::string> done) {
   done(Status::error(ENOSYS));
   return 0;
 }
 
-SimBackend::RequestId SimBackend::listxattr(const ObjectId&, Done<std::string> done) {
+SimBackend::RequestId SimBackend::listxattr(const CallerPtr& /*caller*/, const ObjectId&,
+                                            Done<std::string> done) {
   done(Status::error(ENOSYS));
   return 0;
 }
 
-SimBackend::RequestId SimBackend::read_dir(const ObjectId& directory, DirRequest request,
-                                           cache::DirSource::Completion done) {
+SimBackend::RequestId SimBackend::read_dir(const CallerPtr& /*caller*/, const ObjectId& directory,
+                                           DirRequest request, cache::DirSource::Completion done) {
   return link_.submit(
       SimRequestKind::kReadDir,
       std::make_unique<DirCall>(this, directory, std::move(request), std::move(done)));

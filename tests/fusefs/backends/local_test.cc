@@ -83,23 +83,27 @@ Result<T> answer_of(Start start) {
 }
 
 Result<LookupAnswer> lookup(Backend& backend, const ObjectId& parent, const std::string& name) {
-  return answer_of<LookupAnswer>([&](auto done) { return backend.lookup(parent, name, done); });
+  return answer_of<LookupAnswer>(
+      [&](auto done) { return backend.lookup(nullptr, parent, name, done); });
 }
 Result<Attr> getattr(Backend& backend, const ObjectId& id) {
-  return answer_of<Attr>([&](auto done) { return backend.getattr(id, done); });
+  return answer_of<Attr>([&](auto done) { return backend.getattr(nullptr, id, done); });
 }
 Result<std::string> readlink_of(Backend& backend, const ObjectId& id) {
-  return answer_of<std::string>([&](auto done) { return backend.readlink(id, done); });
+  return answer_of<std::string>([&](auto done) { return backend.readlink(nullptr, id, done); });
 }
 Result<Backend::FileHandle> open_of(Backend& backend, const ObjectId& id, int flags = O_RDONLY) {
-  return answer_of<Backend::FileHandle>([&](auto done) { return backend.open(id, flags, done); });
+  return answer_of<Backend::FileHandle>(
+      [&](auto done) { return backend.open(nullptr, id, flags, done); });
 }
 Result<std::string> read_of(Backend& backend, Backend::FileHandle file, uint64_t offset,
                             uint32_t size) {
-  return answer_of<std::string>([&](auto done) { return backend.read(file, offset, size, done); });
+  return answer_of<std::string>(
+      [&](auto done) { return backend.read(nullptr, file, offset, size, done); });
 }
 Result<std::string> getxattr_of(Backend& backend, const ObjectId& id, const std::string& name) {
-  return answer_of<std::string>([&](auto done) { return backend.getxattr(id, name, done); });
+  return answer_of<std::string>(
+      [&](auto done) { return backend.getxattr(nullptr, id, name, done); });
 }
 
 DirRequest request_after(uint64_t cookie, uint32_t max_entries, bool want_attrs = false) {
@@ -113,9 +117,9 @@ DirRequest request_after(uint64_t cookie, uint32_t max_entries, bool want_attrs 
 DirAnswer list_once(Backend& backend, const ObjectId& directory, DirRequest request) {
   auto promise = std::make_shared<std::promise<DirAnswer>>();
   std::future<DirAnswer> future = promise->get_future();
-  const auto id = backend.read_dir(directory, std::move(request), [promise](DirAnswer&& answer) {
-    promise->set_value(std::move(answer));
-  });
+  const auto id =
+      backend.read_dir(nullptr, directory, std::move(request),
+                       [promise](DirAnswer&& answer) { promise->set_value(std::move(answer)); });
   REQUIRE(id != 0);
   REQUIRE(future.wait_for(kDeadline) == std::future_status::ready);
   DirAnswer answer = future.get();
@@ -499,8 +503,9 @@ TEST_CASE("files are read to their end, and only read") {
 TEST_CASE("statfs is the filesystem's") {
   const TempDir dir;
   auto backend = connected(dir.path());
-  const StatfsAnswer answer =
-      answer_of<StatfsAnswer>([&](auto done) { return backend->statfs("", done); }).value();
+  const StatfsAnswer answer = answer_of<StatfsAnswer>([&](auto done) {
+                                return backend->statfs(nullptr, "", done);
+                              }).value();
   CHECK(answer.block_size > 0);
   CHECK(answer.blocks > 0);
   CHECK(answer.name_max == 255);
@@ -523,8 +528,9 @@ TEST_CASE("extended attributes, small and as big as the filesystem takes them") 
   CHECK(getxattr_of(*backend, "f", "user.big").value() == big);
   CHECK(getxattr_of(*backend, "f", "user.none").error_number() == ENODATA);
   CHECK(getxattr_of(*backend, "none", "user.x").error_number() == ESTALE);
-  const std::string list =
-      answer_of<std::string>([&](auto done) { return backend->listxattr("f", done); }).value();
+  const std::string list = answer_of<std::string>([&](auto done) {
+                             return backend->listxattr(nullptr, "f", done);
+                           }).value();
   CHECK(list.find(std::string("user.small\0", 11)) != std::string::npos);
   CHECK(list.find(std::string("user.big\0", 9)) != std::string::npos);
 }
@@ -624,10 +630,11 @@ TEST_CASE("a cancelled request that waits never completes, and what it captured 
   make_files(dir.path(), 3);
   Gate gate;
   auto backend = connected(dir.path());
-  for (int i = 0; i < 2; ++i) backend->read_dir("", request_after(0, 10), gate.completion());
+  for (int i = 0; i < 2; ++i)
+    backend->read_dir(nullptr, "", request_after(0, 10), gate.completion());
   gate.wait_entered();
   auto captured = std::make_shared<std::atomic<int>>(0);
-  const auto id = backend->read_dir("", request_after(0, 10),
+  const auto id = backend->read_dir(nullptr, "", request_after(0, 10),
                                     [captured](DirAnswer&&) { captured->fetch_add(1); });
   CHECK(captured.use_count() == 2);
   backend->cancel(id);
@@ -646,13 +653,13 @@ TEST_CASE("a full queue answers 'again later', ahead of what waits") {
   options.io.threads = 1;
   options.io.queue_bound = 2;
   auto backend = connected(dir.path(), options);
-  backend->read_dir("", request_after(0, 10), gate.completion());
+  backend->read_dir(nullptr, "", request_after(0, 10), gate.completion());
   gate.wait_entered();
   // One I/O thread writes; it is read after the last has completed.
   auto errors = std::make_shared<std::vector<int>>();
   auto all = std::make_shared<std::promise<void>>();
   for (int i = 0; i < 4; ++i) {
-    backend->read_dir("", request_after(0, 10), [errors, all](DirAnswer&& answer) {
+    backend->read_dir(nullptr, "", request_after(0, 10), [errors, all](DirAnswer&& answer) {
       errors->push_back(answer.error);
       if (errors->size() == 4) all->set_value();
     });
@@ -669,7 +676,7 @@ TEST_CASE("the destructor drops what waits, joins what runs, and releases all ca
   for (int round = 0; round < 50; ++round) {
     auto backend = connected(dir.path());
     for (int i = 0; i < 20; ++i) {
-      backend->read_dir("", request_after(0, 1000, true),
+      backend->read_dir(nullptr, "", request_after(0, 1000, true),
                         [captured](DirAnswer&&) { captured->fetch_add(1); });
     }
     backend.reset();
@@ -689,12 +696,13 @@ TEST_CASE("many threads list, look up and read at once") {
       uint64_t cookie = 0;
       for (bool eof = false; !eof;) {
         auto promise = std::make_shared<std::promise<DirAnswer>>();
-        backend->read_dir("d", request_after(cookie, 13 + static_cast<uint32_t>(i), i % 2 == 0),
+        backend->read_dir(nullptr, "d",
+                          request_after(cookie, 13 + static_cast<uint32_t>(i), i % 2 == 0),
                           [promise](DirAnswer&& answer) { promise->set_value(std::move(answer)); });
         const DirAnswer answer = promise->get_future().get();
         if (answer.error != 0) return size_t{0};
         for (const auto& entry : answer.entries) {
-          backend->lookup("d", std::string(answer.name(entry)),
+          backend->lookup(nullptr, "d", std::string(answer.name(entry)),
                           [&](Result<LookupAnswer> found) { seen += found.ok() ? 1 : 0; });
           cookie = entry.cookie;
         }

@@ -14,7 +14,7 @@ namespace {
 
 std::string description_of(const std::string& source) {
   std::string error_text;
-  const auto backend = make_backend(source, &error_text);
+  const auto backend = make_backend(source, {}, &error_text);
   INFO(source << ": " << error_text);
   REQUIRE(backend != nullptr);
   return backend->description();
@@ -23,7 +23,7 @@ std::string description_of(const std::string& source) {
 std::string error_of(const std::string& source) {
   std::string error_text;
   INFO(source);
-  CHECK(make_backend(source, &error_text) == nullptr);
+  CHECK(make_backend(source, {}, &error_text) == nullptr);
   CHECK_FALSE(error_text.empty());
   CHECK(error_text.find('\n') == std::string::npos);
   return error_text;
@@ -80,15 +80,22 @@ TEST_CASE("schemes that are not known say which are") {
   }
   CHECK(says(error_of("host:/data"), "'./host:/data'"));
   CHECK(says(error_of("nfs://host/export"), "not in this version"));
-  CHECK(says(error_of("sftp://host/path"), "not in this version"));
+  CHECK(description_of("sftp://host/path") == "sftp://host/path");
+  CHECK(says(error_of("sftp://host:0/path"), "port"));
   CHECK(says(error_of(""), "no source"));
 }
 
 TEST_CASE("sim sources reach the simulated remote") {
   std::string error_text;
-  CHECK(make_backend("sim:big=10", &error_text) != nullptr);
-  CHECK(make_backend("sim:no_such_key=1", &error_text) == nullptr);
+  CHECK(make_backend("sim:big=10", {}, &error_text) != nullptr);
+  CHECK(make_backend("sim:no_such_key=1", {}, &error_text) == nullptr);
   CHECK_FALSE(error_text.empty());
+}
+
+TEST_CASE("an option that the source does not know is named") {
+  std::string error_text;
+  CHECK(make_backend("/srv", {{"nconnect", "4"}}, &error_text) == nullptr);
+  CHECK(error_text == "nconnect: unknown option; this source has no options of its own");
 }
 
 }  // namespace

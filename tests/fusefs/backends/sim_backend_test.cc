@@ -181,7 +181,7 @@ TEST_CASE("cancelled requests free their place and what they captured") {
   {
     const SimScheduler::Hold hold(sim->scheduler());
     for (int i = 0; i < 3; ++i) {
-      ids.push_back(sim->read_dir(big, {{}, 0, 10, false},
+      ids.push_back(sim->read_dir(nullptr, big, {{}, 0, 10, false},
                                   [captured, &completed](DirAnswer&&) { ++completed; }));
     }
     CHECK(sim->counters().requests == 1);
@@ -205,7 +205,7 @@ TEST_CASE("a back end that goes drops what is under way") {
     SimBackend sim(config_of("big=3,rtt=1h,inflight=2"), mode);
     const SimScheduler::Hold hold(sim.scheduler());
     for (int i = 0; i < 5; ++i) {
-      sim.read_dir(sim.id_of("big"), {{}, 0, 10, false}, [captured](DirAnswer&&) {});
+      sim.read_dir(nullptr, sim.id_of("big"), {{}, 0, 10, false}, [captured](DirAnswer&&) {});
     }
     CHECK(captured.use_count() == 6);
   }
@@ -218,11 +218,11 @@ TEST_CASE("completions run on one thread of the back end's, with no lock held") 
   Pending<int> finished;
   const auto done = finished.completion();
   const auto caller = std::this_thread::get_id();
-  sim->read_dir(big, {{}, 0, 10, false}, [&, done](DirAnswer&&) {
+  sim->read_dir(nullptr, big, {{}, 0, 10, false}, [&, done](DirAnswer&&) {
     CHECK(std::this_thread::get_id() != caller);
     CHECK(sim->add_entry("x").ok());
     CHECK(sim->counters().requests == 1);
-    sim->getattr(big, [&, done](Result<Attr> attr) {
+    sim->getattr(nullptr, big, [&, done](Result<Attr> attr) {
       CHECK(sim->requests(SimRequestKind::kGetattr) == 1);
       done(attr.error_number());
     });

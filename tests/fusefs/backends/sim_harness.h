@@ -55,8 +55,9 @@ inline Pending<DirAnswer> start_listing(SimBackend& sim, const ObjectId& directo
                                         DirRequest request, Backend::RequestId* id = nullptr) {
   Pending<DirAnswer> pending;
   const auto done = pending.completion();
-  const Backend::RequestId given = sim.read_dir(
-      directory, std::move(request), [done](DirAnswer&& answer) { done(std::move(answer)); });
+  const Backend::RequestId given =
+      sim.read_dir(nullptr, directory, std::move(request),
+                   [done](DirAnswer&& answer) { done(std::move(answer)); });
   if (id != nullptr) *id = given;
   return pending;
 }
@@ -67,7 +68,7 @@ inline DirAnswer ask(SimBackend& sim, const ObjectId& directory, DirRequest requ
 
 inline Pending<Result<Attr>> start_getattr(SimBackend& sim, const ObjectId& id) {
   Pending<Result<Attr>> pending;
-  sim.getattr(id, pending.completion());
+  sim.getattr(nullptr, id, pending.completion());
   return pending;
 }
 
@@ -78,7 +79,7 @@ inline Result<Attr> getattr(SimBackend& sim, const ObjectId& id) {
 inline Result<LookupAnswer> lookup(SimBackend& sim, const ObjectId& parent,
                                    const std::string& name) {
   Pending<Result<LookupAnswer>> pending;
-  sim.lookup(parent, name, pending.completion());
+  sim.lookup(nullptr, parent, name, pending.completion());
   return pending.get();
 }
 

@@ -18,19 +18,19 @@ using namespace sim_test;
 
 Result<std::string> read(SimBackend& sim, uint64_t ino, uint64_t offset, uint32_t size) {
   Pending<Result<std::string>> pending;
-  sim.read(ino, offset, size, pending.completion());
+  sim.read(nullptr, ino, offset, size, pending.completion());
   return pending.get();
 }
 
 Result<uint64_t> open(SimBackend& sim, const ObjectId& id, int flags) {
   Pending<Result<uint64_t>> pending;
-  sim.open(id, flags, pending.completion());
+  sim.open(nullptr, id, flags, pending.completion());
   return pending.get();
 }
 
 Result<std::string> readlink(SimBackend& sim, const ObjectId& id) {
   Pending<Result<std::string>> pending;
-  sim.readlink(id, pending.completion());
+  sim.readlink(nullptr, id, pending.completion());
   return pending.get();
 }
 
@@ -220,16 +220,16 @@ TEST_CASE("ids that lead nowhere are stale; what is removed becomes so") {
 TEST_CASE("statfs is plausible and extended attributes are not there") {
   const auto sim = make_sim("big=1000");
   Pending<Result<StatfsAnswer>> pending;
-  sim->statfs(sim->id_of("/"), pending.completion());
+  sim->statfs(nullptr, sim->id_of("/"), pending.completion());
   const StatfsAnswer answer = pending.get().value();
   CHECK(answer.files > 1000);
   CHECK(answer.name_max == 255);
   CHECK(answer.blocks > 0);
   Pending<Result<std::string>> value;
-  CHECK(sim->getxattr(sim->id_of("/"), "user.x", value.completion()) == 0);
+  CHECK(sim->getxattr(nullptr, sim->id_of("/"), "user.x", value.completion()) == 0);
   CHECK(value.get().error_number() == ENOSYS);
   Pending<Result<std::string>> names;
-  CHECK(sim->listxattr(sim->id_of("/"), names.completion()) == 0);
+  CHECK(sim->listxattr(nullptr, sim->id_of("/"), names.completion()) == 0);
   CHECK(names.get().error_number() == ENOSYS);
 }
 

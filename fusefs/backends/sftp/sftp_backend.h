@@ -1,0 +1,102 @@
+// SftpBackend: a directory of a host that SSH reaches.
+//
+// Purpose:        lists and reads over a child `ssh -s host sftp`, so that ssh_config, agents, jump
+//                 hosts, certificates and known hosts work as users have them. An SFTP codec of our
+//                 own, because libraries at hand send one READDIR at a time.
+// Ownership:      owns the connection with its thread, the listings and the open files.
+// Thread-safety:  as backend.h says. Everything happens on the connection's thread; the members
+//                 only post to it.
+// Locks:          none of its own; completions run on that thread with none held.
+// Errors:         as backend.h says. SFTP's word for most failures is FAILURE: EIO.
+// Object ids:     paths relative to the root, components separated by single slashes; "" is the
+//                 root. Symbolic links are followed in the root's own path only; below it the
+//                 server resolves what a path's parents have become.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <unordered_set>
+
+#include "fusefs/backends/backend.h"
+#include "fusefs/backends/sftp/sftp_client.h"
+#include "fusefs/backends/sftp/sftp_files.h"
+#include "fusefs/backends/sftp/sftp_listing.h"
+#include "fusefs/backends/sftp/sftp_options.h"
+#include "fusefs/backends/sftp/sftp_url.h"
+
+namespace fusefs {
+
+class SftpBackend final : public Backend {
+ public:
+  // What one answer may hold; a stream reads no more than a few of these ahead.
+  static constexpr uint32_t kMaxBatch = 8192;
+
+  SftpBackend(sftp::SftpTarget target, const sftp::SftpOptions& options);
+  ~SftpBackend() override;
+
+  Result<LookupAnswer> connect(std::string* error_text) override;
+
+  RequestId lookup(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
+                   Done<LookupAnswer> done) override;
+  RequestId getattr(const CallerPtr& caller, const ObjectId& id, Done<Attr> done) override;
+  RequestId readlink(const CallerPtr& caller, const ObjectId& id, Done<std::string> done) override;
+  RequestId statfs(const CallerPtr& caller, const ObjectId& id, Done<StatfsAnswer> done) override;
+
+  RequestId open(const CallerPtr& caller, const ObjectId& id, int flags,
+                 Done<FileHandle> done) override;
+  RequestId read(const CallerPtr& caller, FileHandle file, uint64_t offset, uint32_t size,
+                 Done<std::string> done) override;
+  void release(FileHandle file) override;
+
+  RequestId getxattr(const CallerPtr& caller, const ObjectId& id, const std::string& name,
+                     Done<std::string> done) override;
+  RequestId listxattr(const CallerPtr& caller, const ObjectId& id, Done<std::string> done) override;
+
+  RequestId read_dir(const CallerPtr& caller, const ObjectId& directory, cache::DirRequest request,
+                     cache::DirSource::Completion done) override;
+  [[nodiscard]] cache::CookieKind cookie_kind() const override {
+    return cache::CookieKind::kOpaque;
+  }
+  [[nodiscard]] uint32_t max_batch() const override { return kMaxBatch; }
+  [[nodiscard]] ObjectId child_id(const ObjectId& parent, std::string_view name,
+                                  uint64_t ino) const override;
+
+  void cancel(RequestId id) override;
+  [[nodiscard]] BackendCounters counters() const override { return client_.counters(); }
+  [[nodiscard]] std::string description() const override { return target_.url(); }
+
+ private:
+  using Answer = sftp::SftpClient::Answer;
+  template <typename T>
+  using Parse = std::function<Result<T>(const Answer&)>;
+
+  [[nodiscard]] std::string server_path(const ObjectId& id) const;
+  [[nodiscard]] sftp::Request attributes_request(const ObjectId& id) const;
+  // One request, one answer.
+  template <typename T>
+  RequestId ask(sftp::Request request, Parse<T> parse, Done<T> done);
+  // The same, waited for.
+  template <typename T>
+  Result<T> ask_and_wait(sftp::Request request, Parse<T> parse);
+  // For calls that are several requests: a completion that runs unless the call was cancelled.
+  template <typename T>
+  Done<T> unless_cancelled(RequestId id, Done<T> done);
+  [[nodiscard]] std::string explain(const std::string& path, int error_number) const;
+
+  const sftp::SftpTarget target_;
+  std::string root_ = "/";  // the server's own path of the root; constant after connect()
+  std::atomic<RequestId> last_id_{0};  // relaxed: only that no two are the same
+
+  sftp::SftpClient client_;
+  // ---- the client's loop ----
+  sftp::SftpFiles files_;
+  sftp::SftpListing listing_;
+  std::unordered_map<RequestId, sftp::SftpClient::RequestKey> calls_;  // under way; 0: several
+};
+
+// The back end for a URL. Null and a line in `error_text` when the URL or an option is wrong.
+std::unique_ptr<Backend> make_sftp_backend(const std::string& source, const BackendOptions& options,
+                                           std::string* error_text);
+
+}  // namespace fusefs

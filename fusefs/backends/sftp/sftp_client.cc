@@ -1,0 +1,442 @@
+#include "fusefs/backends/sftp/sftp_client.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <spdlog/spdlog.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <utility>
+
+namespace fusefs::sftp {
+namespace {
+
+using cache::MutexLock;
+using cache::TimePoint;
+
+constexpr size_t kReadBytes = 256 << 10;
+constexpr size_t kMaxSaid = 30;  // lines
+constexpr auto kRelaxed = std::memory_order_relaxed;
+
+TimePoint now() { return std::chrono::steady_clock::now(); }
+
+// Of a line that ssh prints around the news, such as the frame of '@'.
+bool is_decoration(const std::string& line) {
+  return line.find_first_not_of("@ ") == std::string::npos || line.starts_with("Warning: ") ||
+         line.starts_with("** ");
+}
+
+bool opens_handle(PacketType type) {
+  return type == PacketType::kOpen || type == PacketType::kOpendir;
+}
+
+}  // namespace
+
+SftpClient::SftpClient(std::vector<std::string> words, std::string shown)
+    : words_(std::move(words)),
+      shown_(std::move(shown)),
+      wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  CHECK(wake_ >= 0);
+}
+
+SftpClient::~SftpClient() {
+  stop();
+  ::close(wake_);
+}
+
+Status SftpClient::connect(std::string* words) {
+  CHECK(!thread_.joinable());
+  thread_ = std::thread([this] { run(); });
+  MutexLock lock(mutex_);
+  const TimePoint deadline = now() + kFirstConnection + SshChild::kPatience;
+  while (!first_over_ && first_.wait_until(mutex_, deadline)) {
+  }
+  if (first_over_ && first_failure_.empty()) return {};
+  *words = first_over_ ? first_failure_ : "no answer";
+  return Status::error(ENOTCONN);
+}
+
+void SftpClient::stop() {
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+    const uint64_t one = 1;
+    // Full means that it is awake anyway.
+    if (::write(wake_, &one, sizeof one) < 0) CHECK(errno == EAGAIN);
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+void SftpClient::post(std::function<void()> job) {
+  MutexLock lock(mutex_);
+  if (stopping_) return;
+  posts_.push_back(std::move(job));
+  if (posts_.size() > 1) return;
+  const uint64_t one = 1;
+  if (::write(wake_, &one, sizeof one) < 0) CHECK(errno == EAGAIN);
+}
+
+BackendCounters SftpClient::counters() const {
+  BackendCounters counters;
+  counters.requests = requests_.load(kRelaxed);
+  counters.inflight = inflight_.load(kRelaxed);
+  counters.inflight_peak = inflight_peak_.load(kRelaxed);
+  counters.errors = errors_.load(kRelaxed);
+  return counters;
+}
+
+// ---- The loop -----------------------------------------------------------------------------------
+
+void SftpClient::run() {
+  // The daemon's signals are for its other threads.
+  sigset_t all;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
+  ::pthread_setname_np(::pthread_self(), "sftp");
+  start_child(now());
+  while (run_posts()) {
+    const TimePoint until = after_batch_ ? after_batch_() : TimePoint::max();
+    flush();
+    wait_for_events(std::min(until, next_tick_));
+    const TimePoint time = now();
+    if (time >= next_tick_) tick(time);
+  }
+  child_.end();
+  // Whatever completions hold goes now, on this thread, with no lock held.
+  pending_.clear();
+  wire_ids_.clear();
+  waiting_.clear();
+  std::deque<std::function<void()>> dropped;
+  MutexLock lock(mutex_);
+  dropped.swap(posts_);
+}
+
+// False: it is to end.
+bool SftpClient::run_posts() {
+  // Jobs may post: theirs run in the next round, after what has arrived meanwhile.
+  std::deque<std::function<void()>> jobs;
+  {
+    MutexLock lock(mutex_);
+    if (stopping_) return false;
+    jobs.swap(posts_);
+  }
+  for (const auto& job : jobs) job();
+  return true;
+}
+
+void SftpClient::wait_for_events(TimePoint until) {
+  std::array<pollfd, 4> events{};
+  events[0] = {.fd = wake_, .events = POLLIN, .revents = 0};
+  const bool sending = out_sent_ < out_.size();
+  const auto socket_events = static_cast<short>(sending ? POLLIN | POLLOUT : POLLIN);
+  events[1] = {.fd = child_.socket(), .events = socket_events, .revents = 0};
+  events[2] = {.fd = child_.messages(), .events = POLLIN, .revents = 0};
+  events[3] = {.fd = child_.pidfd(), .events = POLLIN, .revents = 0};
+  cache::Duration left{0};
+  {
+    MutexLock lock(mutex_);
+    if (posts_.empty() && !stopping_)
+      left = std::clamp<cache::Duration>(until - now(), left, kTick);
+  }
+  const auto nanoseconds = std::chrono::duration_cast<std::chrono::nanoseconds>(left).count();
+  const timespec patience = {.tv_sec = 0, .tv_nsec = static_cast<long>(nanoseconds)};
+  if (::ppoll(events.data(), events.size(), &patience, nullptr) <= 0) return;
+  uint64_t ignored = 0;
+  if (events[0].revents != 0 && ::read(wake_, &ignored, sizeof ignored) < 0) {
+    CHECK(errno == EAGAIN);
+  }
+  // Its last words come before the news of its end.
+  if (events[2].revents != 0) take_messages();
+  if (events[1].revents != 0 && child_.running()) on_socket_readable();
+  if (events[3].revents != 0 && child_.running()) lose("it closed the connection");
+}
+
+// One read a round: what it brought is put to use before the next.
+void SftpClient::on_socket_readable() {
+  ssize_t got;
+  do {
+    got = ::recv(child_.socket(), cutter_.room(kReadBytes), kReadBytes, 0);
+  } while (got < 0 && errno == EINTR);
+  if (got < 0 && errno == EAGAIN) return;
+  if (got <= 0) return lose("it closed the connection");
+  cutter_.added(static_cast<size_t>(got));
+  heard_at_ = now();
+  take_packets();
+}
+
+void SftpClient::take_packets() {
+  std::string_view packet;
+  for (;;) {
+    switch (cutter_.next(&packet)) {
+      case PacketCutter::Next::kIncomplete:
+        return;
+      case PacketCutter::Next::kBad:
+        return lose("what it sends is not SFTP (a shell's start-up file that prints?)", true);
+      case PacketCutter::Next::kPacket:
+        break;
+    }
+    take_packet(packet);
+    if (state_ == State::kDown) return;
+  }
+}
+
+void SftpClient::take_packet(std::string_view packet) {
+  if (state_ == State::kStarting) return on_version(packet);
+  const std::optional<Reply> reply = parse_reply(packet);
+  const auto found = reply ? pending_.find(reply->id) : pending_.end();
+  if (found == pending_.end()) {
+    return lose(reply ? "it answered what nobody had asked" : "it sent what is no answer", true);
+  }
+  Pending pending = std::move(found->second);
+  pending_.erase(found);
+  wire_ids_.erase(pending.key);
+  note_inflight();
+  Answer answer{.error = 0, .type = reply->type, .body = reply->body, .latency = {}};
+  answer.latency = heard_at_ - pending.sent;
+  if (least_latency_ == cache::Duration{} || answer.latency < least_latency_) {
+    least_latency_ = answer.latency;
+  }
+  if (pending.done) {
+    pending.done(answer);
+  } else {
+    close_late_handle(pending, *reply);
+  }
+}
+
+void SftpClient::close_late_handle(const Pending& pending, const Reply& reply) {
+  if (!opens_handle(pending.request.type) || reply.type != PacketType::kHandle) return;
+  const auto handle = parse_handle(reply.body);
+  if (handle) submit(close_request(*handle), Names::kHandle, [](const Answer&) {});
+}
+
+void SftpClient::on_version(std::string_view packet) {
+  const std::optional<uint32_t> version = parse_version(packet);
+  if (version.value_or(0) < kProtocolVersion) {
+    return lose(version ? "its SFTP is older than version 3" : "what it sends is not SFTP", true);
+  }
+  state_ = State::kUp;
+  ++connection_;
+  if (std::exchange(outage_told_, false)) spdlog::info("{}: connected again", shown_);
+  if (first_connection_) end_first_connection({});
+  send_waiting();
+}
+
+void SftpClient::take_messages() {
+  if (child_.messages() < 0) return;
+  std::vector<std::string> lines;
+  child_.read_messages(&lines);
+  for (std::string& line : lines) {
+    // Answers to what was asked on the terminal ('try again') belong there too.
+    if (first_connection_ && ::isatty(STDERR_FILENO) == 1)
+      std::fprintf(stderr, "%s\n", line.c_str());
+    if (!first_connection_) spdlog::warn("{}: {}", shown_, line);
+    said_.push_back(std::move(line));
+    if (said_.size() > kMaxSaid) said_.pop_front();
+  }
+}
+
+// ---- Ups and downs ------------------------------------------------------------------------------
+
+void SftpClient::start_child(TimePoint time) {
+  started_at_ = heard_at_ = time;
+  said_.clear();
+  cutter_.clear();
+  out_.clear();
+  out_sent_ = 0;
+  least_latency_ = {};
+  const auto terminal = first_connection_ ? SshChild::Terminal::kKeep : SshChild::Terminal::kNone;
+  const Status started = child_.start(words_, terminal);
+  if (!started.ok()) {
+    return lose(std::string("it can't be started: ") + ::strerrordesc_np(started.error_number()));
+  }
+  state_ = State::kStarting;
+  append_init(&out_);
+}
+
+void SftpClient::lose(const std::string& why, bool nonsense) {
+  take_messages();
+  const std::string text = failure_text(why);
+  const bool was_up = state_ == State::kUp;
+  state_ = State::kDown;
+  child_.end();
+  errors_.fetch_add(1, kRelaxed);
+  // A connection that has worked is tried again at once.
+  back_off_ = was_up && !nonsense ? std::chrono::milliseconds(0)
+                                  : std::clamp(back_off_ * 2, kFirstBackOff, kMaxBackOff);
+  retry_at_ = now() + back_off_;
+  if (first_connection_) return end_first_connection(text);
+  if (!std::exchange(outage_told_, true)) spdlog::warn("{}: connection lost: {}", shown_, text);
+
+  settle_lost(nonsense);
+}
+
+// What was under way is sent again with the next connection, or is lost. Whoever hears of a loss
+// may cancel others.
+void SftpClient::settle_lost(bool nonsense) {
+  for (auto& [id, pending] : pending_) {
+    if (pending.done) settling_.push_back(std::move(pending));
+  }
+  pending_.clear();
+  wire_ids_.clear();
+  note_inflight();
+  std::sort(settling_.begin(), settling_.end(),
+            [](const Pending& a, const Pending& b) { return a.key < b.key; });
+  std::deque<Pending> again;
+  while (!settling_.empty()) {
+    Pending pending = std::move(settling_.front());
+    settling_.pop_front();
+    ++pending.lost;
+    if (nonsense) ++pending.nonsense;
+    if (pending.nonsense >= kMaxNonsense) {
+      finish(std::move(pending), EPROTO);
+    } else if (pending.names == Names::kHandle || pending.lost >= kMaxLost) {
+      finish(std::move(pending), nonsense ? EBADMSG : ECONNRESET);
+    } else {
+      again.push_back(std::move(pending));
+    }
+  }
+  waiting_.insert(waiting_.begin(), std::make_move_iterator(again.begin()),
+                  std::make_move_iterator(again.end()));
+}
+
+void SftpClient::end_first_connection(const std::string& failure) {
+  first_connection_ = false;
+  MutexLock lock(mutex_);
+  first_over_ = true;
+  first_failure_ = failure;
+  first_.notify_all();
+}
+
+// What ssh said in the end, with the place of a key that offends; else what we saw.
+std::string SftpClient::failure_text(const std::string& why) const {
+  std::string text;
+  for (const std::string& line : said_) {
+    const bool last = &line == &said_.back();
+    if (is_decoration(line) || (!last && !line.starts_with("Offending "))) continue;
+    text.append(text.empty() ? "" : "; ").append(line);
+  }
+  return text.empty() ? why : text;
+}
+
+void SftpClient::tick(TimePoint time) {
+  next_tick_ = time + kTick;
+  const bool starting = state_ == State::kStarting;
+  if (starting && time - started_at_ > (first_connection_ ? kFirstConnection : kNextConnection)) {
+    lose("no answer");
+  }
+  const bool asked_long_ago = std::any_of(pending_.begin(), pending_.end(), [&](const auto& item) {
+    return time - item.second.sent > kSilence;
+  });
+  if (state_ == State::kUp && asked_long_ago && time - heard_at_ > kSilence) {
+    lose("no sign of life for " + std::to_string(kSilence.count()) + " s");
+  }
+  give_up_late(time);
+  if (state_ == State::kDown && !waiting_.empty() && time >= retry_at_) start_child(time);
+  if (on_tick_) on_tick_(time);
+}
+
+void SftpClient::give_up_late(TimePoint time) {
+  for (auto& [id, pending] : pending_) {
+    // The entry stays: its number may still be answered.
+    if (!pending.done || time < pending.deadline) continue;
+    Pending& late = settling_.emplace_back();
+    late.key = pending.key;
+    late.done = std::exchange(pending.done, nullptr);
+  }
+  const auto waits = [&](const Pending& pending) { return time < pending.deadline; };
+  const auto split = std::stable_partition(waiting_.begin(), waiting_.end(), waits);
+  settling_.insert(settling_.end(), std::make_move_iterator(split),
+                   std::make_move_iterator(waiting_.end()));
+  waiting_.erase(split, waiting_.end());
+  while (!settling_.empty()) {
+    Pending late = std::move(settling_.front());
+    settling_.pop_front();
+    finish(std::move(late), ETIMEDOUT);
+  }
+}
+
+void SftpClient::finish(Pending&& pending, int error) {
+  errors_.fetch_add(1, kRelaxed);
+  if (pending.done) pending.done({.error = error, .type = {}, .body = {}, .latency = {}});
+}
+
+// ---- Requests -----------------------------------------------------------------------------------
+
+SftpClient::RequestKey SftpClient::submit(Request request, Names names, Done done) {
+  Pending pending;
+  pending.key = ++last_key_;
+  pending.request = std::move(request);
+  pending.names = names;
+  pending.done = std::move(done);
+  pending.deadline = now() + kRequestPatience;
+  const RequestKey key = pending.key;
+  if (state_ == State::kUp) {
+    send(std::move(pending));
+  } else {
+    waiting_.push_back(std::move(pending));
+    const TimePoint time = now();
+    if (state_ == State::kDown && time >= retry_at_) next_tick_ = time;  // starts the child
+  }
+  return key;
+}
+
+void SftpClient::cancel(RequestKey key) {
+  if (const auto sent = wire_ids_.find(key); sent != wire_ids_.end()) {
+    pending_.at(sent->second).done = nullptr;
+  }
+  const auto is_it = [&](const Pending& pending) { return pending.key == key; };
+  std::erase_if(waiting_, is_it);
+  std::erase_if(settling_, is_it);
+}
+
+void SftpClient::send(Pending&& pending) {
+  do {
+    ++last_wire_id_;
+  } while (pending_.count(last_wire_id_) != 0);
+  append_request(pending.request, last_wire_id_, &out_);
+  pending.sent = now();
+  wire_ids_.emplace(pending.key, last_wire_id_);
+  pending_.emplace(last_wire_id_, std::move(pending));
+  requests_.fetch_add(1, kRelaxed);
+  note_inflight();
+}
+
+void SftpClient::send_waiting() {
+  settling_.swap(waiting_);
+  while (!settling_.empty()) {
+    Pending pending = std::move(settling_.front());
+    settling_.pop_front();
+    if (pending.names == Names::kHandle) {
+      finish(std::move(pending), ECONNRESET);  // its handle went with the last connection
+    } else {
+      send(std::move(pending));
+    }
+  }
+}
+
+void SftpClient::flush() {
+  while (out_sent_ < out_.size() && child_.socket() >= 0) {
+    const ssize_t sent =
+        ::send(child_.socket(), out_.data() + out_sent_, out_.size() - out_sent_, MSG_NOSIGNAL);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent < 0) return;  // full, or closed: then reading tells
+    out_sent_ += static_cast<size_t>(sent);
+  }
+  out_.clear();
+  out_sent_ = 0;
+}
+
+void SftpClient::note_inflight() {
+  const uint64_t count = pending_.size();
+  inflight_.store(count, kRelaxed);
+  if (count > inflight_peak_.load(kRelaxed)) inflight_peak_.store(count, kRelaxed);
+}
+
+}  // namespace fusefs::sftp

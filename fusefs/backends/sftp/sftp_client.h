@@ -1,0 +1,178 @@
+// SftpClient: one connection to an SFTP server, kept up, and the requests on it.
+//
+// Purpose:        numbers requests, sends them without waiting for each other's replies, matches
+//                 the replies, gives up what is late, and starts the child again when it is gone.
+// Ownership:      owns the child and one thread, which runs everything: replies, what was posted,
+//                 the ticks. Both are gone when stop() returns; what waited is dropped.
+// Thread-safety:  post(), connect(), stop() and counters() from any thread; all else, marked
+//                 'loop', on the client's own thread only.
+// Locks:          LockRank::kBackend around the queue of posts; none is held when anything is
+//                 called.
+// Errors:         an Answer's `error`: ETIMEDOUT (kRequestPatience); ECONNRESET: the connection was
+//                 lost, and the request with it; EBADMSG: the same, because the server spoke
+//                 nonsense; EPROTO: it did so each time that the request was sent.
+//
+//   DOWN -> STARTING      [start_child]  somebody asks, and the back-off has passed
+//   STARTING -> UP        [on_version]   all that waits is sent
+//   STARTING, UP -> DOWN  [lose]         the child ended, fell silent with requests under way
+//                                        (kSilence), or spoke nonsense
+//
+// Requests that name a path wait for the next connection and are sent again, those that name a
+// handle are lost with it. A request during which the server spoke nonsense is sent again once.
+// Bounds:         kMaxLost losses a request; kRequestPatience from first to last.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "cache/base/clock.h"
+#include "cache/base/mutex.h"
+#include "fusefs/backends/backend.h"
+#include "fusefs/backends/sftp/codec.h"
+#include "fusefs/backends/sftp/ssh_child.h"
+
+namespace fusefs::sftp {
+
+class SftpClient {
+ public:
+  // Longer than a mount's `timeout=` is by default: that one gives up first, and knows for whom.
+  static constexpr std::chrono::seconds kRequestPatience{90};
+  // With requests under way and not a byte received: the connection is dead, whatever TCP thinks.
+  static constexpr std::chrono::seconds kSilence{15};
+  // For a first connection somebody may have to type a password.
+  static constexpr std::chrono::seconds kFirstConnection{180};
+  static constexpr std::chrono::seconds kNextConnection{30};
+  static constexpr std::chrono::milliseconds kFirstBackOff{100};
+  static constexpr std::chrono::milliseconds kMaxBackOff{3000};
+  static constexpr std::chrono::milliseconds kTick{250};
+  static constexpr uint32_t kMaxLost = 16;
+  static constexpr uint32_t kMaxNonsense = 2;
+
+  // What became of a request; `type` and `body` (valid during the call) when `error` is 0.
+  struct Answer {
+    int error = 0;
+    PacketType type = PacketType::kStatus;
+    std::string_view body;
+    cache::Duration latency{};  // from sending it to this answer
+  };
+  using Done = std::function<void(const Answer&)>;
+  using RequestKey = uint64_t;  // never 0
+  enum class Names : uint8_t { kPath, kHandle };
+
+  // `words` is the command to run, `shown` what it is called in messages.
+  SftpClient(std::vector<std::string> words, std::string shown);
+  ~SftpClient();
+  SftpClient(const SftpClient&) = delete;
+  SftpClient& operator=(const SftpClient&) = delete;
+
+  // The first connection: starts the thread, waits. The child may use the terminal. On failure
+  // `words` has what the child said, else what we know.
+  Status connect(std::string* words);
+  // Ends the thread and the child. Further posts are dropped.
+  void stop();
+  // Runs `job` on the loop.
+  void post(std::function<void()> job);
+  [[nodiscard]] BackendCounters counters() const;
+
+  // ---- loop ----
+
+  // `done` is called once, later, unless the request is cancelled before.
+  RequestKey submit(Request request, Names names, Done done);
+  // What a request would have opened is closed.
+  void cancel(RequestKey key);
+  // Sends what was submitted now, and not only when the loop comes round.
+  void flush();
+  // Counts connections: a handle is good for the one on which it was opened.
+  [[nodiscard]] uint64_t connection() const { return connection_; }
+  // The shortest time that any request of this connection took; zero: none is known.
+  [[nodiscard]] cache::Duration least_latency() const { return least_latency_; }
+  // Called after each batch of replies, and with every tick: what is to be done once for all of
+  // them. It tells when it wants to be called again at the latest.
+  void set_after_batch(std::function<cache::TimePoint()> hook) { after_batch_ = std::move(hook); }
+  void set_on_tick(std::function<void(cache::TimePoint)> hook) { on_tick_ = std::move(hook); }
+
+ private:
+  enum class State : uint8_t { kDown, kStarting, kUp };
+  struct Pending {
+    RequestKey key = 0;
+    Request request;
+    Names names = Names::kPath;
+    Done done;  // empty: cancelled, or given up
+    cache::TimePoint deadline;
+    cache::TimePoint sent;
+    uint32_t lost = 0;
+    uint32_t nonsense = 0;
+  };
+  using WireId = uint32_t;
+
+  void run();
+  bool run_posts();
+  void wait_for_events(cache::TimePoint until);
+  void on_socket_readable();
+  void take_packets();
+  void take_packet(std::string_view packet);
+  void on_version(std::string_view packet);
+  void close_late_handle(const Pending& pending, const Reply& reply);
+  void take_messages();
+  void tick(cache::TimePoint now);
+  void give_up_late(cache::TimePoint now);
+  void settle_lost(bool nonsense);
+  void start_child(cache::TimePoint now);
+  void lose(const std::string& why, bool nonsense = false);
+  void end_first_connection(const std::string& failure);
+  void send(Pending&& pending);
+  void send_waiting();
+  void finish(Pending&& pending, int error);
+  void note_inflight();
+  [[nodiscard]] std::string failure_text(const std::string& why) const;
+
+  const std::vector<std::string> words_;
+  const std::string shown_;
+  const int wake_;
+
+  cache::Mutex mutex_{cache::LockRank::kBackend};
+  cache::CondVar first_;  // the first connection is up, or has failed
+  std::deque<std::function<void()>> posts_ GUARDED_BY(mutex_);
+  bool stopping_ GUARDED_BY(mutex_) = false;
+  bool first_over_ GUARDED_BY(mutex_) = false;
+  std::string first_failure_ GUARDED_BY(mutex_);
+  std::thread thread_;  // set by connect(), joined by stop()
+
+  // Statistics: relaxed, they order nothing.
+  std::atomic<uint64_t> requests_{0}, inflight_{0}, inflight_peak_{0}, errors_{0};
+
+  // ---- loop ----
+  State state_ = State::kDown;
+  SshChild child_;
+  PacketCutter cutter_;
+  std::string out_;  // bytes that the socket has not taken
+  size_t out_sent_ = 0;
+  std::unordered_map<WireId, Pending> pending_;  // sent
+  std::unordered_map<RequestKey, WireId> wire_ids_;
+  std::deque<Pending> waiting_;   // for a connection
+  std::deque<Pending> settling_;  // taken out of the others, to be finished or sent one by one
+  RequestKey last_key_ = 0;
+  WireId last_wire_id_ = 0;
+  uint64_t connection_ = 0;
+  bool first_connection_ = true;
+  bool outage_told_ = false;
+  std::chrono::milliseconds back_off_{0};
+  cache::TimePoint retry_at_{};
+  cache::TimePoint started_at_{};
+  cache::TimePoint heard_at_{};
+  cache::TimePoint next_tick_{};
+  cache::Duration least_latency_{};
+  std::deque<std::string> said_;  // the child's last lines
+  std::function<cache::TimePoint()> after_batch_;
+  std::function<void(cache::TimePoint)> on_tick_;
+};
+
+}  // namespace fusefs::sftp

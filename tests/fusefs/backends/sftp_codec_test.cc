@@ -1,0 +1,198 @@
+// SFTP as bytes: what is sent, and what is made of answers that are right and of those that lie.
+
+#include <cerrno>
+#include <cstring>
+
+#include "fusefs/backends/sftp/codec.h"
+#include "fusefs/backends/sftp/readdir_window.h"
+#include "fusefs/backends/sftp/sftp_attr.h"
+
+#undef CHECK  // cache/base/check.h has it; from here on it is Catch's
+#include <catch2/catch.hpp>
+
+namespace fusefs::sftp {
+namespace {
+
+std::string u32(uint32_t value) {
+  std::string bytes;
+  for (int shift = 24; shift >= 0; shift -= 8) bytes.push_back(static_cast<char>(value >> shift));
+  return bytes;
+}
+std::string text(const std::string& value) {
+  return u32(static_cast<uint32_t>(value.size())) + value;
+}
+std::string attrs_of_file() {
+  return u32(FileAttrs::kPermissions | FileAttrs::kTimes) + u32(0100644) + u32(11) + u32(12);
+}
+std::string name_entry(const std::string& name) {
+  return text(name) + text("for people") + attrs_of_file();
+}
+
+std::vector<std::string> cut(PacketCutter& cutter, const std::string& stream, size_t step) {
+  std::vector<std::string> packets;
+  for (size_t at = 0; at < stream.size(); at += step) {
+    const size_t count = std::min(step, stream.size() - at);
+    std::memcpy(cutter.room(count), stream.data() + at, count);
+    cutter.added(count);
+    std::string_view packet;
+    PacketCutter::Next next;
+    while ((next = cutter.next(&packet)) == PacketCutter::Next::kPacket) {
+      packets.emplace_back(packet);
+    }
+    if (next == PacketCutter::Next::kBad) {
+      packets.emplace_back("bad");
+      break;
+    }
+  }
+  return packets;
+}
+
+TEST_CASE("requests are encoded as the draft has them") {
+  std::string out;
+  append_init(&out);
+  CHECK(out == std::string("\0\0\0\5\1\0\0\0\3", 9));
+  out.clear();
+  append_request(opendir_request("/a"), 7, &out);
+  CHECK(out == u32(11) + "\x0b" + u32(7) + text("/a"));
+  out.clear();
+  append_request(read_request("h", 0x100000002, 9), 1, &out);
+  CHECK(out == u32(22) + "\x05" + u32(1) + text("h") + u32(1) + u32(2) + u32(9));
+  out.clear();
+  append_request(open_request("f"), 1, &out);
+  CHECK(out == u32(18) + "\x03" + u32(1) + text("f") + u32(1) + u32(0));
+  out.clear();
+  append_request(statvfs_request("/"), 1, &out);
+  CHECK(out == u32(33) + "\xc8" + u32(1) + text("statvfs@openssh.com") + text("/"));
+}
+
+TEST_CASE("a stream is cut into packets wherever it is broken") {
+  const std::string stream = text("one") + text("") + text("no");
+  for (const size_t step : {1u, 2u, 3u, 5u, 100u}) {
+    INFO(step);
+    PacketCutter cutter;
+    // An empty packet has no type: none can be so short.
+    CHECK(cut(cutter, stream, step) == std::vector<std::string>{"one", "bad"});
+  }
+  PacketCutter cutter;
+  std::string many;
+  std::vector<std::string> expected;
+  for (size_t i = 1; i < 3000; ++i) {
+    expected.emplace_back(i % 700 + 1, static_cast<char>(i));
+    many += text(expected.back());
+  }
+  CHECK(cut(cutter, many, 999) == expected);
+  CHECK(cut(cutter, u32(kMaxPacket + 1), 4) == std::vector<std::string>{"bad"});
+}
+
+TEST_CASE("names are decoded with their attributes") {
+  const auto names = parse_names(u32(2) + name_entry("a") + name_entry("bcd"));
+  REQUIRE(names);
+  REQUIRE(names->entries.size() == 2);
+  CHECK(names->name(names->entries[0]) == "a");
+  CHECK(names->name(names->entries[1]) == "bcd");
+  CHECK(names->entries[1].attrs.permissions == 0100644);
+  CHECK(names->entries[1].attrs.mtime == 12);
+  CHECK(!names->entries[1].attrs.has(FileAttrs::kSize));
+}
+
+TEST_CASE("every truncated answer is refused") {
+  const std::string body = u32(2) + name_entry("a") + name_entry("bcd");
+  for (size_t length = 0; length < body.size(); ++length) {
+    INFO(length);
+    CHECK(!parse_names(body.substr(0, length)));
+  }
+  const std::string attrs =
+      u32(0x8000000f) + std::string(8 + 8 + 4 + 8, '\1') + u32(1) + text("name") + text("value");
+  CHECK(parse_attrs(attrs));
+  for (size_t length = 0; length < attrs.size(); ++length) {
+    INFO(length);
+    CHECK(!parse_attrs(attrs.substr(0, length)));
+  }
+  CHECK(!parse_handle(text("handle").substr(0, 8)));
+  CHECK(!parse_handle(text(std::string(257, 'h'))));
+  CHECK(!parse_status("\0\0"));
+  CHECK(!parse_statvfs(std::string(87, '\0')));
+}
+
+TEST_CASE(
+    "counts and lengths that promise more than there is are refused before any room is made") {
+  CHECK(!parse_names(u32(0xffffffff) + name_entry("a")));
+  CHECK(!parse_names(u32(2) + name_entry("a")));
+  CHECK(!parse_names(u32(1) + u32(0xfffffff0) + "abc"));
+  CHECK(!parse_attrs(u32(FileAttrs::kExtendedPairs) + u32(0xffffffff)));
+  CHECK(!parse_data(u32(0x7fffffff) + "abc"));
+}
+
+TEST_CASE("a version is read with whatever extensions follow it") {
+  CHECK(parse_version("\2" + u32(3)) == 3u);
+  CHECK(parse_version("\2" + u32(4) + text("x") + text("")) == 4u);
+  CHECK(!parse_version("\2" + u32(3) + text("x")));
+  CHECK(!parse_version("\3" + u32(3)));
+}
+
+TEST_CASE("statuses become errnos") {
+  CHECK(errno_of(StatusCode::kNoSuchFile) == ENOENT);
+  CHECK(errno_of(StatusCode::kPermissionDenied) == EACCES);
+  CHECK(errno_of(StatusCode::kUnsupported) == ENOSYS);
+  CHECK(errno_of(StatusCode::kFailure) == EIO);
+  CHECK(errno_of(static_cast<StatusCode>(4711)) == EIO);
+}
+
+TEST_CASE("inode numbers follow from the path, whether it is looked up or listed") {
+  CHECK(inode_of("a/b/c") == child_inode(child_inode(child_inode(inode_of(""), "a"), "b"), "c"));
+  CHECK(inode_of("a/b") != inode_of("ab"));
+  CHECK(inode_of("a/b") != inode_of("b/a"));
+  CHECK(inode_of("a") > 1);
+}
+
+TEST_CASE("a young directory has a change token that never comes again") {
+  FileAttrs attrs;
+  attrs.flags = FileAttrs::kTimes;
+  attrs.mtime = 1000;
+  CHECK(change_token(attrs, 1010) == change_token(attrs, 2000));
+  CHECK(change_token(attrs, 1001) != change_token(attrs, 1001));
+  CHECK(change_token(attrs, 1001) != change_token(attrs, 1010));
+  CHECK(change_token(attrs, 900) != change_token(attrs, 900));  // from the future
+  attrs.mtime = 1001;
+  CHECK(change_token(attrs, 2000) !=
+        change_token({.flags = FileAttrs::kTimes, .mtime = 1000}, 2000));
+  CHECK(change_token({}, 2000) != change_token({}, 2000));  // not told
+}
+
+TEST_CASE("the READDIR window follows the round trip") {
+  using std::chrono::milliseconds;
+  ReaddirWindow window;
+  CHECK(window.size() == ReaddirWindow::kLeast);
+  // A far server that is never busy: doubled every round trip, to the bound.
+  for (uint32_t replies = 0; replies < 2 * ReaddirWindow::kMost; ++replies) {
+    window.on_reply(milliseconds(100), milliseconds(100), true);
+  }
+  CHECK(window.size() == ReaddirWindow::kMost);
+  // Replies that come far too late: down, but never below what tells the end.
+  for (int replies = 0; replies < 100'000; ++replies) {
+    window.on_reply(milliseconds(900), milliseconds(100), true);
+  }
+  CHECK(window.size() < 16);
+  CHECK(window.size() >= ReaddirWindow::kLeast);
+  // Not its own bound kept requests back: no reason to grow.
+  const uint32_t size = window.size();
+  for (int replies = 0; replies < 100; ++replies) {
+    window.on_reply(milliseconds(100), milliseconds(100), false);
+  }
+  CHECK(window.size() == size);
+}
+
+TEST_CASE("the READDIR window begins with what a large directory will need") {
+  using std::chrono::milliseconds;
+  ReaddirWindow small, near, far;
+  small.expect(0, milliseconds(100));
+  near.expect(10'000, milliseconds(0));
+  far.expect(10'000, milliseconds(100));
+  CHECK(small.size() == ReaddirWindow::kLeast);
+  CHECK(near.size() > small.size());
+  CHECK(far.size() > 2 * near.size());
+  CHECK(far.size() <= ReaddirWindow::kMost);
+}
+
+}  // namespace
+}  // namespace fusefs::sftp

@@ -1,0 +1,141 @@
+// What the tests of the SFTP back end share: a connected back end, asking and waiting for the
+// answer, listing a directory to its end.
+#pragma once
+
+#include <chrono>
+#include <future>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fusefs/backends/sftp/sftp_backend.h"
+
+namespace fusefs::sftp_test {
+
+using cache::DirAnswer;
+using cache::DirRequest;
+using cache::ResumeToken;
+
+constexpr std::chrono::seconds kDeadline{100};
+
+// An answer that is on its way. get() throws when it has not come in time.
+template <typename T>
+class Pending {
+ public:
+  std::function<void(T)> completion() {
+    return [promise = promise_](T value) { promise->set_value(std::move(value)); };
+  }
+  T get() {
+    if (future_.wait_for(kDeadline) != std::future_status::ready) {
+      throw std::runtime_error("no answer within the deadline");
+    }
+    return future_.get();
+  }
+
+ private:
+  std::shared_ptr<std::promise<T>> promise_ = std::make_shared<std::promise<T>>();
+  std::future<T> future_ = promise_->get_future();
+};
+
+// "NAME=VALUE,NAME=VALUE,...", without commas in values.
+inline BackendOptions options_of(const std::string& text) {
+  BackendOptions options;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find(',', at), text.size());
+    const std::string item = text.substr(at, end - at);
+    const size_t equals = item.find('=');
+    options.push_back({item.substr(0, equals), item.substr(equals + 1)});
+    at = end + 1;
+  }
+  return options;
+}
+
+// Connected, or an exception with the reason.
+inline std::unique_ptr<Backend> connected(const std::string& source, const std::string& options) {
+  std::string error;
+  auto backend = make_sftp_backend(source, options_of(options), &error);
+  if (!backend) throw std::runtime_error(error);
+  if (!backend->connect(&error).ok()) throw std::runtime_error(error);
+  return backend;
+}
+
+// The line with which connecting fails.
+inline std::string connect_error(const std::string& source, const std::string& options) {
+  try {
+    connected(source, options);
+    return "connected";
+  } catch (const std::runtime_error& error) {
+    return error.what();
+  }
+}
+
+inline DirAnswer ask(Backend& backend, const ObjectId& directory, DirRequest request) {
+  Pending<DirAnswer> pending;
+  const auto done = pending.completion();
+  backend.read_dir(nullptr, directory, std::move(request),
+                   [done](DirAnswer&& answer) { done(std::move(answer)); });
+  return pending.get();
+}
+
+inline Result<Attr> getattr(Backend& backend, const ObjectId& id) {
+  Pending<Result<Attr>> pending;
+  backend.getattr(nullptr, id, pending.completion());
+  return pending.get();
+}
+
+inline Result<LookupAnswer> lookup(Backend& backend, const ObjectId& parent,
+                                   const std::string& name) {
+  Pending<Result<LookupAnswer>> pending;
+  backend.lookup(nullptr, parent, name, pending.completion());
+  return pending.get();
+}
+
+struct Listed {
+  std::string name;
+  uint64_t ino = 0;
+  uint8_t type = 0;
+  Attr attr;  // where attributes were asked for
+  std::string token;
+};
+
+struct Listing {
+  int error = 0;
+  std::vector<Listed> entries;
+
+  [[nodiscard]] std::vector<std::string> names() const {
+    std::vector<std::string> names;
+    names.reserve(entries.size());
+    for (const Listed& entry : entries) names.push_back(entry.name);
+    return names;
+  }
+};
+
+// What follows `after`, in answers of `batch`, to the end or the first error. At most `most`.
+inline Listing list_after(Backend& backend, const ObjectId& directory, uint32_t batch,
+                          std::string after = {}, size_t most = ~size_t{0}) {
+  Listing listing;
+  while (listing.entries.size() < most) {
+    const DirAnswer answer = ask(backend, directory,
+                                 {.after = {.cookie = 0, .bytes = after},
+                                  .verifier = 0,
+                                  .max_entries = static_cast<uint32_t>(
+                                      std::min<size_t>(batch, most - listing.entries.size())),
+                                  .want_attrs = true});
+    listing.error = answer.error;
+    if (answer.error != 0) return listing;
+    if (!answer.well_formed() || answer.entries.size() > batch) listing.error = EPROTO;
+    if (answer.entries.empty() && !answer.eof) listing.error = ELOOP;
+    for (size_t i = 0; i < answer.entries.size() && listing.error == 0; ++i) {
+      const DirAnswer::Entry& entry = answer.entries[i];
+      after = answer.token(entry);
+      listing.entries.push_back({std::string(answer.name(entry)), entry.ino, entry.type,
+                                 answer.has_attrs ? answer.attrs[i] : Attr{}, after});
+    }
+    if (answer.eof || listing.error != 0) return listing;
+  }
+  return listing;
+}
+
+}  // namespace fusefs::sftp_test

@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+"""An SFTP server on stdin and stdout that lies, for tests of what believes nothing.
+
+    lying_sftp_server.py MODE [--once FILE]
+
+It has one directory, '/', with ENTRIES files named 'entry-NNNNN'. MODE says how it lies in its
+answers to READDIR; the others are honest. With --once it lies until FILE exists, which it makes
+with its first lie: whoever starts it again meets an honest server.
+"""
+
+import random
+import struct
+import sys
+
+ENTRIES = 1000
+BATCH = 100
+INIT, VERSION, CLOSE, LSTAT, OPENDIR, READDIR, REALPATH, STAT = 1, 2, 4, 7, 11, 12, 16, 17
+STATUS, HANDLE, NAME, ATTRS = 101, 102, 104, 105
+OK, EOF, NO_SUCH_FILE, FAILURE = 0, 1, 2, 4
+DIRECTORY = struct.pack(">IQIII", 1 | 4 | 8, 4096, 0o040755, 1000000000, 1000000000)
+FILE = struct.pack(">IQIII", 1 | 4 | 8, 7, 0o100644, 1000000000, 1000000000)
+
+
+def string(text):
+    data = text if isinstance(text, bytes) else text.encode()
+    return struct.pack(">I", len(data)) + data
+
+
+class Server:
+    def __init__(self, mode, once):
+        self.mode, self.once = mode, once
+        self.handles = {}
+        self.held = []
+        self.random = random.Random(7)
+        self.out = sys.stdout.buffer
+
+    # ---- Sending ----
+
+    def packet(self, kind, ident, body):
+        data = struct.pack(">BI", kind, ident) + body
+        self.raw(struct.pack(">I", len(data)) + data)
+
+    def raw(self, data):
+        self.out.write(data)
+        self.out.flush()
+
+    def status(self, ident, code):
+        self.packet(STATUS, ident, struct.pack(">I", code) + string("so it is") + string(""))
+
+    # ---- Lying ----
+
+    def lies(self):
+        """Whether it lies now; with --once only as long as the file is not there."""
+        if self.once is None:
+            return True
+        try:
+            open(self.once, "x").close()
+            self.mine = True
+        except FileExistsError:
+            return getattr(self, "mine", False)
+        return True
+
+    def names(self, handle):
+        """The next names of a handle."""
+        at = self.handles[handle]
+        self.handles[handle] += BATCH
+        listed = ([".", ".."] if at == 0 else []) + [
+            f"entry-{i:05}" for i in range(at, min(at + BATCH, ENTRIES))]
+        return [n.encode() for n in listed]
+
+    @staticmethod
+    def name_body(names, count=None):
+        body = struct.pack(">I", len(names) if count is None else count)
+        for name in names:
+            body += string(name) + string(b"-rw-r--r-- " + name) + FILE
+        return body
+
+    def readdir(self, ident, handle):
+        if self.handles[handle] >= ENTRIES:
+            return self.status(ident, EOF)
+        if self.mode == "endless" or self.mode == "empty":
+            if self.lies():
+                names = [] if self.mode == "empty" else [b"again", b"and again"]
+                return self.packet(NAME, ident, self.name_body(names))
+        names = self.names(handle)
+        lie = getattr(self, "lie_" + self.mode.replace("-", "_"), None)
+        if lie is not None and self.handles[handle] == 3 * BATCH and self.lies():
+            return lie(ident, names)
+        if self.mode == "out-of-order":
+            return self.shuffle(ident, names)
+        return self.packet(NAME, ident, self.name_body(names))
+
+    def shuffle(self, ident, names):
+        """Honest, but in pairs the other way round."""
+        self.held.append((ident, names))
+        if len(self.held) == 2:
+            for held_ident, held_names in reversed(self.held):
+                self.packet(NAME, held_ident, self.name_body(held_names))
+            self.held = []
+
+    def lie_repeated_id(self, ident, names):
+        for _ in range(2):
+            self.packet(NAME, ident, self.name_body(names))
+
+    def lie_unknown_id(self, ident, names):
+        self.packet(NAME, ident + 100000, self.name_body(names))
+
+    def lie_huge_count(self, ident, names):
+        self.packet(NAME, ident, self.name_body(names, count=0xffffffff))
+
+    def lie_small_count(self, ident, names):
+        self.packet(NAME, ident, self.name_body(names, count=len(names) + 1))
+
+    def lie_huge_length(self, _ident, _names):
+        self.raw(struct.pack(">I", 0x7fffffff) + b"x" * 1000)
+
+    def lie_long_name(self, ident, names):
+        self.packet(NAME, ident, struct.pack(">II", 1, 0xfffffff0) + b"x" * 100)
+
+    def lie_truncated(self, ident, names):
+        body = self.name_body(names)
+        self.packet(NAME, ident, body[:len(body) // 2])
+
+    def lie_random(self, _ident, _names):
+        data = self.random.randbytes(500)
+        self.raw(struct.pack(">I", len(data)) + data)
+
+    def lie_wrong_type(self, ident, _names):
+        self.packet(ATTRS, ident, FILE)
+
+    def lie_ok_for_names(self, ident, _names):
+        self.status(ident, OK)
+
+    def lie_failure(self, ident, _names):
+        self.status(ident, FAILURE)
+
+    def lie_death(self, _ident, _names):
+        sys.exit(1)
+
+    def lie_bad_names(self, ident, names):
+        bad = [b"", b"a/b", b"../../etc/passwd", b"nul\0nul", b"x" * 300]
+        self.packet(NAME, ident, self.name_body(bad + names))
+
+    # ---- Serving ----
+
+    def serve_one(self, kind, data):
+        ident = struct.unpack(">I", data[:4])[0]
+        length = struct.unpack(">I", data[4:8])[0]
+        text = data[8:8 + length]
+        if kind == REALPATH:
+            self.packet(NAME, ident, struct.pack(">I", 1) + string("/") + string("/") + DIRECTORY)
+        elif kind in (STAT, LSTAT):
+            if text == b"/":
+                self.packet(ATTRS, ident, DIRECTORY)
+            elif text.startswith(b"/entry-"):
+                self.packet(ATTRS, ident, FILE)
+            else:
+                self.status(ident, NO_SUCH_FILE)
+        elif kind == OPENDIR:
+            handle = b"h%d" % len(self.handles)
+            self.handles[handle] = 0
+            self.packet(HANDLE, ident, string(handle))
+        elif kind == READDIR:
+            self.readdir(ident, text)
+        elif kind == CLOSE:
+            self.status(ident, OK)
+        else:
+            self.status(ident, 8)
+
+    def serve(self):
+        if self.mode == "chatter" and self.lies():
+            self.raw(b"Welcome to this server. All is well.\n")
+        source = sys.stdin.buffer
+        while True:
+            head = source.read(5)
+            if len(head) < 5:
+                return
+            length, kind = struct.unpack(">IB", head)
+            data = source.read(length - 1)
+            if kind == INIT:
+                self.raw(struct.pack(">IBI", 5, VERSION, 3))
+            else:
+                self.serve_one(kind, data)
+
+
+def main():
+    once = sys.argv[3] if len(sys.argv) > 3 and sys.argv[2] == "--once" else None
+    Server(sys.argv[1], once).serve()
+
+
+if __name__ == "__main__":
+    main()
