@@ -18,11 +18,18 @@
 #include "fusefs/backends/backend.h"
 #include "fusefs/backends/local/local_backend.h"
 #include "fusefs/backends/sim/sim_backend.h"
+#ifdef COOKIEFS_NFS
+#include "fusefs/backends/nfs/nfs_backend.h"
+#endif
 
 namespace fusefs {
 namespace {
 
-constexpr std::string_view kKnownSources = "sim:KEY=VALUE,..., file:///path or a path";
+constexpr std::string_view kKnownSources =
+#ifdef COOKIEFS_NFS
+    "nfs://host/export, "
+#endif
+    "sim:KEY=VALUE,..., file:///path or a path";
 
 std::string quote(std::string_view text) {
   std::string quoted(1, '\'');  // appended to: GCC 12 warns wrongly of literal + string
@@ -117,7 +124,7 @@ std::unique_ptr<Backend> make_from_path(const std::string& path, std::string* er
 std::string unknown_scheme_error(const std::string& source, const std::string& scheme,
                                  std::string_view rest) {
   if (scheme == "nfs" || scheme == "sftp") {
-    return quote(source) + ": " + scheme + ": is not in this version; use " +
+    return quote(source) + ": " + scheme + ": was left out of this build; use " +
            std::string(kKnownSources);
   }
   std::string text = quote(source) + ": " + quote(scheme + ":") + " is not a known source; use " +
@@ -128,7 +135,11 @@ std::string unknown_scheme_error(const std::string& source, const std::string& s
 
 }  // namespace
 
-BackendOptionSpecs backend_option_specs(const std::string& /*source*/) {
+BackendOptionSpecs backend_option_specs(const std::string& source) {
+  [[maybe_unused]] const std::optional<std::string> scheme = scheme_of(source);
+#ifdef COOKIEFS_NFS
+  if (scheme == "nfs") return nfs_options();
+#endif
   return {};  // neither sim nor local has any
 }
 
@@ -146,6 +157,9 @@ std::unique_ptr<Backend> make_backend(const std::string& source, const BackendOp
   if (!scheme.has_value()) return make_from_path(source, error_text);
   const std::string_view rest = std::string_view(source).substr(scheme->size() + 1);
   if (*scheme == "sim") return make_sim_backend(rest, error_text);
+#ifdef COOKIEFS_NFS
+  if (*scheme == "nfs") return make_nfs_backend(rest, options, error_text);
+#endif
   if (*scheme == "file") return make_from_file_url(source, rest, error_text);
   *error_text = unknown_scheme_error(source, *scheme, rest);
   return nullptr;

@@ -79,8 +79,7 @@ TEST_CASE("schemes that are not known say which are") {
     CHECK(says(error_text, "file:///"));
   }
   CHECK(says(error_of("host:/data"), "'./host:/data'"));
-  CHECK(says(error_of("nfs://host/export"), "not in this version"));
-  CHECK(says(error_of("sftp://host/path"), "not in this version"));
+  CHECK(says(error_of("sftp://host/path"), "left out of this build"));
   CHECK(says(error_of(""), "no source"));
 }
 
