@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "fusefs/backends/nfs/nfs3.h"
+#include "fusefs/backends/nfs/nfs4.h"
 #include "fusefs/backends/nfs/nfs_mount.h"
 
 namespace fusefs {
@@ -248,15 +249,31 @@ Result<LookupAnswer> NfsBackend::connect(std::string* error_text) {
       .source = options_.source_port,
       .security = options_.security,
   });
-  protocol_ = std::make_unique<nfs::Nfs3>(*client_);
   const Status started = client_->start(deadline);
   if (!started.ok()) {
     *error_text = description() + ": " +
                   nfs::connect_error(url_.host, mounted.value().port, started.error_number());
     return started;
   }
-  Result<LookupAnswer> root =
-      find_root(mounted.value().below, mounted.value().root, mounted.value().exported, error_text);
+  Result<Handle> start = mounted.value().root;
+  if (options_.version == 4) {
+    auto version4 = std::make_unique<nfs::Nfs4>(*client_);
+    start = wait_for<Handle>(
+        [&](RequestId id, Done<Handle> done) {
+          version4->root(id, identity(nullptr), std::move(done));
+        },
+        deadline);
+    protocol_ = std::move(version4);
+  } else {
+    protocol_ = std::make_unique<nfs::Nfs3>(*client_);
+  }
+  if (!start.ok()) {
+    *error_text = description() + ": the server does not let us in by NFS version 4.0 (" +
+                  std::strerror(start.error_number()) + "); try version=3";
+    return start.status();
+  }
+  Result<LookupAnswer> root = find_root(mounted.value().below, std::move(start).value(),
+                                        mounted.value().exported, error_text);
   if (!root.ok()) return root;
   const auto limits = wait_for<nfs::ServerLimits>(
       [&](RequestId id, Done<nfs::ServerLimits> done) {

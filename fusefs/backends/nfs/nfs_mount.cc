@@ -217,17 +217,20 @@ class ExportFinder {
                                  std::strerror(-answer) + ")");
       }
       if (first == 0) first = answer;
-      denied = denied || answer == MNT3ERR_ACCES || answer == MNT3ERR_PERM;
+      // Most servers let nobody mount "/": that says nothing of what was meant.
+      const bool meant = take > 0 || parts.empty();
+      denied = denied || (meant && (answer == MNT3ERR_ACCES || answer == MNT3ERR_PERM));
     }
+    const std::string exports = known_exports(dialog);
     if (denied) {
       return fail(EACCES, "the server refuses " + quote(url_.path) +
-                              " to this machine; its list of exports must name this client" +
+                              " to this machine, or has no such export" + exports +
                               (options_.source_port == SourcePort::kAny
-                                   ? ", and may insist on a port below 1024 (resvport)"
+                                   ? "; it may insist on a port below 1024 (resvport)"
                                    : ""));
     }
     return fail(first == MNT3ERR_NOTDIR ? ENOTDIR : ENOENT,
-                "the server has no export " + quote(url_.path) + known_exports(dialog));
+                "the server has no export " + quote(url_.path) + exports);
   }
 
   std::string known_exports(Dialog& dialog) {
