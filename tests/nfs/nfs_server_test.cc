@@ -10,6 +10,7 @@
 #include <set>
 
 #include "tests/nfs/nfs_rig.h"
+#include "tests/nfs/nfs_writer.h"
 #include "tests/support/ganesha.h"
 
 using test::caller;
@@ -317,12 +318,12 @@ TEST_CASE("ids that a listing told lead to the objects, without handles, too") {
   REQUIRE(file.ok());
   CHECK(second.read(file.value(), 0, 10).value() == "found");
   // Another object under the name is not the same object.
-  std::filesystem::remove(dir / "a/b/c/file");
-  put_file(dir / "a/b/c/other", "other");
-  std::filesystem::rename(dir / "a/b/c/other", dir / "a/b/c/file");
+  test::NfsWriter writer(server().url("/plain"));
+  writer.create("/ids/a/b/c/other");
+  writer.rename("/ids/a/b/c/other", "/ids/a/b/c/file");
   NfsRig third(url("/plain"));
   CHECK(third.getattr(id).error_number() == ESTALE);
-  std::filesystem::remove_all(dir / "a");
+  REQUIRE(writer.unlink("/ids/a/b/c/file"));
   CHECK(third.getattr(id).error_number() == ESTALE);
 }
 
