@@ -71,6 +71,9 @@ TEST_CASE("sizes: small asks are small, large ones are bounded by the way") {
         ReplySizer::most_bytes(microseconds(50)));
   CHECK(sizes.bytes_for(30000, Attributes::kYes, microseconds(10000)) == 1u << 20);
   CHECK(sizes.bytes_for(UINT32_MAX, Attributes::kYes, microseconds(10000)) == 1u << 20);
+  for (uint32_t entries = 1; entries < 5000; entries += 7) {
+    CHECK(sizes.bytes_for(entries, Attributes::kNo, microseconds(10000)) % 1024 == 0);
+  }
   CHECK(ReplySizer::most_bytes(microseconds(100)) < ReplySizer::most_bytes(microseconds(20000)));
 }
 

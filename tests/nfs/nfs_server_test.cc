@@ -362,3 +362,16 @@ TEST_CASE("change tokens: a change is told, and no change is, after a while") {
   REQUIRE(test::wait_until(settled));
   CHECK(token() != quiet);
 }
+
+TEST_CASE("answers of every size are filled to their end") {
+  const ServedDir dir("plain", "sizes");
+  const auto expected = dir.fill(3000);
+  NfsRig rig(url("/plain"));
+  const auto id = rig.find("sizes");
+  for (uint32_t step = 61; step < 3000; step += 67) {
+    const auto whole = rig.list(id, step, step % 2 == 0);
+    INFO(step);
+    CHECK(whole.error == 0);
+    CHECK(names_of(whole) == expected);
+  }
+}

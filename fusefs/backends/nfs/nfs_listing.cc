@@ -18,7 +18,11 @@ uint32_t ReplySizer::bytes_for(uint32_t entries, Attributes attributes,
                                std::chrono::microseconds round_trip) const {
   constexpr uint64_t kHeader = 256;  // the directory's attributes, verifier, end
   const auto& each = attributes == Attributes::kYes ? with_attributes_ : plain_;
-  const uint64_t wanted = kHeader + uint64_t{entries} * each.load(std::memory_order_relaxed);
+  // In whole KiB: nfs-ganesha fails (SERVERFAULT) where a size that is no multiple of four is
+  // filled.
+  constexpr uint64_t kStep = 1024;
+  const uint64_t exact = kHeader + uint64_t{entries} * each.load(std::memory_order_relaxed);
+  const uint64_t wanted = (exact + kStep - 1) / kStep * kStep;
   return static_cast<uint32_t>(std::clamp<uint64_t>(wanted, kLeastBytes, most_bytes(round_trip)));
 }
 
