@@ -12,6 +12,8 @@
 #include <string_view>
 #include <utility>
 
+#include "fusefs/backends/nfs/wire_enum.h"
+
 namespace fusefs::nfs {
 namespace {
 
@@ -131,7 +133,8 @@ void Nfs3::lookup(uint64_t id, const CallerPtr& caller, const Handle& directory,
       },
       [this, asked](const void* result) -> Result<FoundObject> {
         const auto& answer = *static_cast<const LOOKUP3res*>(result);
-        if (const int error = error_of_status3(answer.status)) return Status::error(error);
+        if (const int error = error_of_status3(wire_number(answer.status)))
+          return Status::error(error);
         const LOOKUP3resok& ok = answer.LOOKUP3res_u.resok;
         std::optional<Handle> handle = to_handle(ok.object);
         if (!handle) return Status::error(EIO);
@@ -156,7 +159,8 @@ void Nfs3::getattr(uint64_t id, const CallerPtr& caller, const Handle& handle, D
       },
       [this, asked](const void* result) -> Result<Attr> {
         const auto& answer = *static_cast<const GETATTR3res*>(result);
-        if (const int error = error_of_status3(answer.status)) return Status::error(error);
+        if (const int error = error_of_status3(wire_number(answer.status)))
+          return Status::error(error);
         return dated(to_attr(answer.GETATTR3res_u.resok.obj_attributes), state_.tokens, asked);
       },
       std::move(done));
@@ -172,7 +176,8 @@ void Nfs3::readlink(uint64_t id, const CallerPtr& caller, const Handle& handle,
       },
       [](const void* result) -> Result<std::string> {
         const auto& answer = *static_cast<const READLINK3res*>(result);
-        if (const int error = error_of_status3(answer.status)) return Status::error(error);
+        if (const int error = error_of_status3(wire_number(answer.status)))
+          return Status::error(error);
         return std::string(wire_name(answer.READLINK3res_u.resok.data));
       },
       std::move(done));
@@ -188,7 +193,8 @@ void Nfs3::statfs(uint64_t id, const CallerPtr& caller, const Handle& handle,
       },
       [](const void* result) -> Result<StatfsAnswer> {
         const auto& answer = *static_cast<const FSSTAT3res*>(result);
-        if (const int error = error_of_status3(answer.status)) return Status::error(error);
+        if (const int error = error_of_status3(wire_number(answer.status)))
+          return Status::error(error);
         const FSSTAT3resok& ok = answer.FSSTAT3res_u.resok;
         StatfsAnswer figures;
         figures.blocks = ok.tbytes / figures.block_size;
@@ -211,7 +217,8 @@ void Nfs3::check_readable(uint64_t id, const CallerPtr& caller, const Handle& ha
       },
       [](const void* result) -> Result<bool> {
         const auto& answer = *static_cast<const ACCESS3res*>(result);
-        if (const int error = error_of_status3(answer.status)) return Status::error(error);
+        if (const int error = error_of_status3(wire_number(answer.status)))
+          return Status::error(error);
         // A program that may only be executed is read to execute it.
         const bool readable = answer.ACCESS3res_u.resok.access != 0;
         return readable ? Result<bool>(true) : Status::error(EACCES);
@@ -229,7 +236,8 @@ void Nfs3::limits(uint64_t id, const CallerPtr& caller, const Handle& root,
       },
       [](const void* result) -> Result<ServerLimits> {
         const auto& answer = *static_cast<const FSINFO3res*>(result);
-        if (const int error = error_of_status3(answer.status)) return Status::error(error);
+        if (const int error = error_of_status3(wire_number(answer.status)))
+          return Status::error(error);
         constexpr uint32_t kLeast = 512;
         return ServerLimits{.read_bytes = std::clamp<uint32_t>(answer.FSINFO3res_u.resok.rtmax,
                                                                kLeast, kMaxReplyBytes)};
@@ -249,7 +257,8 @@ void Nfs3::read(uint64_t id, const CallerPtr& caller, const Handle& handle, uint
       },
       [size](const void* result) -> Result<ReadChunk> {
         const auto& answer = *static_cast<const READ3res*>(result);
-        if (const int error = error_of_status3(answer.status)) return Status::error(error);
+        if (const int error = error_of_status3(wire_number(answer.status)))
+          return Status::error(error);
         const READ3resok& ok = answer.READ3res_u.resok;
         if (ok.data.data_len > size || (ok.data.data_len > 0 && ok.data.data_val == nullptr)) {
           return Status::error(EIO);
@@ -264,7 +273,7 @@ void Nfs3::read(uint64_t id, const CallerPtr& caller, const Handle& handle, uint
 
 int decode_readdir3(const READDIR3res& result, ChangeTokens& tokens, const ListingTimes& times,
                     Listed* listed, uint64_t* wire_bytes) {
-  if (const int error = error_of_status3(result.status)) return error;
+  if (const int error = error_of_status3(wire_number(result.status))) return error;
   const READDIR3resok& ok = result.READDIR3res_u.resok;
   DirAnswer& answer = listed->answer;
   if (ok.dir_attributes.attributes_follow != 0) {
@@ -284,7 +293,7 @@ int decode_readdir3(const READDIR3res& result, ChangeTokens& tokens, const Listi
 
 int decode_readdirplus3(const READDIRPLUS3res& result, ChangeTokens& tokens,
                         const ListingTimes& times, Listed* listed, uint64_t* wire_bytes) {
-  if (const int error = error_of_status3(result.status)) return error;
+  if (const int error = error_of_status3(wire_number(result.status))) return error;
   const READDIRPLUS3resok& ok = result.READDIRPLUS3res_u.resok;
   DirAnswer& answer = listed->answer;
   if (ok.dir_attributes.attributes_follow != 0) {

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "fusefs/backends/nfs/nfs4_attr.h"
+#include "fusefs/backends/nfs/wire_enum.h"
 
 namespace fusefs::nfs {
 namespace {
@@ -104,11 +105,11 @@ const nfs_resop4* result_of(const COMPOUND4res& answer, size_t index, nfs_opnum4
     return nullptr;
   }
   const nfs_resop4& result = answer.resarray.resarray_val[index];
-  return result.resop == operation ? &result : nullptr;
+  return wire_number(result.resop) == operation ? &result : nullptr;
 }
 
 // 0: all operations of the compound have succeeded.
-int error_of(const COMPOUND4res& answer) { return error_of_status4(answer.status); }
+int error_of(const COMPOUND4res& answer) { return error_of_status4(wire_number(answer.status)); }
 
 bool decode(const fattr4& wire, DecodedAttr* decoded) {
   if (wire.attrmask.bitmap4_len > 8) return false;
@@ -121,13 +122,14 @@ bool decode(const fattr4& wire, DecodedAttr* decoded) {
 // The attributes that operation `index` got. False: none.
 bool attributes_at(const COMPOUND4res& answer, size_t index, DecodedAttr* decoded) {
   const nfs_resop4* const result = result_of(answer, index, OP_GETATTR);
-  return result != nullptr && result->nfs_resop4_u.opgetattr.status == NFS4_OK &&
+  return result != nullptr && wire_number(result->nfs_resop4_u.opgetattr.status) == NFS4_OK &&
          decode(result->nfs_resop4_u.opgetattr.GETATTR4res_u.resok4.obj_attributes, decoded);
 }
 
 std::optional<Handle> handle_at(const COMPOUND4res& answer, size_t index) {
   const nfs_resop4* const result = result_of(answer, index, OP_GETFH);
-  if (result == nullptr || result->nfs_resop4_u.opgetfh.status != NFS4_OK) return std::nullopt;
+  if (result == nullptr || wire_number(result->nfs_resop4_u.opgetfh.status) != NFS4_OK)
+    return std::nullopt;
   const nfs_fh4& wire = result->nfs_resop4_u.opgetfh.GETFH4res_u.resok4.object;
   const bool good =
       wire.nfs_fh4_len > 0 && wire.nfs_fh4_len <= NFS4_FHSIZE && wire.nfs_fh4_val != nullptr;

@@ -11,6 +11,8 @@
 #include <initializer_list>
 #include <limits>
 
+#include "fusefs/backends/nfs/xdr_reader.h"
+
 namespace fusefs::nfs {
 namespace {
 
@@ -28,48 +30,6 @@ AttrBits operator|(AttrBits a, const AttrBits& b) {
   for (size_t i = 0; i < a.size(); ++i) a[i] |= b[i];
   return a;
 }
-
-// Big-endian words, each padded to four bytes (RFC 4506). After a failure everything fails.
-class XdrReader {
- public:
-  explicit XdrReader(std::string_view bytes) : bytes_(bytes) {}
-
-  uint32_t u32() {
-    const std::string_view word = take(4);
-    uint32_t value = 0;
-    for (const char c : word) value = value << 8 | static_cast<unsigned char>(c);
-    return value;
-  }
-  uint64_t u64() {
-    const uint64_t high = u32();
-    return high << 32 | u32();
-  }
-  std::string_view opaque(size_t most) {
-    const uint32_t length = u32();
-    if (length > most) {
-      ok_ = false;
-      return {};
-    }
-    const std::string_view value = take(length);
-    take((4 - length % 4) % 4);
-    return value;
-  }
-  [[nodiscard]] bool ok() const { return ok_; }
-
- private:
-  std::string_view take(size_t count) {
-    if (!ok_ || bytes_.size() < count) {
-      ok_ = false;
-      return {};
-    }
-    const std::string_view taken = bytes_.substr(0, count);
-    bytes_.remove_prefix(count);
-    return taken;
-  }
-
-  std::string_view bytes_;
-  bool ok_ = true;
-};
 
 uint32_t type_bits(uint32_t type) {
   switch (type) {

@@ -13,6 +13,7 @@
 #include <limits>
 
 #include "cache/base/hash.h"
+#include "fusefs/backends/nfs/wire_enum.h"
 
 namespace fusefs::nfs {
 namespace {
@@ -37,7 +38,7 @@ WallTime steady_nanoseconds(TimePoint when) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(when.time_since_epoch()).count();
 }
 
-uint32_t type_bits(ftype3 type) {
+uint32_t type_bits(uint32_t type) {
   switch (type) {
     case NF3REG:
       return S_IFREG;
@@ -53,8 +54,9 @@ uint32_t type_bits(ftype3 type) {
       return S_IFSOCK;
     case NF3FIFO:
       return S_IFIFO;
+    default:
+      return 0;
   }
-  return 0;
 }
 
 Timespec to_time(const nfstime3& wire) {
@@ -120,7 +122,7 @@ uint8_t dirent_type(uint32_t mode) { return static_cast<uint8_t>((mode & S_IFMT)
 
 Attr to_attr(const fattr3& wire) {
   Attr attr;
-  const uint32_t type = type_bits(wire.type);
+  const uint32_t type = type_bits(wire_number(wire.type));
   attr.ino = wire.fileid;
   attr.mode = type == 0 ? 0 : type | (wire.mode & 07777);
   attr.nlink = wire.nlink;

@@ -14,6 +14,8 @@
 #include <optional>
 #include <utility>
 
+#include "fusefs/backends/nfs/wire_enum.h"
+
 namespace fusefs::nfs {
 namespace {
 
@@ -186,7 +188,7 @@ class ExportFinder {
     const Status status =
         dialog.call(Procedure::kMountMount, path.c_str(), [&](const void* result) {
           const auto& mounted = *static_cast<const mountres3*>(result);
-          answer = static_cast<int>(mounted.fhs_status);
+          answer = static_cast<int>(wire_number(mounted.fhs_status));
           if (answer != 0) return;
           const fhandle3& handle = mounted.mountres3_u.mountinfo.fhandle;
           const bool good = handle.fhandle3_len > 0 && handle.fhandle3_len <= FHSIZE3 &&

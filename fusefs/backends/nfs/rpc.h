@@ -1,13 +1,16 @@
 // RpcContext: one RPC connection, as libnfs' raw interface has it. The only file that calls
 // libnfs' contexts; the protocols' structures (nfsc/libnfs-raw-*.h) are used by the codecs, too.
 //
-// Purpose:        hides what differs between libnfs' versions (6 renames *_async to *_task) and
-// what
-//                 it does badly: reconnecting (switched off: a broken connection is thrown away),
-//                 sockets (ours are handed to it), and which calls it forgets.
-// Ownership:      owns the socket and libnfs' context. A reply function is called at most once,
-// from
-//                 service(), and never after the context is destroyed: whoever waits keeps a list.
+// Purpose:        hides what differs between libnfs' versions (6 renames *_async to *_task) and what
+//                 it does badly: reconnecting (a broken connection is thrown away), which calls it
+//                 forgets, and reading where a server's lengths lead it. So the server's socket
+//                 stays here; libnfs has one end of a pair of sockets, by which it gets replies that
+//                 were checked (reply_check.h):
+//                   server <- outgoing_ <- pair <- libnfs   calls; their numbers are noted
+//                   server -> record_ -> check -> pair -> libnfs   replies
+// Ownership:      owns the sockets and libnfs' context. A reply function is called at most once,
+//                 from service(), and never after the context is destroyed: whoever waits keeps a
+//                 list.
 // Thread-safety:  none: libnfs 4.0 has no locks. One thread makes, uses and destroys a context. It
 //                 needs kDecoderStack: libnfs decodes a listing by recursion, up to 260 bytes of
 //                 stack an entry, and an entry may be 24 bytes of a record of up to kMaxRecord.
@@ -18,6 +21,8 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 
 #include "fusefs/backends/backend.h"
 
@@ -81,18 +86,38 @@ class RpcContext {
 
  private:
   struct Waiter;
+  enum class Progress : uint8_t { kSome, kNone, kBroken };
+
+  bool take_calls();
+  bool note_calls();
+  bool send_outgoing();
+  bool receive();
+  Progress receive_some();
+  bool take_record();
+  bool give_to_libnfs(std::string_view record);
   static void on_reply(rpc_context* rpc, int status, void* data, void* private_data);
   bool authenticate(const CallerPtr& caller);
-  int send(Procedure procedure, const void* arguments, Waiter* waiter);
+  int send_call(Procedure procedure, const void* arguments, Waiter* waiter);
   void drop(Waiter* waiter);
 
-  int socket_;
+  const int socket_;
+  int pair_ = -1;  // our end
+  int pair_of_libnfs_ = -1;
   const Security security_;
   rpc_context* rpc_;
   Waiter* waiters_ = nullptr;  // a list of those whose reply has not come
   bool destroying_ = false;
   bool authenticated_ = false;
   CallerPtr caller_;  // the one that the context's credentials are of
+
+  std::string outgoing_;  // calls, with their marks
+  size_t noted_ = 0;      // of it: calls whose numbers are in asked_
+  size_t sent_ = 0;       // of it
+  std::unordered_map<uint32_t, Procedure> asked_;
+  std::string mark_;    // of the fragment that is coming, up to 4 bytes
+  size_t missing_ = 0;  // of that fragment
+  bool last_ = false;   // ... ends the record
+  std::string record_;
 };
 
 }  // namespace fusefs::nfs
