@@ -39,12 +39,13 @@ Client::~Client() {
     for (Channel& channel : channels_) channel.connection->wake();
   }
   if (timer_.joinable()) timer_.join();
-  std::vector<Channel> channels;
+  // Threads that are ending still use the channels' other fields.
+  std::vector<std::unique_ptr<Connection>> connections;
   {
     MutexLock lock(mutex_);
-    channels.swap(channels_);
+    for (Channel& channel : channels_) connections.push_back(std::move(channel.connection));
   }
-  channels.clear();  // joins
+  connections.clear();  // joins
   completions_.stop();
   // What completions captured is released with no lock held.
   std::unordered_multimap<uint64_t, CallPtr> calls;
@@ -106,7 +107,8 @@ void Client::enqueue_locked(CallPtr call) {
 void Client::wake_one_locked() {
   Channel* best = nullptr;
   for (Channel& channel : channels_) {
-    if (channel.connected && (best == nullptr || channel.sent < best->sent)) best = &channel;
+    if (!channel.connected || channel.connection == nullptr) continue;
+    if (best == nullptr || channel.sent < best->sent) best = &channel;
   }
   if (best == nullptr) return;
   best->connection->wake();
