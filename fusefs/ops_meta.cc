@@ -29,7 +29,8 @@ struct Found {
 Result<Found> find_child(SessionImpl& session, FuseRequest& request, const Inode& parent,
                          const char* name) {
   if (const auto dir = session.inodes().dir(parent)) {
-    if (auto known = dir->find_attr(name, session.now())) {
+    // A server may leave out the attributes of some entries of a listing.
+    if (auto known = dir->find_attr(name, session.now()); known && presentable(known->attr)) {
       ObjectId id = session.backend().child_id(parent.object(), name, known->attr.ino);
       if (!id.empty()) return Found{{std::move(id), known->attr}, known->asked};
     }

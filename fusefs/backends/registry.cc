@@ -20,11 +20,17 @@
 #include "fusefs/backends/sftp/sftp_backend.h"
 #include "fusefs/backends/sftp/sftp_options.h"
 #include "fusefs/backends/sim/sim_backend.h"
+#ifdef COOKIEFS_NFS
+#include "fusefs/backends/nfs/nfs_backend.h"
+#endif
 
 namespace fusefs {
 namespace {
 
 constexpr std::string_view kKnownSources =
+#ifdef COOKIEFS_NFS
+    "nfs://host/export, "
+#endif
     "sftp://host/path, sim:KEY=VALUE,..., file:///path or a path";
 
 std::string quote(std::string_view text) {
@@ -120,7 +126,7 @@ std::unique_ptr<Backend> make_from_path(const std::string& path, std::string* er
 std::string unknown_scheme_error(const std::string& source, const std::string& scheme,
                                  std::string_view rest) {
   if (scheme == "nfs") {
-    return quote(source) + ": " + scheme + ": is not in this version; use " +
+    return quote(source) + ": " + scheme + ": was left out of this build; use " +
            std::string(kKnownSources);
   }
   std::string text = quote(source) + ": " + quote(scheme + ":") + " is not a known source; use " +
@@ -132,7 +138,11 @@ std::string unknown_scheme_error(const std::string& source, const std::string& s
 }  // namespace
 
 BackendOptionSpecs backend_option_specs(const std::string& source) {
-  if (scheme_of(source) == "sftp") return sftp::sftp_option_specs();
+  const std::optional<std::string> scheme = scheme_of(source);
+#ifdef COOKIEFS_NFS
+  if (scheme == "nfs") return nfs_options();
+#endif
+  if (scheme == "sftp") return sftp::sftp_option_specs();
   return {};  // neither sim nor local has any
 }
 
@@ -151,6 +161,9 @@ std::unique_ptr<Backend> make_backend(const std::string& source, const BackendOp
   const std::string_view rest = std::string_view(source).substr(scheme->size() + 1);
   if (*scheme == "sftp") return make_sftp_backend(source, options, error_text);
   if (*scheme == "sim") return make_sim_backend(rest, error_text);
+#ifdef COOKIEFS_NFS
+  if (*scheme == "nfs") return make_nfs_backend(rest, options, error_text);
+#endif
   if (*scheme == "file") return make_from_file_url(source, rest, error_text);
   *error_text = unknown_scheme_error(source, *scheme, rest);
   return nullptr;

@@ -79,7 +79,6 @@ TEST_CASE("schemes that are not known say which are") {
     CHECK(says(error_text, "file:///"));
   }
   CHECK(says(error_of("host:/data"), "'./host:/data'"));
-  CHECK(says(error_of("nfs://host/export"), "not in this version"));
   CHECK(description_of("sftp://host/path") == "sftp://host/path");
   CHECK(says(error_of("sftp://host:0/path"), "port"));
   CHECK(says(error_of(""), "no source"));

@@ -1,0 +1,57 @@
+// NFS version 3 (RFC 1813): calls and their answers.
+#pragma once
+
+#include "fusefs/backends/nfs/nfs_listing.h"
+#include "fusefs/backends/nfs/nfs_protocol.h"
+
+struct READDIR3res;
+struct READDIRPLUS3res;
+
+namespace fusefs::nfs {
+
+class Nfs3 final : public Protocol {
+ public:
+  explicit Nfs3(Client& client) : client_(client) {}
+
+  void lookup(uint64_t id, const CallerPtr& caller, const Handle& directory,
+              const std::string& name, Done<FoundObject> done) override;
+  void getattr(uint64_t id, const CallerPtr& caller, const Handle& handle,
+               Done<Attr> done) override;
+  void readlink(uint64_t id, const CallerPtr& caller, const Handle& handle,
+                Done<std::string> done) override;
+  void statfs(uint64_t id, const CallerPtr& caller, const Handle& handle,
+              Done<StatfsAnswer> done) override;
+  void check_readable(uint64_t id, const CallerPtr& caller, const Handle& handle,
+                      Done<bool> done) override;
+  void read(uint64_t id, const CallerPtr& caller, const Handle& handle, uint64_t offset,
+            uint32_t size, Done<ReadChunk> done) override;
+  void list(uint64_t id, const CallerPtr& caller, const Handle& directory,
+            const cache::DirRequest& request, std::function<void(Listed&& listed)> done) override;
+  void limits(uint64_t id, const CallerPtr& caller, const Handle& root,
+              Done<ServerLimits> done) override;
+
+ private:
+  template <typename T>
+  void call(uint64_t id, const CallerPtr& caller, typename SimpleCall<T>::Send send,
+            typename SimpleCall<T>::Decode decode, Done<T> done,
+            Call::Weight weight = Call::Weight::kLight);
+
+  Client& client_;
+  ListingState state_;
+};
+
+// What an nfsstat3 is here.
+int error_of_status3(uint32_t status);
+
+// Checks an answer of READDIR or READDIRPLUS and turns it into entries; for Nfs3 and its fuzzer.
+// Errors as ListCall::decode().
+struct ListingTimes {
+  cache::TimePoint asked;
+  WallTime asked_wall = 0;
+};
+int decode_readdir3(const READDIR3res& result, ChangeTokens& tokens, const ListingTimes& times,
+                    Listed* listed, uint64_t* wire_bytes);
+int decode_readdirplus3(const READDIRPLUS3res& result, ChangeTokens& tokens,
+                        const ListingTimes& times, Listed* listed, uint64_t* wire_bytes);
+
+}  // namespace fusefs::nfs

@@ -1,0 +1,54 @@
+// NFS version 4.0 (RFC 7530): calls and their answers.
+//
+// Purpose:        each question is one COMPOUND: the object's handle, then what is asked of it. A
+//                 listing is preceded by the directory's change attribute, as of before it.
+// State:          none is kept at the server: files are read with the anonymous state id (9.1.4.3),
+//                 so there is no lease to renew and nothing to recover.
+#pragma once
+
+#include "fusefs/backends/nfs/nfs_listing.h"
+#include "fusefs/backends/nfs/nfs_protocol.h"
+
+struct COMPOUND4res;
+
+namespace fusefs::nfs {
+
+class Nfs4 final : public Protocol {
+ public:
+  explicit Nfs4(Client& client) : client_(client) {}
+
+  // The handle of the server's root.
+  void root(uint64_t id, const CallerPtr& caller, Done<Handle> done);
+
+  void lookup(uint64_t id, const CallerPtr& caller, const Handle& directory,
+              const std::string& name, Done<FoundObject> done) override;
+  void getattr(uint64_t id, const CallerPtr& caller, const Handle& handle,
+               Done<Attr> done) override;
+  void readlink(uint64_t id, const CallerPtr& caller, const Handle& handle,
+                Done<std::string> done) override;
+  void statfs(uint64_t id, const CallerPtr& caller, const Handle& handle,
+              Done<StatfsAnswer> done) override;
+  void check_readable(uint64_t id, const CallerPtr& caller, const Handle& handle,
+                      Done<bool> done) override;
+  void read(uint64_t id, const CallerPtr& caller, const Handle& handle, uint64_t offset,
+            uint32_t size, Done<ReadChunk> done) override;
+  void list(uint64_t id, const CallerPtr& caller, const Handle& directory,
+            const cache::DirRequest& request, std::function<void(Listed&& listed)> done) override;
+  void limits(uint64_t id, const CallerPtr& caller, const Handle& root,
+              Done<ServerLimits> done) override;
+
+ private:
+  Client& client_;
+  ListingState state_;
+};
+
+// What an nfsstat4 is here.
+int error_of_status4(uint32_t status);
+
+// Checks an answer of PUTFH, GETATTR, READDIR and turns it into entries; for Nfs4 and its fuzzer.
+// Errors as ListCall::decode().
+int decode_readdir4(const COMPOUND4res& result, Attributes attributes, ChangeTokens& tokens,
+                    cache::TimePoint asked, WallTime asked_wall, Listed* listed,
+                    uint64_t* wire_bytes);
+
+}  // namespace fusefs::nfs

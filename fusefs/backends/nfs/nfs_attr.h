@@ -1,0 +1,73 @@
+// Attributes and change tokens, as NFS servers tell them.
+//
+// Purpose:        turns what a server says of an object into cache::Attr, and decides whether its
+//                 change token can be believed.
+// The token:      a hash of the file id, the change attribute (v4) or ctime, mtime and size.
+// Servers
+//                 stamp in steps: two changes within one tick can leave all of them equal, so an
+//                 object that may have changed within the last step gets a token that never comes
+//                 again, and is looked at once more later.
+// The server's now: nobody tells it. Change times can't be set by anybody, so the server's clock is
+// at
+//                 least the latest one that was seen, plus what has passed here since: a lower
+//                 bound that no wrong clock can spoil. An object that by this machine's clock
+//                 changed more than kOldByOurClock ago counts as settled, too.
+// Thread-safety:  all members from any thread.
+// Source:         the trouble with stamps is that of racy git
+// (Documentation/technical/racy-git.txt).
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+
+#include "cache/base/clock.h"
+#include "cache/base/mutex.h"
+#include "cache/dir/attr.h"
+
+struct fattr3;
+
+namespace fusefs::nfs {
+
+// Nanoseconds since 1970.
+using WallTime = int64_t;
+WallTime wall_time(const cache::Timespec& time);
+WallTime wall_now();
+
+class ChangeTokens {
+ public:
+  static constexpr WallTime kStep = 1'000'000'000;
+  static constexpr WallTime kWholeSecondStep = 2'050'000'000;  // ctime without nanoseconds
+  static constexpr WallTime kOldByOurClock = 60'000'000'000;
+
+  ChangeTokens();
+
+  // The token of an object as a server described it. `change` is v4's attribute, 0 for v3; `asked`
+  // and `wall` are the times, by our clocks, at which the question was sent.
+  uint64_t token(const cache::Attr& attr, uint64_t change, cache::TimePoint asked, WallTime wall);
+
+  // Whether a change made after the question was answered shows. Pure but for what was learned.
+  [[nodiscard]] bool settled(const cache::Timespec& ctime, cache::TimePoint asked,
+                             WallTime wall) const;
+
+  uint64_t unique();
+
+ private:
+  [[nodiscard]] WallTime server_now_at_least(cache::TimePoint when) const;
+  void learn(const cache::Timespec& ctime);
+
+  const uint64_t seed_;
+  std::atomic<uint64_t> count_{0};
+  // Server's clock less ours (steady), at least. Only ever grows. Relaxed: nothing else is ordered
+  // by it, and an older bound is only weaker.
+  std::atomic<WallTime> lead_;
+};
+
+// v3's attributes; an object of an unknown type, or with times that are none, gets mode 0 (cached
+// listings then leave its attributes out). `change` is not set.
+cache::Attr to_attr(const fattr3& wire);
+
+// DT_* of a mode.
+uint8_t dirent_type(uint32_t mode);
+
+}  // namespace fusefs::nfs

@@ -1,0 +1,119 @@
+// Fuzzes what an NFS server can say in a listing: libnfs' decoders, and our checks behind them.
+//
+// Input: a byte that chooses, then the bytes of a result as they stand in an RPC reply:
+// READDIR3res, READDIRPLUS3res, COMPOUND4res (with attributes, without), a fattr4, or the text of a
+// URL.
+
+#include <nfsc/libnfs-zdr.h>
+// The above first: the others need its types.
+#include <nfsc/libnfs-raw-nfs.h>
+#include <nfsc/libnfs-raw-nfs4.h>
+
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cache/base/check.h"
+#include "fusefs/backends/nfs/nfs3.h"
+#include "fusefs/backends/nfs/nfs4.h"
+#include "fusefs/backends/nfs/nfs4_attr.h"
+#include "fusefs/backends/nfs/nfs_url.h"
+
+namespace {
+
+using fusefs::nfs::Attributes;
+using fusefs::nfs::ChangeTokens;
+using fusefs::nfs::Listed;
+
+ChangeTokens& tokens() {
+  static ChangeTokens instance;
+  return instance;
+}
+
+void check(int error, const Listed& listed, size_t wire_size) {
+  if (error != 0) return;
+  const cache::DirAnswer& answer = listed.answer;
+  CHECK(answer.well_formed());
+  CHECK(!answer.has_attrs || answer.attrs.size() == answer.entries.size());
+  // An entry has 16 bytes at least, and names come from the answer's own bytes.
+  CHECK(answer.entries.size() <= wire_size / 16);
+  CHECK(answer.names.size() <= wire_size);
+  for (const cache::Attr& attr : answer.attrs) {
+    CHECK(attr.mtime.nanoseconds < 1'000'000'000);
+    CHECK(attr.ctime.nanoseconds < 1'000'000'000);
+  }
+  for (const auto& known : listed.handles)
+    CHECK(!known.handle.empty() && known.handle.size() <= 128);
+}
+
+// Decodes as libnfs does with a reply: `size` bytes, and not one more.
+template <typename Wire, typename Decode, typename Use>
+void with_decoded(std::vector<char> bytes, const Decode& decode, const Use& use) {
+  ZDR zdr;
+  libnfs_zdrmem_create(&zdr, bytes.data(), static_cast<uint32_t>(bytes.size()), ZDR_DECODE);
+  Wire wire;
+  std::memset(&wire, 0, sizeof wire);
+  if (decode(&zdr, &wire) != 0) use(wire);
+  libnfs_zdr_destroy(&zdr);
+}
+
+void fuzz_version4(const std::vector<char>& bytes, Attributes attributes) {
+  with_decoded<COMPOUND4res>(bytes, zdr_COMPOUND4res, [&](const COMPOUND4res& wire) {
+    Listed listed;
+    uint64_t weight = 0;
+    const int error =
+        fusefs::nfs::decode_readdir4(wire, attributes, tokens(), {}, 0, &listed, &weight);
+    check(error, listed, bytes.size());
+  });
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  if (size == 0) return 0;
+  const std::vector<char> bytes(data + 1, data + size);
+  const std::string_view text(bytes.data(), bytes.size());
+  switch (data[0] % 6) {
+    case 0:
+      with_decoded<READDIR3res>(bytes, zdr_READDIR3res, [&](const READDIR3res& wire) {
+        Listed listed;
+        uint64_t weight = 0;
+        check(fusefs::nfs::decode_readdir3(wire, tokens(), {}, &listed, &weight), listed,
+              bytes.size());
+      });
+      break;
+    case 1:
+      with_decoded<READDIRPLUS3res>(bytes, zdr_READDIRPLUS3res, [&](const READDIRPLUS3res& wire) {
+        Listed listed;
+        uint64_t weight = 0;
+        check(fusefs::nfs::decode_readdirplus3(wire, tokens(), {}, &listed, &weight), listed,
+              bytes.size());
+      });
+      break;
+    case 2:
+      fuzz_version4(bytes, Attributes::kYes);
+      break;
+    case 3:
+      fuzz_version4(bytes, Attributes::kNo);
+      break;
+    case 4: {
+      if (bytes.size() < 8) break;
+      uint32_t mask[2];
+      std::memcpy(mask, bytes.data(), sizeof mask);
+      fusefs::nfs::DecodedAttr decoded;
+      if (fusefs::nfs::decode_attr4(mask, text.substr(8), &decoded))
+        CHECK(decoded.handle.size() <= 128);
+      break;
+    }
+    default: {
+      std::string error;
+      const auto url = fusefs::nfs::parse_nfs_url(text, &error);
+      CHECK(url.has_value() != !error.empty());
+      if (url) CHECK(url->path.front() == '/' && !url->host.empty());
+      break;
+    }
+  }
+  return 0;
+}

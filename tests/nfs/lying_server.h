@@ -1,0 +1,99 @@
+// LyingServer: just enough of an NFS version 3 server to say anything.
+//
+// Purpose:        a server that breaks its promises, by the byte. Mount, GETATTR, FSINFO, LOOKUP
+// and
+//                 ACCESS are answered rightly: there is one directory, the root. What READDIR and
+//                 READDIRPLUS answer is the test's.
+// Ownership:      its sockets and its thread, gone with the destructor.
+// Thread-safety:  the constructor's functions run on the server's thread; requests() from any.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <thread>
+
+namespace test {
+
+// Big-endian words, padded opaques (RFC 4506).
+class XdrWriter {
+ public:
+  XdrWriter& u32(uint32_t value) {
+    for (int shift = 24; shift >= 0; shift -= 8)
+      bytes_.push_back(static_cast<char>(value >> shift));
+    return *this;
+  }
+  XdrWriter& u64(uint64_t value) {
+    return u32(static_cast<uint32_t>(value >> 32)).u32(static_cast<uint32_t>(value));
+  }
+  XdrWriter& opaque(const std::string& value) {
+    u32(static_cast<uint32_t>(value.size()));
+    bytes_ += value;
+    bytes_.append((4 - value.size() % 4) % 4, '\0');
+    return *this;
+  }
+  XdrWriter& raw(const std::string& bytes) {
+    bytes_ += bytes;
+    return *this;
+  }
+  [[nodiscard]] const std::string& bytes() const { return bytes_; }
+
+ private:
+  std::string bytes_;
+};
+
+// One READDIR or READDIRPLUS.
+struct ListQuestion {
+  uint64_t cookie = 0;
+  bool plus = false;
+  uint32_t xid = 0;
+  uint64_t number = 0;  // of listing requests before it
+};
+
+// What goes back: a result to be wrapped as it should be, or a whole record as it stands.
+struct Lie {
+  enum class Kind : uint8_t { kResult, kRecord, kRaw, kHangUp, kSilence };
+  Kind kind = Kind::kResult;
+  std::string bytes;
+};
+
+class LyingServer {
+ public:
+  using Answer = std::function<Lie(const ListQuestion& question)>;
+
+  explicit LyingServer(Answer answer);
+  ~LyingServer();
+  LyingServer(const LyingServer&) = delete;
+  LyingServer& operator=(const LyingServer&) = delete;
+
+  // With these options, or none: "soft,timeo=5".
+  [[nodiscard]] std::string url() const;
+  [[nodiscard]] uint64_t requests() const { return requests_.load(); }
+
+  // Parts of answers.
+  static std::string attributes(uint32_t type, uint64_t fileid);  // a fattr3
+  // status, attributes, verifier: what comes before the first entry.
+  static std::string list_header();
+  static std::string entry(const std::string& name, uint64_t fileid, uint64_t cookie, bool plus);
+  static std::string list_end(bool eof);
+  static std::string accepted(uint32_t xid, const std::string& result);  // an RPC reply
+
+ private:
+  struct Peer;
+  void run();
+  bool serve(Peer& peer);
+  bool take_record(int fd, const std::string& call);
+  Lie answer_call(const std::string& call, uint32_t xid);
+
+  const Answer answer_;
+  int listener_ = -1;
+  int wake_ = -1;
+  uint16_t port_ = 0;
+  std::atomic<uint64_t> requests_{0};
+  std::atomic<uint64_t> listings_{0};
+  std::atomic<bool> stopping_{false};
+  std::thread thread_;
+};
+
+}  // namespace test

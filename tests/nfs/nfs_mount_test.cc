@@ -1,0 +1,354 @@
+// NFS through the whole daemon: large listings, changes by another client, servers and networks
+// that come and go.
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <set>
+#include <thread>
+
+#include "tests/nfs/nfs_writer.h"
+#include "tests/support/delay_proxy.h"
+#include "tests/support/ganesha.h"
+#include "tests/support/mount.h"
+#include "tests/support/raw_listing.h"
+// The above first.
+#include <catch2/catch.hpp>
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using test::Child;
+using test::DelayProxy;
+using test::differences;
+using test::Ganesha;
+using test::list;
+using test::Mount;
+using test::NfsWriter;
+using test::Others;
+using test::put_file;
+using test::RawDir;
+using test::RawEntry;
+using test::wait_until;
+
+namespace {
+
+Ganesha& server() {
+  static Ganesha instance;
+  return instance;
+}
+
+std::string file_name(uint64_t i) {
+  std::string number = std::to_string(i);
+  return "file_" + std::string(12 - number.size(), '0') + number;
+}
+
+std::vector<std::string> make_files(const std::string& directory, uint64_t count) {
+  std::filesystem::create_directories(directory);
+  std::vector<std::string> names;
+  for (uint64_t i = 0; i < count; ++i) {
+    names.push_back(file_name(i));
+    put_file(directory + "/" + names.back());
+  }
+  return names;
+}
+
+// A directory of the export /plain, filled once.
+const std::vector<std::string>& hundred_thousand() {
+  static const std::vector<std::string> names =
+      make_files(server().directory("plain") + "/k100", 100000);
+  return names;
+}
+
+DelayProxy::Options proxy_options(std::chrono::nanoseconds rtt) {
+  return {.target_host = "127.0.0.1",
+          .target_port = server().nfs_port(),
+          .listen_port = 0,
+          .rtt = rtt,
+          .seed = 1};
+}
+
+seconds long_cut() {
+  // The gate's patience is shorter than a network's; COOKIEFS_NFS_CUT=60 is the whole.
+  const char* const given = std::getenv("COOKIEFS_NFS_CUT");
+  return seconds(given != nullptr ? std::atoi(given) : 8);
+}
+
+}  // namespace
+
+TEST_CASE("100,000 entries: each once, by both versions, with attributes and without", "[mount]") {
+  const std::string version = GENERATE("3", "4");
+  const std::string plus = GENERATE("no", "yes");
+  INFO("version " << version << ", readdirplus=" << plus);
+  const auto& names = hundred_thousand();
+  Mount mount(server().url("/plain", 0, version), "readdirplus=" + plus);
+  CHECK(differences(list(mount / "k100"), names).empty());
+  CHECK(differences(list(mount / "k100"), names).empty());
+  CHECK(mount.figure("remote.errors") == 0);
+  CHECK(mount.end() == "");
+}
+
+TEST_CASE("a million entries, once each", "[mount]") {
+  if (std::getenv("COOKIEFS_NFS_MILLION") == nullptr) {
+    WARN("COOKIEFS_NFS_MILLION is not set: skipped");
+    return;
+  }
+  const auto names = make_files(server().directory("plain") + "/m1", 1000000);
+  {
+    Mount mount(server().url("/plain"), "cache_size=64M");
+    CHECK(differences(list(mount / "m1"), names).empty());
+    CHECK(mount.end() == "");
+  }
+  std::filesystem::remove_all(server().directory("plain") + "/m1");
+}
+
+TEST_CASE("a listing with attributes is few requests, and what it told needs none", "[mount]") {
+  hundred_thousand();
+  const DelayProxy proxy(proxy_options(milliseconds(10)));
+  Mount mount(server().url("/plain", proxy.port()), "readdirplus=yes,ttl=1h,cache_size=512M");
+  REQUIRE(list(mount / "k100").size() == 100002);
+  const int64_t after_listing = mount.figure("remote.requests");
+  // A request for each thousand entries would be a hundred.
+  CHECK(after_listing < 60);
+  for (uint64_t i = 0; i < 1000; ++i) {
+    struct stat status {};
+    REQUIRE(stat((mount / ("k100/" + file_name(i * 97))).c_str(), &status) == 0);
+    REQUIRE(S_ISREG(status.st_mode));
+  }
+  CHECK(mount.figure("remote.requests") - after_listing < 100);
+  CHECK(mount.end() == "");
+}
+
+TEST_CASE("cookies at and above 2^63: a directory in the server's memory", "[mount]") {
+  const std::string version = GENERATE("3", "4");
+  NfsWriter writer(server().url("/mem"));
+  const std::string name = "mem" + version;
+  writer.mkdir("/" + name);
+  std::vector<std::string> names;
+  for (uint64_t i = 0; i < 3000; ++i) {
+    names.push_back(file_name(i));
+    writer.create("/" + name + "/" + names.back());
+  }
+  {
+    Mount mount(server().url("/mem", 0, version));
+    for (const size_t buffer : {500u, 32768u}) {
+      CHECK(differences(list(mount / name, buffer), names).empty());
+    }
+    // Places that a program keeps are valid over an eviction.
+    std::vector<RawEntry> half;
+    RawDir dir(mount / name);
+    while (half.size() < 1500) REQUIRE(dir.read(4096, &half) > 0);
+    REQUIRE(mount.drop() >= 0);
+    std::vector<RawEntry> rest;
+    REQUIRE(dir.read_all(4096, &rest) == 0);
+    half.insert(half.end(), rest.begin(), rest.end());
+    CHECK(differences(half, names).empty());
+    dir.close();
+    CHECK(mount.end() == "");
+  }
+}
+
+TEST_CASE("changes by another client during listings: what stays is listed once", "[mount]") {
+  const std::string exported = GENERATE("plain", "strict");
+  const std::string directory = server().directory(exported) + "/churn";
+  std::filesystem::remove_all(directory);
+  const std::vector<std::string> names = make_files(directory, 5000);
+  Mount mount(server().url("/" + exported), "ttl=0");
+  NfsWriter writer(server().url("/" + exported));
+  for (int round = 0; round < 5; ++round) {
+    std::vector<RawEntry> entries;
+    RawDir dir(mount / "churn");
+    uint64_t made = 0;
+    int result = 1;
+    while ((result = dir.read(16384, &entries)) > 0) {
+      // Others come and go between any two reads.
+      const std::string extra = "/churn/extra_" + std::to_string(made++ % 7);
+      if (!writer.unlink(extra)) writer.create(extra);
+      if (made % 3 == 0) mount.drop();
+    }
+    INFO(exported << ", round " << round << ": " << std::strerror(-result));
+    CHECK(result == 0);
+    CHECK(differences(entries, names, Others::kAtMostOnce).empty());
+  }
+  CHECK(mount.end() == "");
+}
+
+TEST_CASE("a change by another client shows at the next opening, once ttl is over", "[mount]") {
+  std::filesystem::create_directories(server().directory("plain") + "/fresh");
+  NfsWriter writer(server().url("/plain"));
+  Mount mount(server().url("/plain"), "ttl=0");
+  CHECK(differences(list(mount / "fresh"), {}).empty());
+  writer.create("/fresh/a");
+  CHECK(differences(list(mount / "fresh"), {"a"}).empty());
+  writer.create("/fresh/b");
+  CHECK(differences(list(mount / "fresh"), {"a", "b"}).empty());
+  writer.unlink("/fresh/a");
+  CHECK(differences(list(mount / "fresh"), {"b"}).empty());
+  writer.unlink("/fresh/b");
+  CHECK(mount.end() == "");
+}
+
+TEST_CASE("the server restarts in mid-listing: the listing goes on", "[mount]") {
+  const std::string version = GENERATE("3", "4");
+  Ganesha own;
+  const std::vector<std::string> names = make_files(own.directory("plain") + "/many", 20000);
+  Mount mount(own.url("/plain", 0, version), "cache_size=2M");
+  std::vector<RawEntry> entries;
+  RawDir dir(mount / "many");
+  while (entries.size() < 5000) REQUIRE(dir.read(8192, &entries) > 0);
+  own.restart();
+  REQUIRE(mount.drop() >= 0);
+  CHECK(dir.read_all(8192, &entries) == 0);
+  CHECK(differences(entries, names).empty());
+  dir.close();
+  CHECK(mount.end() == "");
+}
+
+TEST_CASE("the server is away while a listing waits: hard goes on when it is back", "[mount]") {
+  Ganesha own;
+  const std::vector<std::string> names = make_files(own.directory("plain") + "/many", 5000);
+  Mount mount(own.url("/plain"), "timeout=2m");
+  own.stop();
+  Child lister([&] {
+    std::vector<RawEntry> entries;
+    RawDir dir(mount / "many");
+    if (dir.read_all(32768, &entries) != 0) return 1;
+    return differences(entries, names).empty() ? 0 : 2;
+  });
+  REQUIRE(wait_until([&] { return mount.figure("remote.inflight") > 0; }));
+  CHECK(lister.running());
+  own.start();
+  CHECK(lister.wait(seconds(60)) == 0);
+  CHECK(mount.end() == "");
+}
+
+namespace {
+
+enum class Break : uint8_t { kCut, kStall };
+
+// A lister that waits while the network is away for that long.
+void check_hard(Break how, seconds away) {
+  hundred_thousand();
+  DelayProxy proxy(proxy_options(milliseconds(1)));
+  Mount mount(server().url("/plain", proxy.port()), "timeout=5m,timeo=20,cache_size=8M");
+  std::vector<RawEntry> entries;
+  RawDir dir(mount / "k100");
+  while (entries.size() < 20000) REQUIRE(dir.read(32768, &entries) > 0);
+  how == Break::kCut ? proxy.cut() : proxy.stall();
+  REQUIRE(mount.drop() >= 0);
+  std::thread network([&] {
+    std::this_thread::sleep_for(away);  // what is tested: time without a network
+    proxy.resume();
+  });
+  const int result = dir.read_all(32768, &entries);
+  network.join();
+  CHECK(result == 0);
+  CHECK(differences(entries, hundred_thousand()).empty());
+  dir.close();
+  CHECK(mount.end() == "");
+}
+
+}  // namespace
+
+TEST_CASE("hard: a network away for a second, five, and long is waited for", "[mount]") {
+  check_hard(Break::kCut, seconds(1));
+  check_hard(Break::kStall, seconds(1));
+  check_hard(Break::kCut, seconds(5));
+  check_hard(Break::kStall, seconds(5));
+  check_hard(Break::kCut, long_cut());
+  check_hard(Break::kStall, long_cut());
+}
+
+TEST_CASE("soft: a network away is an error, and the listing goes on from there when it is back",
+          "[mount]") {
+  const Break how = GENERATE(Break::kCut, Break::kStall);
+  hundred_thousand();
+  DelayProxy proxy(proxy_options(milliseconds(1)));
+  Mount mount(server().url("/plain", proxy.port()), "soft,timeo=5,retrans=1,cache_size=8M");
+  std::vector<RawEntry> entries;
+  RawDir dir(mount / "k100");
+  while (entries.size() < 20000) REQUIRE(dir.read(32768, &entries) > 0);
+  how == Break::kCut ? proxy.cut() : proxy.stall();
+  REQUIRE(mount.drop() >= 0);
+  int result = 1;
+  while (result > 0) result = dir.read(32768, &entries);
+  CHECK(result == -ETIMEDOUT);
+  CHECK(entries.size() < 100000);
+  struct stat status {};
+  CHECK(stat((mount / "none").c_str(), &status) == -1);
+  CHECK(errno == ETIMEDOUT);
+  proxy.resume();
+  REQUIRE(wait_until([&] { return (result = dir.read(32768, &entries)) > 0; }));
+  CHECK(dir.read_all(32768, &entries) == 0);
+  CHECK(differences(entries, hundred_thousand()).empty());
+  dir.close();
+  CHECK(mount.end() == "");
+}
+
+TEST_CASE("a lister on a dead network can be killed, and the mount be unmounted", "[mount]") {
+  DelayProxy proxy(proxy_options(milliseconds(1)));
+  Mount mount(server().url("/plain", proxy.port()), "timeout=1h");
+  proxy.stall();
+  Child lister([&] {
+    std::vector<RawEntry> entries;
+    RawDir dir(mount.path());
+    return -dir.read_all(4096, &entries);
+  });
+  REQUIRE(wait_until([&] { return mount.figure("remote.inflight") > 0; }));
+  lister.signal(SIGKILL);
+  const auto status = lister.wait(seconds(20));
+  REQUIRE(status);
+  CHECK(WIFSIGNALED(*status));
+  CHECK(mount.end() == "");
+}
+
+TEST_CASE("different directories are listed side by side when callers do", "[mount]") {
+  const std::string tree = server().directory("plain") + "/tree";
+  for (int d = 0; d < 64; ++d) make_files(tree + "/dir" + std::to_string(d), 50);
+  const DelayProxy proxy(proxy_options(milliseconds(20)));
+  Mount mount(server().url("/plain", proxy.port()));
+  REQUIRE(list(mount / "tree").size() == 66);
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 16; ++t) {
+    threads.emplace_back([&, t] {
+      for (int d = t; d < 64; d += 16) {
+        if (list(mount / ("tree/dir" + std::to_string(d))).size() != 52) ++wrong;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(wrong == 0);
+  CHECK(mount.figure("remote.inflight_peak") >= 8);
+  std::filesystem::remove_all(tree);
+  CHECK(mount.end() == "");
+}
+
+TEST_CASE("callers are told apart through the mount", "[mount]") {
+  const std::string directory = server().directory("plain") + "/callers";
+  std::filesystem::create_directories(directory);
+  put_file(directory + "/own", "mine");
+  REQUIRE(chown((directory + "/own").c_str(), 1000, 1000) == 0);
+  REQUIRE(chmod((directory + "/own").c_str(), 0600) == 0);
+  Mount mount(server().url("/plain"), "allow_other");
+  const auto opens_as = [&](uid_t uid) {
+    Child child([&] {
+      if (setgid(uid) != 0 || setuid(uid) != 0) return 99;
+      const int fd = open((mount / "callers/own").c_str(), O_RDONLY | O_CLOEXEC);
+      return fd >= 0 ? 0 : errno;
+    });
+    const auto status = child.wait();
+    return status && WIFEXITED(*status) ? WEXITSTATUS(*status) : -1;
+  };
+  CHECK(opens_as(1000) == 0);
+  CHECK(opens_as(1001) == EACCES);
+  CHECK(opens_as(1000) == 0);
+  CHECK(mount.end() == "");
+}
