@@ -525,8 +525,8 @@ Mounts a remote directory tree; listings are cached, exact and small in memory.
 
 SOURCE
     file:///PATH, /PATH      a local directory
+    nfs://HOST/EXPORT[/DIR]  a directory of an NFS server, version 3; ?version=4
     sim:KEY=VALUE,...        a simulated remote, such as sim:big=1000000,rtt=10ms
-    Back ends for networks are named by their URLs: see the README.
 
 options
     -f                       stay in the foreground
@@ -546,6 +546,10 @@ mount options of cookiefs
     max_threads=N            requests served side by side (64)
     readdirplus=yes|no|auto  attributes along with listings (auto)
     log_level=LEVEL          trace, debug, info, warning, error, critical or off (info)
+
+mount options of nfs: sources (the README explains them)
+    version=3|4, port=N, mountport=N, nconnect=N, hard, soft, timeo=N, retrans=N,
+    sec=sys|none, uid=N, gid=N, squash, resvport, noresvport, rsize=SIZE
 
 mount options of FUSE
     allow_other, allow_root, default_permissions, auto_unmount, fsname=NAME, subtype=TYPE,

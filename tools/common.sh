@@ -138,9 +138,25 @@ missing_packages() {
   done
 }
 
+# Servers among the packages are for the tests' own use: where services start with their
+# installation, those that came with it are ended again.
+stop_new_services() {
+  local unit
+  command -v systemctl >/dev/null && [[ -d /run/systemd/system ]] || return 0
+  for unit in nfs-ganesha.service nfs-ganesha-lock.service rpcbind.service rpcbind.socket; do
+    [[ " $1 " = *" $unit "* ]] || as_root systemctl disable --now "$unit" 2>/dev/null
+  done
+  return 0
+}
+active_services() {
+  command -v systemctl >/dev/null &&
+    systemctl list-units --plain --no-legend --state=active 2>/dev/null | awk '{ printf "%s ", $1 }'
+  return 0
+}
+
 # Installs those of PACKAGE... that are missing; touches no network when none is.
 install_packages() {
-  local missing log
+  local missing log active
   command -v dpkg-query >/dev/null || {
     warn "not a Debian system: the packages are expected to be there: $*"
     return 0
@@ -149,6 +165,7 @@ install_packages() {
   ((${#missing[@]})) || return 0
   say "Installing ${missing[*]}"
   log=$(mktemp)
+  active=$(active_services)
   if ! {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 update &&
       as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 \
@@ -159,6 +176,7 @@ install_packages() {
     die "could not install: ${missing[*]}"
   fi
   rm -f "$log"
+  stop_new_services "$active"
 }
 
 # FUSE needs its device; a line that says what to do where it is missing.
