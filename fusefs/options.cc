@@ -525,11 +525,11 @@ Mounts a remote directory tree; listings are cached, exact and small in memory.
 
 SOURCE
     file:///PATH, /PATH      a local directory
+    nfs://HOST/EXPORT[/DIR]  a directory of an NFS server, version 3; ?version=4
     sftp://[USER@]HOST[:PORT]/PATH
                              a directory of a host that ssh reaches; /~/PATH: below the
                              login's own directory
     sim:KEY=VALUE,...        a simulated remote, such as sim:big=1000000,rtt=10ms
-    Back ends for networks are named by their URLs: see the README.
 
 options
     -f                       stay in the foreground
@@ -549,6 +549,10 @@ mount options of cookiefs
     max_threads=N            requests served side by side (64)
     readdirplus=yes|no|auto  attributes along with listings (auto)
     log_level=LEVEL          trace, debug, info, warning, error, critical or off (info)
+
+mount options of nfs:// (the README explains them)
+    version=3|4, port=N, mountport=N, nconnect=N, hard, soft, timeo=N, retrans=N,
+    sec=sys|none, uid=N, gid=N, squash, resvport, noresvport, rsize=SIZE
 
 mount options of sftp://
     port=N, ssh_command=COMMAND, sftp_server=NAME|PATH, ssh_config=FILE, compression=yes|no,

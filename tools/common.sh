@@ -144,15 +144,30 @@ apt_get() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 "$@"
 }
 
-# Runs COMMAND... while services that packages bring are not started: a test server's package is
-# no reason to open the machine to the network.
+# Runs COMMAND... while services that packages bring are not started, nor at the next boot: a test
+# server's package is no reason to open the machine to the network.
 without_services() {
-  local policy=/usr/sbin/policy-rc.d status=0
-  [[ ! -e $policy ]] || { "$@"; return; }
-  as_root install -m 755 /dev/stdin "$policy" <<<$'#!/bin/sh\nexit 101'
-  "$@" || status=$?
-  as_root rm -f "$policy"
+  local policy=/usr/sbin/policy-rc.d status=0 before unit
+  before=$(enabled_services)
+  if [[ -e $policy ]]; then
+    "$@" || status=$?
+  else
+    as_root install -m 755 /dev/stdin "$policy" <<<$'#!/bin/sh\nexit 101'
+    "$@" || status=$?
+    as_root rm -f "$policy"
+  fi
+  for unit in $(enabled_services); do
+    [[ $'\n'$before$'\n' = *$'\n'"$unit"$'\n'* ]] || as_root systemctl disable --now "$unit" 2>/dev/null
+  done
   return "$status"
+}
+# Those of the servers that tests need.
+enabled_services() {
+  local unit
+  command -v systemctl >/dev/null || return 0
+  for unit in nfs-ganesha.service nfs-ganesha-lock.service rpcbind.service rpcbind.socket ssh.service; do
+    ! systemctl is-enabled --quiet "$unit" 2>/dev/null || echo "$unit"
+  done
 }
 
 # Installs those of PACKAGE... that are missing; touches no network when none is.

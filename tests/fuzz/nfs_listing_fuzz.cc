@@ -20,12 +20,16 @@
 #include "fusefs/backends/nfs/nfs4.h"
 #include "fusefs/backends/nfs/nfs4_attr.h"
 #include "fusefs/backends/nfs/nfs_url.h"
+#include "fusefs/backends/nfs/reply_check.h"
 
 namespace {
 
 using fusefs::nfs::Attributes;
 using fusefs::nfs::ChangeTokens;
+using fusefs::nfs::check_reply;
 using fusefs::nfs::Listed;
+using fusefs::nfs::Procedure;
+using fusefs::nfs::ReplyVerdict;
 
 ChangeTokens& tokens() {
   static ChangeTokens instance;
@@ -48,9 +52,18 @@ void check(int error, const Listed& listed, size_t wire_size) {
     CHECK(!known.handle.empty() && known.handle.size() <= 128);
 }
 
-// Decodes as libnfs does with a reply: `size` bytes, and not one more.
+// The reply that such a result comes in.
+std::string reply_with(const std::vector<char>& result) {
+  std::string record(24, '\0');
+  record[7] = 1;  // a reply, accepted, no verifier, success
+  return record.append(result.data(), result.size());
+}
+
+// As a reply goes: checked, then decoded by libnfs from so many bytes and not one more.
 template <typename Wire, typename Decode, typename Use>
-void with_decoded(std::vector<char> bytes, const Decode& decode, const Use& use) {
+void with_decoded(Procedure procedure, std::vector<char> bytes, const Decode& decode,
+                  const Use& use) {
+  if (check_reply(reply_with(bytes), procedure) != ReplyVerdict::kSound) return;
   ZDR zdr;
   libnfs_zdrmem_create(&zdr, bytes.data(), static_cast<uint32_t>(bytes.size()), ZDR_DECODE);
   Wire wire;
@@ -60,13 +73,14 @@ void with_decoded(std::vector<char> bytes, const Decode& decode, const Use& use)
 }
 
 void fuzz_version4(const std::vector<char>& bytes, Attributes attributes) {
-  with_decoded<COMPOUND4res>(bytes, zdr_COMPOUND4res, [&](const COMPOUND4res& wire) {
-    Listed listed;
-    uint64_t weight = 0;
-    const int error =
-        fusefs::nfs::decode_readdir4(wire, attributes, tokens(), {}, 0, &listed, &weight);
-    check(error, listed, bytes.size());
-  });
+  with_decoded<COMPOUND4res>(
+      Procedure::kCompound4, bytes, zdr_COMPOUND4res, [&](const COMPOUND4res& wire) {
+        Listed listed;
+        uint64_t weight = 0;
+        const int error =
+            fusefs::nfs::decode_readdir4(wire, attributes, tokens(), {}, 0, &listed, &weight);
+        check(error, listed, bytes.size());
+      });
 }
 
 }  // namespace
@@ -75,22 +89,24 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   const std::vector<char> bytes(data + 1, data + size);
   const std::string_view text(bytes.data(), bytes.size());
-  switch (data[0] % 6) {
+  switch (data[0] % 7) {
     case 0:
-      with_decoded<READDIR3res>(bytes, zdr_READDIR3res, [&](const READDIR3res& wire) {
-        Listed listed;
-        uint64_t weight = 0;
-        check(fusefs::nfs::decode_readdir3(wire, tokens(), {}, &listed, &weight), listed,
-              bytes.size());
-      });
+      with_decoded<READDIR3res>(
+          Procedure::kReaddir3, bytes, zdr_READDIR3res, [&](const READDIR3res& wire) {
+            Listed listed;
+            uint64_t weight = 0;
+            check(fusefs::nfs::decode_readdir3(wire, tokens(), {}, &listed, &weight), listed,
+                  bytes.size());
+          });
       break;
     case 1:
-      with_decoded<READDIRPLUS3res>(bytes, zdr_READDIRPLUS3res, [&](const READDIRPLUS3res& wire) {
-        Listed listed;
-        uint64_t weight = 0;
-        check(fusefs::nfs::decode_readdirplus3(wire, tokens(), {}, &listed, &weight), listed,
-              bytes.size());
-      });
+      with_decoded<READDIRPLUS3res>(
+          Procedure::kReaddirplus3, bytes, zdr_READDIRPLUS3res, [&](const READDIRPLUS3res& wire) {
+            Listed listed;
+            uint64_t weight = 0;
+            check(fusefs::nfs::decode_readdirplus3(wire, tokens(), {}, &listed, &weight), listed,
+                  bytes.size());
+          });
       break;
     case 2:
       fuzz_version4(bytes, Attributes::kYes);
@@ -107,6 +123,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         CHECK(decoded.handle.size() <= 128);
       break;
     }
+    case 5:
+      // Whole records, as any procedure's.
+      for (int i = 0; i <= static_cast<int>(Procedure::kCompound4); ++i) {
+        (void)check_reply(text, static_cast<Procedure>(i));
+      }
+      (void)fusefs::nfs::read_call_header(text);
+      break;
     default: {
       std::string error;
       const auto url = fusefs::nfs::parse_nfs_url(text, &error);

@@ -1,9 +1,8 @@
 // LyingServer: just enough of an NFS version 3 server to say anything.
 //
 // Purpose:        a server that breaks its promises, by the byte. Mount, GETATTR, FSINFO, LOOKUP
-// and
-//                 ACCESS are answered rightly: there is one directory, the root. What READDIR and
-//                 READDIRPLUS answer is the test's.
+//                 and ACCESS are answered rightly: there is one directory, the root. What READDIR
+//                 and READDIRPLUS answer is the test's.
 // Ownership:      its sockets and its thread, gone with the destructor.
 // Thread-safety:  the constructor's functions run on the server's thread; requests() from any.
 #pragma once

@@ -1,16 +1,13 @@
 // Call: one remote procedure call, from its submission to its completion.
 //
 // Purpose:        what the client (nfs_client.h) needs to know of a call in order to send it, to
-// send
-//                 it again where the connection broke or the server asks for patience, and to end
-//                 it.
+//                 send it again where the connection broke or the server asks for patience, and to
+//                 end it.
 // Ownership:      shared by the client and, while it is under way, a connection. What its
-// completion
-//                 captured is released with it.
+//                 completion captured is released with it.
 // Thread-safety:  send() and take() on the I/O thread that has the call, never two at once;
-// finish()
-//                 once, on any thread, with no lock held. All calls are idempotent: sending one
-//                 again is always right.
+//                 finish() once, on any thread, with no lock held. All calls are idempotent:
+//                 sending one again is always right.
 // Errors:         errnos. kErrLater from take(): the same call again, after a pause that grows;
 //                 kErrAgain: at once (the call has changed what it asks for).
 #pragma once

@@ -1,11 +1,9 @@
 // HandleCache: the file handles of the objects that were met last.
 //
 // Purpose:        the daemon names objects by their path (nfs_backend.h), a server by handles. A
-// path
-//                 that is not here costs a LOOKUP a part.
+//                 path that is not here costs a LOOKUP a part.
 // What may be wrong: a name that was given to another object since. A handle comes with the number
-// of
-//                 its object, which whoever asks for it knows, too.
+//                 of its object, which whoever asks for it knows, too.
 // Bounds:         `capacity` handles, the one longest unused dropped first: about 250 bytes each.
 // Thread-safety:  all members from any thread.
 // Locks:          a leaf.

@@ -66,10 +66,59 @@ cache::Timespec read_time(XdrReader& reader) {
   return {seconds, std::min(reader.u32(), kNanoseconds - 1)};
 }
 
+// Of a filesystem and of the server.
+bool read_figure(unsigned number, XdrReader& reader, DecodedAttr* out) {
+  const uint64_t block = out->figures.block_size;
+  switch (number) {
+    case FATTR4_FILES_FREE:
+      out->figures.files_free = reader.u64();
+      return true;
+    case FATTR4_FILES_TOTAL:
+      out->figures.files = reader.u64();
+      return true;
+    case FATTR4_MAXREAD:
+      out->max_read = static_cast<uint32_t>(
+          std::min<uint64_t>(reader.u64(), std::numeric_limits<uint32_t>::max()));
+      return true;
+    case FATTR4_SPACE_AVAIL:
+      out->figures.blocks_available = reader.u64() / block;
+      return true;
+    case FATTR4_SPACE_FREE:
+      out->figures.blocks_free = reader.u64() / block;
+      return true;
+    case FATTR4_SPACE_TOTAL:
+      out->figures.blocks = reader.u64() / block;
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool read_owner_or_time(unsigned number, XdrReader& reader, cache::Attr* attr) {
+  switch (number) {
+    case FATTR4_OWNER:
+      attr->uid = owner_number(reader.opaque(kMaxOwnerBytes));
+      return true;
+    case FATTR4_OWNER_GROUP:
+      attr->gid = owner_number(reader.opaque(kMaxOwnerBytes));
+      return true;
+    case FATTR4_TIME_ACCESS:
+      attr->atime = read_time(reader);
+      return true;
+    case FATTR4_TIME_METADATA:
+      attr->ctime = read_time(reader);
+      return true;
+    case FATTR4_TIME_MODIFY:
+      attr->mtime = read_time(reader);
+      return true;
+    default:
+      return false;
+  }
+}
+
 // Reads attribute `number`; false for one that we never ask for.
 bool read_attr(unsigned number, XdrReader& reader, DecodedAttr* out, uint32_t* mode) {
   cache::Attr& attr = out->attr;
-  const uint64_t block = out->figures.block_size;
   switch (number) {
     case FATTR4_TYPE:
       out->type_mode = type_bits(reader.u32());
@@ -89,61 +138,27 @@ bool read_attr(unsigned number, XdrReader& reader, DecodedAttr* out, uint32_t* m
     case FATTR4_FILEID:
       attr.ino = reader.u64();
       return true;
-    case FATTR4_FILES_FREE:
-      out->figures.files_free = reader.u64();
-      return true;
-    case FATTR4_FILES_TOTAL:
-      out->figures.files = reader.u64();
-      return true;
-    case FATTR4_MAXREAD:
-      out->max_read = static_cast<uint32_t>(
-          std::min<uint64_t>(reader.u64(), std::numeric_limits<uint32_t>::max()));
-      return true;
     case FATTR4_MODE:
       *mode = reader.u32();
       return true;
     case FATTR4_NUMLINKS:
       attr.nlink = reader.u32();
       return true;
-    case FATTR4_OWNER:
-      attr.uid = owner_number(reader.opaque(kMaxOwnerBytes));
-      return true;
-    case FATTR4_OWNER_GROUP:
-      attr.gid = owner_number(reader.opaque(kMaxOwnerBytes));
-      return true;
     case FATTR4_RAWDEV: {
       const uint32_t major_number = reader.u32();
       attr.rdev = makedev(major_number, reader.u32());
       return true;
     }
-    case FATTR4_SPACE_AVAIL:
-      out->figures.blocks_available = reader.u64() / block;
-      return true;
-    case FATTR4_SPACE_FREE:
-      out->figures.blocks_free = reader.u64() / block;
-      return true;
-    case FATTR4_SPACE_TOTAL:
-      out->figures.blocks = reader.u64() / block;
-      return true;
     case FATTR4_SPACE_USED: {
       const uint64_t used = reader.u64();
       attr.blocks = used / 512 + (used % 512 != 0 ? 1 : 0);
       return true;
     }
-    case FATTR4_TIME_ACCESS:
-      attr.atime = read_time(reader);
-      return true;
-    case FATTR4_TIME_METADATA:
-      attr.ctime = read_time(reader);
-      return true;
-    case FATTR4_TIME_MODIFY:
-      attr.mtime = read_time(reader);
-      return true;
     case FATTR4_MOUNTED_ON_FILEID:
       out->mounted_on = reader.u64();
       return true;
     default:
-      return false;
+      return read_owner_or_time(number, reader, &attr) || read_figure(number, reader, out);
   }
 }
 

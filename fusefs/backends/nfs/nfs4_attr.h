@@ -3,8 +3,7 @@
 // Purpose:        the bit sets to ask for, and a decoder that believes no length.
 // Thread-safety:  pure functions.
 // Owners:         numbers, as Linux' servers send them with sec=sys; "root@..." is 0, and other
-// names
-//                 are nobody (65534), as they are to a client without an id mapping.
+//                 names are nobody (65534), as they are to a client without an id mapping.
 #pragma once
 
 #include <array>

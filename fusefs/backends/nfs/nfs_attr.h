@@ -3,18 +3,16 @@
 // Purpose:        turns what a server says of an object into cache::Attr, and decides whether its
 //                 change token can be believed.
 // The token:      a hash of the file id, the change attribute (v4) or ctime, mtime and size.
-// Servers
-//                 stamp in steps: two changes within one tick can leave all of them equal, so an
-//                 object that may have changed within the last step gets a token that never comes
-//                 again, and is looked at once more later.
+//                 Servers stamp in steps: two changes within one tick can leave all of them equal,
+//                 so an object that may have changed within the last step gets a token that never
+//                 comes again, and is looked at once more later.
 // The server's now: nobody tells it. Change times can't be set by anybody, so the server's clock is
-// at
-//                 least the latest one that was seen, plus what has passed here since: a lower
+//                 at least the latest one that was seen, plus what has passed here since: a lower
 //                 bound that no wrong clock can spoil. An object that by this machine's clock
 //                 changed more than kOldByOurClock ago counts as settled, too.
 // Thread-safety:  all members from any thread.
 // Source:         the trouble with stamps is that of racy git
-// (Documentation/technical/racy-git.txt).
+//                 (Documentation/technical/racy-git.txt).
 #pragma once
 
 #include <atomic>

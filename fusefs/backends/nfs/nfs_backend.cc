@@ -109,9 +109,10 @@ class NfsBackend::Way : public std::enable_shared_from_this<NfsBackend::Way> {
     }
     const size_t from = at_ == 0 ? 0 : at_ + 1;
     const size_t end = std::min(path_.find('/', from), path_.size());
-    backend_.protocol_->lookup(
-        id_, caller_, handle, path_.substr(from, end - from),
-        [self = shared_from_this(), end](Result<FoundObject> found) { self->found(end, found); });
+    backend_.protocol_->lookup(id_, caller_, handle, path_.substr(from, end - from),
+                               [self = shared_from_this(), end](const Result<FoundObject>& found) {
+                                 self->found(end, found);
+                               });
   }
 
   void found(size_t end, const Result<FoundObject>& found) {
@@ -300,14 +301,17 @@ Result<LookupAnswer> NfsBackend::find_root(const std::vector<std::string>& below
           protocol_->lookup(id, identity(nullptr), root_, name, std::move(done));
         },
         deadline);
+    std::string what = "'";
+    what.append(name).append("' in '").append(here).append("'");
     if (found.error_number() == ENOENT) {
-      return fail(ENOENT, "there is no '" + name + "' in '" + here + "' on the server");
+      return fail(ENOENT, "there is no " + what + " on the server");
     }
     if (!found.ok()) {
-      return fail(found.error_number(), "'" + name + "' in '" + here + "' can't be looked up: " +
-                                            std::strerror(found.error_number()));
+      return fail(found.error_number(),
+                  what + " can't be looked up: " + std::strerror(found.error_number()));
     }
-    here = here == "/" ? "/" + name : here + "/" + name;
+    if (here != "/") here.push_back('/');
+    here.append(name);
     root_ = found.value().handle;
   }
   const auto attr = wait_for<Attr>(
@@ -342,8 +346,8 @@ Backend::RequestId NfsBackend::lookup(const CallerPtr& caller, const ObjectId& p
     const ObjectId object = name == "." ? parent : make_id(path, 0);
     ask<Attr>(
         id, who, object,
-        [this, id, who](const Handle& handle, Done<Attr> next) {
-          protocol_->getattr(id, who, handle, std::move(next));
+        [this, id, who](const Handle& handle, const Done<Attr>& next) {
+          protocol_->getattr(id, who, handle, next);
         },
         [path, done = std::move(done)](const Result<Attr>& attr) {
           if (!attr.ok()) return done(attr.status());
@@ -360,7 +364,7 @@ Backend::RequestId NfsBackend::lookup(const CallerPtr& caller, const ObjectId& p
   }
   ask<FoundObject>(
       id, who, parent,
-      [this, id, who, name](const Handle& handle, Done<FoundObject> next) {
+      [this, id, who, name](const Handle& handle, const Done<FoundObject>& next) {
         protocol_->lookup(id, who, handle, name, [this, id, who, next](Result<FoundObject> found) {
           if (!found.ok() || found.value().attr.mode != 0) return next(std::move(found));
           // The server told no attributes.
@@ -391,8 +395,8 @@ Backend::RequestId NfsBackend::getattr(const CallerPtr& caller, const ObjectId& 
   const CallerPtr who = identity(caller);
   ask<Attr>(
       id, who, object,
-      [this, id, who](const Handle& handle, Done<Attr> next) {
-        protocol_->getattr(id, who, handle, std::move(next));
+      [this, id, who](const Handle& handle, const Done<Attr>& next) {
+        protocol_->getattr(id, who, handle, next);
       },
       std::move(done));
   return id;
@@ -458,7 +462,7 @@ Backend::RequestId NfsBackend::read_dir(const CallerPtr& caller, const ObjectId&
   // lookup.
   ask<Listed>(
       id, who, directory,
-      [this, id, who, directory, shared](const Handle& handle, Done<Listed> next) {
+      [this, id, who, directory, shared](const Handle& handle, const Done<Listed>& next) {
         protocol_->list(id, who, handle, *shared, [this, directory, next](Listed&& listed) {
           remember(parse_id(directory).path, listed.handles);
           if (listed.answer.error == ESTALE) return next(Status::error(ESTALE));

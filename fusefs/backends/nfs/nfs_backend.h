@@ -1,10 +1,9 @@
 // NfsBackend: an export of an NFS server as a back end (`nfs://server/export`).
 //
 // Object ids:     the path under the root and the object's number there: "a/b", NUL, 8 bytes; the
-// root
-//                 is empty. A listing can so name its entries without a request each, and a handle
-//                 that was forgotten (handle_cache.h) is found again by LOOKUPs; if another object
-//                 has taken the name, the number tells (ESTALE). An object that was renamed
+//                 root is empty. A listing can so name its entries without a request each, and a
+//                 handle that was forgotten (handle_cache.h) is found again by LOOKUPs; if another
+//                 object has taken the name, the number tells (ESTALE). An object that was renamed
 //                 elsewhere is reached as long as its handle is remembered.
 // Identity:       every request has its caller's user, group and first 16 further groups; with
 //                 squash, uid= or gid= all have one. The handles that one caller's lookups brought

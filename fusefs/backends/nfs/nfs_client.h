@@ -16,7 +16,7 @@
 // Locks:          LockRank::kBackend; not held while calls are sent, taken or finished.
 // Bounds:         kMaxCalls calls, then EAGAIN; kWindow sent on one connection.
 // Source:         the states are those of Linux' sunrpc (net/sunrpc/clnt.c), less what TCP needs
-// not.
+//                 not.
 #pragma once
 
 #include <atomic>

@@ -1,16 +1,14 @@
 // Listing calls: how much to ask for, and what to do when the server does not give it.
 //
 // Sizes:          a listing is one request after another, each begun by the last one's cookie: over
-// a
-//                 long way only large answers are fast, over a short one they only delay the first
-//                 name. So the cache asks for more entries every time, and the round trip bounds
-//                 what an answer may weigh. What an entry weighs is learned from answers.
+//                 a long way only large answers are fast, over a short one they only delay the
+//                 first name. So the cache asks for more entries every time, and the round trip
+//                 bounds what an answer may weigh. What an entry weighs is learned from answers.
 // Falling back:   the server can't do attributes (NOTSUPP), or not in the largest answer
-// (TOOSMALL):
-//                 the same cookie again without. An answer of neither entries nor the end, or
-//                 TOOSMALL: the same cookie again, twice the size. NOENT: a server that is losing
-//                 entries at this moment (or the whole directory): the same cookie again, later, a
-//                 few times; then the directory is gone.
+//                 (TOOSMALL): the same cookie again without. An answer of neither entries nor the
+//                 end, or TOOSMALL: the same cookie again, twice the size. NOENT: a server that is
+//                 losing entries at this moment (or the whole directory): the same cookie again,
+//                 later, a few times; then the directory is gone.
 // Thread-safety:  ReplySizer and ListingState from any thread; a ListCall as call.h says.
 #pragma once
 

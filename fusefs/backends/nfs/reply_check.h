@@ -1,9 +1,8 @@
 // Checks replies before libnfs decodes them.
 //
 // Purpose:        libnfs 4.0 adds a length that a server sent to its position before it compares,
-// so
-//                 that a wrong one makes it read anywhere. Here every reply is walked first, by a
-//                 reader that can't leave it: only those whose every length lies inside are
+//                 so that a wrong one makes it read anywhere. Here every reply is walked first, by
+//                 a reader that can't leave it: only those whose every length lies inside are
 //                 decoded.
 // Thread-safety:  pure functions.
 #pragma once

@@ -81,7 +81,8 @@ void RpcContext::drop(Waiter* waiter) {
   delete waiter;
 }
 
-// ---- Between the server and libnfs ---------------------------------------------------------------
+// ---- Between the server and libnfs
+// ---------------------------------------------------------------
 
 short RpcContext::events() const {
   return static_cast<short>(POLLIN | (sent_ < outgoing_.size() ? POLLOUT : 0));

@@ -1,11 +1,11 @@
 // RpcContext: one RPC connection, as libnfs' raw interface has it. The only file that calls
 // libnfs' contexts; the protocols' structures (nfsc/libnfs-raw-*.h) are used by the codecs, too.
 //
-// Purpose:        hides what differs between libnfs' versions (6 renames *_async to *_task) and what
-//                 it does badly: reconnecting (a broken connection is thrown away), which calls it
-//                 forgets, and reading where a server's lengths lead it. So the server's socket
-//                 stays here; libnfs has one end of a pair of sockets, by which it gets replies that
-//                 were checked (reply_check.h):
+// Purpose:        hides what differs between libnfs' versions (6 renames *_async to *_task) and
+//                 what it does badly: reconnecting (a broken connection is thrown away), which
+//                 calls it forgets, and reading where a server's lengths lead it. So the server's
+//                 socket stays here; libnfs has one end of a pair of sockets, by which it gets
+//                 replies that were checked (reply_check.h):
 //                   server <- outgoing_ <- pair <- libnfs   calls; their numbers are noted
 //                   server -> record_ -> check -> pair -> libnfs   replies
 // Ownership:      owns the sockets and libnfs' context. A reply function is called at most once,

@@ -25,7 +25,7 @@ class Thread {
     const int failed = pthread_create(&thread_, &attributes, run, owned.get());
     pthread_attr_destroy(&attributes);
     if (failed != 0) throw std::system_error(failed, std::generic_category(), "no thread");
-    owned.release();
+    (void)owned.release();  // the thread has it
   }
   ~Thread() { pthread_join(thread_, nullptr); }
   Thread(const Thread&) = delete;

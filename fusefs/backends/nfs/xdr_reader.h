@@ -3,8 +3,7 @@
 //
 // Thread-safety:  none of its own.
 // Errors:         after the first step past the end, or over a bound, everything is zero and empty
-// and
-//                 ok() is false.
+//                 and ok() is false.
 #pragma once
 
 #include <cstddef>
