@@ -1,5 +1,8 @@
 #include "fusefs/caller_cache.h"
 
+#include <fstream>
+#include <sstream>
+#include <string>
 #include <utility>
 
 namespace fusefs {
@@ -22,6 +25,19 @@ CallerPtr CallerCache::find(const Process& process, cache::TimePoint now,
   places_[index].process = process;
   places_[index].fetched = now;
   return caller;
+}
+
+std::vector<uint32_t> groups_of(int32_t pid) {
+  std::vector<uint32_t> groups;
+  const std::string id = std::to_string(pid);
+  std::ifstream status("/proc/" + id + "/task/" + id + "/status");
+  for (std::string line; std::getline(status, line);) {
+    if (!line.starts_with("Groups:")) continue;
+    std::istringstream numbers(line.substr(line.find(':') + 1));
+    for (uint32_t group = 0; numbers >> group;) groups.push_back(group);
+    break;
+  }
+  return groups;
 }
 
 }  // namespace fusefs

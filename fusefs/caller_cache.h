@@ -49,4 +49,9 @@ class CallerCache {
   std::array<Place, kPlaces> places_ GUARDED_BY(mutex_);
 };
 
+// The supplementary groups of a process, as /proc tells; none where it does not (the process has
+// ended, or is outside our view). (libfuse 3.14's fuse_req_getgroups searches a buffer without an
+// end.)
+std::vector<uint32_t> groups_of(int32_t pid);
+
 }  // namespace fusefs

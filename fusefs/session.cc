@@ -320,17 +320,7 @@ CallerPtr SessionImpl::find_caller(const FuseRequest& request) {
   const fuse_ctx* const context = fuse_req_ctx(request.raw());
   const CallerCache::Process process = {
       .pid = context->pid, .uid = context->uid, .gid = context->gid};
-  return callers_.find(process, now(), [&] {
-    std::vector<gid_t> groups(64);
-    int count = fuse_req_getgroups(request.raw(), static_cast<int>(groups.size()), groups.data());
-    if (count > static_cast<int>(groups.size())) {
-      groups.resize(static_cast<size_t>(count));
-      count = std::min(count, fuse_req_getgroups(request.raw(), count, groups.data()));
-    }
-    // A process that ended meanwhile, or that /proc does not show, has no groups.
-    groups.resize(static_cast<size_t>(std::max(count, 0)));
-    return groups;
-  });
+  return callers_.find(process, now(), [&] { return groups_of(process.pid); });
 }
 
 Result<Attr> SessionImpl::fetch_attr(FuseRequest& request, const Inode& inode) {

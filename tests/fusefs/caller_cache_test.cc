@@ -1,6 +1,10 @@
 // Identities of callers: fetched once in a while, never mixed up.
 #include "fusefs/caller_cache.h"
 
+#include <unistd.h>
+
+#include <algorithm>
+
 #undef CHECK  // cache/base/check.h has it; from here on it is Catch's
 #include <catch2/catch.hpp>
 
@@ -53,4 +57,17 @@ TEST_CASE("another user or group of the same process, or another process, is ano
   f.find({.pid = 101, .uid = 0, .gid = 0}, kStart);
   f.find({.pid = 100, .uid = 0, .gid = 0}, kStart);
   CHECK(f.fetches == 6);
+}
+
+TEST_CASE("groups are those of the process, and none where there is no process") {
+  std::vector<gid_t> own(256);
+  const int count = getgroups(static_cast<int>(own.size()), own.data());
+  REQUIRE(count >= 0);
+  own.resize(static_cast<size_t>(count));
+  auto told = fusefs::groups_of(getpid());
+  std::sort(own.begin(), own.end());
+  std::sort(told.begin(), told.end());
+  CHECK(told == std::vector<uint32_t>(own.begin(), own.end()));
+  CHECK(fusefs::groups_of(0).empty());
+  CHECK(fusefs::groups_of(-1).empty());
 }
