@@ -1,5 +1,7 @@
 #include "cache/dir/attr.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 
 namespace cache {
@@ -19,11 +21,13 @@ Timespec unpack_time(uint64_t packed) {
           .nanoseconds = static_cast<uint32_t>(packed & ((1u << 30) - 1))};
 }
 
+bool is_device(uint32_t mode) { return S_ISBLK(mode) || S_ISCHR(mode); }
+
 }  // namespace
 
 PackedAttr pack_attr(const Attr& attr) {
   return {.size = attr.size,
-          .blocks = attr.blocks,
+          .blocks = is_device(attr.mode) ? attr.rdev : attr.blocks,
           .atime = pack_time(attr.atime),
           .mtime = pack_time(attr.mtime),
           .ctime = pack_time(attr.ctime),
@@ -31,8 +35,7 @@ PackedAttr pack_attr(const Attr& attr) {
           .mode = attr.mode,
           .nlink = attr.nlink,
           .uid = attr.uid,
-          .gid = attr.gid,
-          .rdev = static_cast<uint32_t>(attr.rdev)};
+          .gid = attr.gid};
 }
 
 Attr unpack_attr(const PackedAttr& packed, uint64_t ino) {
@@ -42,9 +45,8 @@ Attr unpack_attr(const PackedAttr& packed, uint64_t ino) {
   attr.nlink = packed.nlink;
   attr.uid = packed.uid;
   attr.gid = packed.gid;
-  attr.rdev = packed.rdev;
   attr.size = packed.size;
-  attr.blocks = packed.blocks;
+  (is_device(packed.mode) ? attr.rdev : attr.blocks) = packed.blocks;
   attr.atime = unpack_time(packed.atime);
   attr.mtime = unpack_time(packed.mtime);
   attr.ctime = unpack_time(packed.ctime);

@@ -1,6 +1,6 @@
 // Attributes of a file as a listing or a stat carries them.
 //
-// Attr is the working form; PackedAttr the stored form, 68 bytes an entry, outside the page.
+// Attr is the working form; PackedAttr the stored form, 64 bytes an entry, outside the page.
 // Packed times follow ext4: 34 bits of seconds from 1901-12-13 (reaching 2446) and 30 bits of
 // nanoseconds, so every time an ext4 directory can hold survives; others are clamped.
 #pragma once
@@ -32,18 +32,16 @@ struct Attr {
   bool operator==(const Attr&) const = default;
 };
 
-#pragma pack(push, 1)
 struct PackedAttr {
   uint64_t size;
-  uint64_t blocks;
+  uint64_t blocks;  // of a device: rdev; its file holds no blocks
   uint64_t atime, mtime, ctime;
   uint64_t change;  // a directory's saves its first listing the request for the token
-  uint32_t mode, nlink, uid, gid, rdev;
+  uint32_t mode, nlink, uid, gid;
 };
-#pragma pack(pop)
-static_assert(sizeof(PackedAttr) == 68);
+static_assert(sizeof(PackedAttr) == 64);
 
-// `ino` is not stored (the array's entry has it). rdev keeps 32 bits.
+// `ino` is not stored (the array's entry has it); rdev only of devices, whose blocks are not.
 PackedAttr pack_attr(const Attr& attr);
 Attr unpack_attr(const PackedAttr& packed, uint64_t ino);
 

@@ -5,6 +5,7 @@ where no target depends on the size.
 """
 
 import contextlib
+import json
 import math
 import os
 import random
@@ -16,6 +17,7 @@ import time
 from contenders import (BenchError, Cookiefs, DirectoryHandle, MemoryCgroup, Mount, alternate,
                         installed, median, ratios, run)
 from report import AT_LEAST, AT_MOST, Measure
+from servers import DelayProxy, Ganesha, Sshd
 
 MILLION = 1_000_000
 MIB = 1 << 20
@@ -97,6 +99,11 @@ def memory(bench, progress):
                       [(held - empty) / entries], note=note)
         yield Measure("memory", "an entry, everything counted", "bytes", [held / entries], AT_MOST,
                       52, note=f"an empty cache of 256 MiB holds {empty / MIB:.1f} MiB")
+        with Cookiefs(bench, big(MILLION), "readdirplus=yes", directory="big") as plus:
+            empty = plus.figure("cache.bytes")
+            bench.once(plus.directory)
+            yield Measure("memory", "an entry with attributes, beyond the empty cache", "bytes",
+                          [(plus.figure("cache.bytes") - empty) / entries], AT_MOST, 120)
         yield Measure("memory", "an entry, resident memory of the daemon", "bytes",
                       [mount.memory_bytes("VmRSS") / entries])
     limit = 64
@@ -457,6 +464,117 @@ def compare(bench, progress):
             yield Measure("compare", peer, problem=f"not installed (package {peer})")
 
 
+# -------------------------------------------------------------------------------- sftp ----------
+
+def _floor(bench, sshd, port, directory, depth):
+    text = run([bench.program("bench_sftp_floor"), "--depth", str(depth), str(directory)] +
+               [str(word) for word in sshd.ssh(port)])
+    return json.loads(text)
+
+
+class _SftpClient:
+    """A mount of that directory over SFTP, made anew for each round."""
+
+    def __init__(self, name, mount, count):
+        self.name, self.mount, self.count = name, mount, count
+
+    def round(self, bench):
+        with self.mount() as mounted:
+            cold = bench.once(mounted.directory, "--buffer", "32K", "--check", self.count)
+            if cold["duplicates"] or cold["missing"] or cold["unexpected"]:
+                raise BenchError(f"{self.name}: the listing was wrong: {cold}")
+            warm = bench.once(mounted.directory)
+            return {"cold": cold["seconds"], "warm": warm["seconds"],
+                    "first": cold["first_name_seconds"] - cold["opened_seconds"],
+                    "bytes": mounted.memory_bytes("VmRSS") / self.count}
+
+
+def _sftp_clients(bench, sshd, port, directory, count):
+    options = ",".join(f"{key}={value}" for key, value in sshd.options().items())
+    yield _SftpClient("cookiefs", lambda: Cookiefs(
+        bench, f"sftp://127.0.0.1:{port}{directory}", f"ssh_config=none,{options}"), count)
+    if installed("sshfs"):
+        words = [f"127.0.0.1:{directory}", "{}", "-f", "-p", port, "-F", "none"]
+        for key, value in sshd.options().items():
+            words += ["-o", f"{key}={value}"]
+        yield _SftpClient("sshfs", lambda: Mount("sshfs", ["sshfs"] + words,
+                                                 bench.new_point("sshfs")), count)
+
+
+def _sftp_at(bench, sshd, directory, count, rtt_ms, depth, progress):
+    rtt = rtt_ms / 1000
+    with DelayProxy(bench, sshd.port, rtt_ms) as proxy:
+        clients = list(_sftp_clients(bench, sshd, proxy.port, directory, count))
+        floors, results = [], {client: [] for client in clients}
+        for i in range(bench.rounds(3, 7)):
+            progress(f"{rtt_ms} ms, round {i + 1}")
+            floors.append(_floor(bench, sshd, proxy.port, directory, depth)["last_ms"] / 1000)
+            for client in clients:
+                results[client].append(client.round(bench))
+    ours = results[clients[0]]
+    cold = [one["cold"] for one in ours]
+    at_10 = rtt_ms == 10
+    yield Measure("sftp", f"cold listing at {rtt_ms} ms / raw pipelined client's", "",
+                  ratios(cold, floors), *((AT_MOST, 1.15) if at_10 else ()),
+                  note=f"{median(cold):.2f} s and {median(floors):.2f} s")
+    yield Measure("sftp", f"first name after opendir at {rtt_ms} ms", "round trips",
+                  [one["first"] / rtt for one in ours], AT_MOST, 4)
+    if len(clients) == 1:
+        yield Measure("sftp", "sshfs", problem="not installed (package sshfs)")
+        return
+    theirs = results[clients[1]]
+    yield Measure("sftp", f"times faster than sshfs at {rtt_ms} ms, cold", "",
+                  ratios([one["cold"] for one in theirs], cold), AT_LEAST, 1.5 if at_10 else 6,
+                  note=f"sshfs: {median([one['cold'] for one in theirs]):.2f} s, its first name "
+                       f"after {median([one['first'] for one in theirs]) / rtt:.0f} round trips")
+    yield Measure("sftp", f"times faster than sshfs, warm, mounted at {rtt_ms} ms", "",
+                  ratios([one["warm"] for one in theirs], [one["warm"] for one in ours]),
+                  AT_LEAST, 5)
+    if at_10:
+        yield Measure("sftp", "resident memory an entry / sshfs'", "",
+                      ratios([one["bytes"] for one in ours], [one["bytes"] for one in theirs]),
+                      note=f"whole daemons: {median([one['bytes'] for one in ours]):.0f} and "
+                           f"{median([one['bytes'] for one in theirs]):.0f} bytes an entry")
+
+
+def sftp(bench, progress):
+    """100,000 names over SFTP from an sshd behind a delay proxy, each listing at a new mount"""
+    count = 100_000
+    with tempfile.TemporaryDirectory(prefix="cookiefs-bench-", dir=bench.work) as directory, \
+            Sshd(bench) as sshd:
+        progress(f"making {count:,} files")
+        _make_files(directory, count)
+        for rtt_ms, depth in ((10, 64), (100, 512)):
+            yield from _sftp_at(bench, sshd, directory, count, rtt_ms, depth, progress)
+
+
+# --------------------------------------------------------------------------------- nfs ----------
+
+def nfs(bench, progress):
+    """A million names on tmpfs over NFS from nfs-ganesha behind a delay proxy of 10 ms"""
+    with tempfile.TemporaryDirectory(prefix="cookiefs-bench-", dir="/dev/shm") as directory, \
+            Ganesha(bench, directory) as server, DelayProxy(bench, server.port, 10) as proxy:
+        os.chmod(directory, 0o755)
+        progress("making a million files")
+        _make_files(directory, MILLION)
+        for label, options, wanted in (("names only", NO_PLUS, 350_000),
+                                       ("with attributes", "readdirplus=yes", 150_000)):
+            rates, again = [], []
+            for i in range(bench.rounds(2, 5) + 1):
+                progress(f"{label}, mount {i}")
+                with Cookiefs(bench, server.url(proxy.port), f"{options},cache_size=512M") as mount:
+                    one = bench.once(mount.directory, "--check", MILLION)
+                    if one["duplicates"] or one["missing"] or one["unexpected"]:
+                        raise BenchError(f"the listing was wrong: {one}")
+                    mount.drop()
+                    refilled = bench.once(mount.directory)
+                if i > 0:  # the server's own cache is warm then
+                    rates.append(MILLION / one["seconds"])
+                    again.append(one["seconds"] / refilled["seconds"])
+            yield Measure("nfs", f"cold listing, {label}", "entries/s", rates, AT_LEAST, wanted)
+            yield Measure("nfs", f"refill from anchors, {label}, times faster", "", again)
+
+
 # --------------------------------------------------------------------------- callgrind ----------
 
 def _instructions(bench, entries, passes):
@@ -487,4 +605,4 @@ def callgrind(bench, progress):
 
 ROWS = {function.__name__: function
         for function in (warm, memory, cold, refill, squeeze, seek, stalls, scaling, unmount,
-                         compare, callgrind)}
+                         compare, sftp, nfs, callgrind)}

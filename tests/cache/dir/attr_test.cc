@@ -26,7 +26,6 @@ TEST_CASE("attributes survive packing, the inode number comes from the entry") {
   attr.nlink = ~uint32_t{0};
   attr.uid = ~uint32_t{0} - 1;
   attr.gid = 12345;
-  attr.rdev = 0xffffffff;
   attr.size = ~uint64_t{0};
   attr.blocks = ~uint64_t{0} - 7;
   attr.atime = {1, 1};
@@ -35,6 +34,15 @@ TEST_CASE("attributes survive packing, the inode number comes from the entry") {
   attr.change = ~uint64_t{0} - 3;
   CHECK(unpack_attr(pack_attr(attr), 42) == attr);
   CHECK(unpack_attr(pack_attr(attr), 43).ino == 43);
+}
+
+TEST_CASE("devices keep their numbers, where others have blocks") {
+  for (const uint32_t mode : {0060660u, 0020666u}) {
+    Attr attr;
+    attr.mode = mode;
+    attr.rdev = ~uint64_t{0} - 5;
+    CHECK(unpack_attr(pack_attr(attr), 0) == attr);
+  }
 }
 
 TEST_CASE("every time that ext4 can hold survives") {

@@ -309,7 +309,7 @@ TEST_CASE("names, attributes and anchors are counted, and the counters end at ze
   const cache::Stats& stats = rig.cache.stats();
   CHECK(stats.entries_resident.get() == 1000);
   CHECK(stats.names_bytes.get() >= 24000);
-  CHECK(stats.attrs_bytes.get() == 68000);
+  CHECK(stats.attrs_bytes.get() == 64000);
   CHECK(stats.anchors.get() >= 4);
   CHECK(stats.pages_resident.get() == 5);
   REQUIRE(rig.source->wait_idle());
