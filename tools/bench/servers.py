@@ -155,5 +155,5 @@ class Ganesha(Server):
         return self
 
     def url(self, port, version=3):
-        return (f"nfs://127.0.0.1{self._directory}?version={version}&nfsport={port}"
+        return (f"nfs://127.0.0.1/bench?version={version}&nfsport={port}"
                 f"&mountport={self.mount_port}")
