@@ -117,7 +117,7 @@ end_groups() {
 PACKAGES_BUILD=(g++ cmake ninja-build ccache pkg-config libfuse3-dev fuse3 libboost-dev libspdlog-dev
   libcli11-dev nlohmann-json3-dev catch2 libbenchmark-dev)
 PACKAGES_RUN=(attr coreutils findutils jq mawk mount procps util-linux)
-PACKAGES_TEST=(clang clang-format clang-tidy libclang-rt-14-dev python3 shellcheck)
+PACKAGES_TEST=(clang clang-format clang-tidy libclang-rt-14-dev python3 shellcheck spin)
 
 as_root() {
   if [[ $(id -u) = 0 ]]; then
