@@ -135,7 +135,8 @@ class Page {
   friend class PageIndex;
   friend class PageRef;
   friend class ReclaimLists;
-  friend struct PageTestPeer;  // tests/support/page_peer.h
+  friend struct PageTestPeer;     // tests/support/page_peer.h
+  friend struct PolicyBenchPeer;  // tools/bench/own_policy.cc
 
   std::atomic<uint64_t> state_{0};
   std::atomic<AddressSpace*> mapping_{nullptr};

@@ -31,6 +31,7 @@
 // probation and leaves main alone. Sources: S3-FIFO (Yang et al. 2023), Linux mm/workingset.c.
 #pragma once
 
+#include <algorithm>
 #include <boost/intrusive/list.hpp>
 #include <cstdint>
 
@@ -53,6 +54,18 @@ class ReclaimLists {
   // The same without regard to order or use: for dropping everything.
   template <typename MayTake>
   uint32_t take_any(uint32_t want, const MayTake& may_take, Page** victims);
+
+  // Whether a page that comes back so many evictions after its own should have stayed.
+  [[nodiscard]] bool is_refault(uint32_t distance) const {
+    return distance < std::max<uint64_t>(main_size(), 1);
+  }
+  // The most that one step may take: at most a thirty-second of a small cache, since more would
+  // reach into the stable part.
+  [[nodiscard]] uint32_t step_bound() const {
+    return static_cast<uint32_t>(std::min<uint64_t>(size() / 32 + 1, kBatch));
+  }
+  static constexpr uint32_t kBatch = 32;  // pages a step
+  static constexpr uint32_t kScan = 256;  // pages looked at in a step, under one lock
 
   [[nodiscard]] uint64_t size() const { return lists_[0].size() + lists_[1].size(); }
   [[nodiscard]] uint64_t main_size() const { return lists_[kMain].size(); }
