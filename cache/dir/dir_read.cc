@@ -7,6 +7,7 @@
 #include "cache/base/hash.h"
 #include "cache/dir/cookie_map.h"
 #include "cache/dir/dir_core.h"
+#include "cache/mm/use_trace.h"
 
 namespace cache {
 namespace {
@@ -368,6 +369,7 @@ DirCore::Outcome DirCore::read_array(Reading& reading, PageRef page) {
     // Once a visit, however many replies it takes: a listing is one use.
     stats_.readdir_hits.add();
     page->mark_accessed();
+    trace_use(pages_->id(), page->key());
     cursor.hint = page.get();
   }
   if (page->has(page_state::kMark) && page->clear(page_state::kMark)) {

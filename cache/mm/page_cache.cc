@@ -135,7 +135,7 @@ void PageCache::added(Page& page, uint64_t mapping_id) {
   const uint32_t distance = history_.take_distance(mapping_id, page.key());
   MutexLock lock(lru_mutex_);
   if (distance != UINT32_MAX) stats_.reclaim_refaults.add();
-  lists_.add(page, lists_.is_refault(distance));
+  lists_.add(page, distance);
 }
 
 void PageCache::removed(Page& page) {
@@ -269,9 +269,9 @@ void PageCache::set_pressure_bound(uint64_t bytes) {
   const uint64_t target =
       std::clamp(bytes, std::min(options_.min_bytes, pool_.limit()), pool_.limit());
   pool_.set_bound(target);
-  // Those who fill meanwhile may use what is freed, so the number of steps is bounded: twice what
-  // there is. The background goes on from there.
-  const int64_t steps = 2 * stats_.pages_resident.get() / kBatch + 64;
+  // Those who fill meanwhile may use what is freed, so the number of steps, of a page at least, is
+  // bounded: twice what there is. The background goes on from there.
+  const int64_t steps = 2 * stats_.pages_resident.get() + 64;
   for (int64_t i = 0; i < steps && pool_.committed() > target; ++i) {
     if (!reclaim_some()) return;
   }

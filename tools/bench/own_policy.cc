@@ -45,7 +45,7 @@ class Own final : public Policy {
     free_.pop_back();
     where_[number] = page;
     cache::PolicyBenchPeer::begin(*page, number);
-    lists_.add(*page, lists_.is_refault(history_.take_distance(kMapping, number)));
+    lists_.add(*page, history_.take_distance(kMapping, number));
     page->mark_accessed();  // by whoever it was filled for
     return false;
   }

@@ -11,13 +11,11 @@ namespace {
 
 nlohmann::json run(const bench::NamedTrace& named, uint32_t capacity) {
   nlohmann::json ratios;
-  bench::Counts counts;
-  if (named.name == "scan, hot directory") counts = bench::hot_uses(300, 1000);
   for (const bench::PolicyKind& kind : bench::policies()) {
     const auto policy = kind.make(capacity, named.pages);
-    ratios[kind.name] = bench::hit_ratio(*policy, named.trace, counts);
+    ratios[kind.name] = bench::hit_ratio(*policy, named.trace, named.counts);
   }
-  ratios["optimum"] = bench::optimum(named.trace, capacity, counts);
+  ratios["optimum"] = bench::optimum(named.trace, capacity, named.counts);
   return {{"trace", named.name},
           {"uses", named.trace.size()},
           {"pages", named.pages},

@@ -22,14 +22,15 @@ std::string contents(const std::string& path) {
   return all.str();
 }
 
-NamedTrace named(const std::string& name, Trace trace, std::vector<uint32_t> capacities = {}) {
+NamedTrace named(const std::string& name, Trace trace, std::vector<uint32_t> capacities = {},
+                 Counts counts = {}) {
   const uint32_t pages = page_count(trace);
   if (capacities.empty()) {
     for (const uint32_t divisor : {20U, 10U, 4U, 2U}) {
       capacities.push_back(std::max(pages / divisor, 8U));
     }
   }
-  return {name, std::move(trace), pages, std::move(capacities)};
+  return {name, std::move(trace), pages, std::move(capacities), std::move(counts)};
 }
 
 }  // namespace
@@ -64,6 +65,10 @@ Trace scan_and_hot(uint32_t hot, uint32_t scanned_between, uint32_t rounds) {
     for (uint32_t i = 0; i < scanned_between; ++i) trace.push_back(scanned++);
   }
   return trace;
+}
+
+Counts after_first_round(uint32_t pages) {
+  return [=](size_t at) { return at >= pages; };
 }
 
 Counts hot_uses(uint32_t hot, uint32_t scanned_between) {
@@ -147,9 +152,10 @@ Trace read_raw(const std::string& path) {
 
 std::vector<NamedTrace> trace_suite(const std::string& folder) {
   std::vector<NamedTrace> suite;
-  suite.push_back(named("loop of 2 caches", loop(2000, 12), {1000}));
-  suite.push_back(named("loop of 1.25 caches", loop(1250, 12), {1000}));
-  suite.push_back(named("scan, hot directory", scan_and_hot(300, 1000, 150), {1000}));
+  suite.push_back(named("loop of 2 caches", loop(2000, 12), {1000}, after_first_round(2000)));
+  suite.push_back(named("loop of 1.25 caches", loop(1250, 12), {1000}, after_first_round(1250)));
+  suite.push_back(
+      named("scan, hot directory", scan_and_hot(300, 1000, 150), {1000}, hot_uses(300, 1000)));
   suite.push_back(named("zipf 0.8", zipf(20000, 200000, 0.8, 1)));
   suite.push_back(named("zipf 1.1", zipf(20000, 200000, 1.1, 2)));
   suite.push_back(named("changing sets", phases(800, 15, 6), {500, 1000}));

@@ -18,6 +18,7 @@ struct NamedTrace {
   Trace trace;
   uint32_t pages = 0;
   std::vector<uint32_t> capacities;
+  Counts counts;  // which uses are judged; all, when it is empty
 };
 
 // Numbers pages in the order of first use.
@@ -27,6 +28,8 @@ uint32_t page_count(const Trace& trace);
 Trace loop(uint32_t pages, uint32_t rounds);
 // Between any two rounds over `hot` pages that many are read that never come back.
 Trace scan_and_hot(uint32_t hot, uint32_t scanned_between, uint32_t rounds);
+// Those after the first round, in which nothing can hit.
+Counts after_first_round(uint32_t pages);
 // Those of a trace of scan_and_hot that belong to the hot directory and could hit.
 Counts hot_uses(uint32_t hot, uint32_t scanned_between);
 Trace zipf(uint32_t pages, uint32_t uses, double exponent, uint64_t seed);
