@@ -53,7 +53,8 @@ Status DirCore::read(CursorState& cursor, uint64_t position, const ReadOptions& 
       return reading.consumed ? Status() : outcome.status;
     }
     reading.rounds = cursor.key == key ? reading.rounds + 1 : 0;
-    if (reading.rounds > kMaxRounds) return reading.consumed ? Status() : Status::error(EIO);
+    if (reading.rounds > kMaxRounds)
+      return reading.consumed ? Status() : Status::error(reading.stuck);
   }
 }
 
@@ -617,6 +618,7 @@ DirCore::Outcome DirCore::read_fill(Reading& reading) {
       outcome = wait_for_fill(reading, fill);
     } else if (error == ENOMEM && std::chrono::steady_clock::now() < reading.options.deadline) {
       // Everything is pinned by others at this moment; their replies will be sent soon.
+      reading.stuck = ENOMEM;
       progress_.wait_until(mutex_, std::chrono::steady_clock::now() + kMemoryWait);
     } else if (error == kErrBadCookie) {
       outcome = {Step::kLost, Status::error(error)};
@@ -675,7 +677,10 @@ DirCore::Outcome DirCore::wait_for_fill(Reading& reading, const FillPtr& fill) {
   if (fill->waiters == 0 && fill->ended) fill->page.reset();
   if (error == kErrBadCookie) return {Step::kLost, Status::error(error)};
   if (error != 0 && error != ENOMEM) return {Step::kDone, Status::error(error)};
-  if (error == ENOMEM) progress_.wait_until(mutex_, std::chrono::steady_clock::now() + kMemoryWait);
+  if (error == ENOMEM) {
+    reading.stuck = ENOMEM;
+    progress_.wait_until(mutex_, std::chrono::steady_clock::now() + kMemoryWait);
+  }
   return outcome;
 }
 
