@@ -11,6 +11,7 @@
 #include <string>
 #include <utility>
 
+#include "cache/base/check.h"
 #include "fusefs/backends/backend.h"
 #include "fusefs/log.h"
 #include "fusefs/mount.h"
@@ -81,6 +82,7 @@ int run(int argc, char* argv[]) {
 }  // namespace
 
 int main(int argc, char* argv[]) {
+  cache::abort_when_heap_is_exhausted();
   try {
     return run(argc, argv);
   } catch (const std::exception& exception) {

@@ -5,6 +5,11 @@
 
 namespace cache {
 [[noreturn]] void check_failed(const char* file, int line, const char* expression);
+
+// From now on a heap allocation that fails ends the process with a line that says so. What is
+// cached comes from the budget, whose end is an ENOMEM; the heap holds small things only, in every
+// thread and under locks, and an exception there would leave a page locked or a request unanswered.
+void abort_when_heap_is_exhausted();
 }  // namespace cache
 
 #define CHECK(condition)                               \

@@ -265,7 +265,8 @@ struct DirCore::Reading {
   const ReadOptions& options;
   EntrySink& sink;
   bool consumed = false;
-  PageRef filled;  // of the array that this call waited for
+  int stuck = EIO;  // what it ends with when it gets nowhere; ENOMEM once there was no memory
+  PageRef filled;   // of the array that this call waited for
   // Looking for the place of the names that the cursor knows, from the listing's beginning.
   bool way_back = false;
   struct Place {

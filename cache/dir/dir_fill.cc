@@ -71,10 +71,10 @@ uint32_t DirCore::max_ask() const {
 }
 
 uint32_t DirCore::max_ask_of(uint64_t fills) const {
-  // What all fills fetch ahead must fit into reclaim's probation queue, a tenth of the cache, or it
-  // is gone before it is read: a thirty-second, at about 64 bytes an entry, for the answers that
-  // are read now, and as much for those under way.
-  const uint64_t by_budget = cache_.bound_bytes() / 32 / 64 / fills;
+  // What all fills fetch ahead must fit into what reclaim leaves of its probation queue, half its
+  // share, or it is gone before it is read: half of that, at about 64 bytes an entry, for the
+  // answers that are read now, and as much for those under way.
+  const uint64_t by_budget = cache_.bound_bytes() / (4 * ReclaimLists::kShares) / 64 / fills;
   const uint64_t most = std::min<uint64_t>(source_.max_batch(), by_budget);
   return static_cast<uint32_t>(std::max<uint64_t>(most, kEntriesPerArray));
 }

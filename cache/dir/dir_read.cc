@@ -7,6 +7,7 @@
 #include "cache/base/hash.h"
 #include "cache/dir/cookie_map.h"
 #include "cache/dir/dir_core.h"
+#include "cache/mm/use_trace.h"
 
 namespace cache {
 namespace {
@@ -52,7 +53,8 @@ Status DirCore::read(CursorState& cursor, uint64_t position, const ReadOptions& 
       return reading.consumed ? Status() : outcome.status;
     }
     reading.rounds = cursor.key == key ? reading.rounds + 1 : 0;
-    if (reading.rounds > kMaxRounds) return reading.consumed ? Status() : Status::error(EIO);
+    if (reading.rounds > kMaxRounds)
+      return reading.consumed ? Status() : Status::error(reading.stuck);
   }
 }
 
@@ -368,6 +370,7 @@ DirCore::Outcome DirCore::read_array(Reading& reading, PageRef page) {
     // Once a visit, however many replies it takes: a listing is one use.
     stats_.readdir_hits.add();
     page->mark_accessed();
+    trace_use(pages_->id(), page->key());
     cursor.hint = page.get();
   }
   if (page->has(page_state::kMark) && page->clear(page_state::kMark)) {
@@ -622,6 +625,7 @@ DirCore::Outcome DirCore::read_fill(Reading& reading) {
       outcome = wait_for_fill(reading, fill);
     } else if (error == ENOMEM && std::chrono::steady_clock::now() < reading.options.deadline) {
       // Everything is pinned by others at this moment; their replies will be sent soon.
+      reading.stuck = ENOMEM;
       progress_.wait_until(mutex_, std::chrono::steady_clock::now() + kMemoryWait);
     } else if (error == kErrBadCookie) {
       outcome = {Step::kLost, Status::error(error)};
@@ -680,7 +684,10 @@ DirCore::Outcome DirCore::wait_for_fill(Reading& reading, const FillPtr& fill) {
   if (fill->waiters == 0 && fill->ended) fill->page.reset();
   if (error == kErrBadCookie) return {Step::kLost, Status::error(error)};
   if (error != 0 && error != ENOMEM) return {Step::kDone, Status::error(error)};
-  if (error == ENOMEM) progress_.wait_until(mutex_, std::chrono::steady_clock::now() + kMemoryWait);
+  if (error == ENOMEM) {
+    reading.stuck = ENOMEM;
+    progress_.wait_until(mutex_, std::chrono::steady_clock::now() + kMemoryWait);
+  }
   return outcome;
 }
 

@@ -122,7 +122,10 @@ DirCore::Outcome DirCore::build_own(Reading& reading, const DirAnswer& answer) {
     if (!cookie_map::fits(cookie)) return {Step::kLost, Status::error(kErrBadCookie)};
     if (!fill.page) {
       Result<PageRef> page = pages_->new_private_page();
-      if (!page.ok()) break;
+      if (!page.ok()) {
+        reading.stuck = ENOMEM;
+        break;
+      }
       fill.page = std::move(page).value();
       fill.builder.reset(
           fill.page->content(),
@@ -133,7 +136,10 @@ DirCore::Outcome DirCore::build_own(Reading& reading, const DirAnswer& answer) {
     const bool boundary = anchors_.find(cookie) != nullptr;
     const bool at_end = i + 1 == n;
     if (!boundary && !at_end && !fill.builder.full()) continue;
-    if (!seal(at_end && answer.eof ? kArrayEof : 0, boundary)) break;
+    if (!seal(at_end && answer.eof ? kArrayEof : 0, boundary)) {
+      reading.stuck = ENOMEM;
+      break;
+    }
     if (boundary) return {Step::kAgain, {}};
   }
   fill.page.reset();

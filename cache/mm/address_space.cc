@@ -4,6 +4,7 @@
 
 #include "cache/mm/page_cache.h"
 #include "cache/mm/page_hooks.h"
+#include "cache/mm/use_trace.h"
 
 namespace cache {
 
@@ -70,6 +71,7 @@ Result<PageRef> AddressSpace::read_page(uint64_t key) {
     cache_.wait_unlocked(*page);
     if (page->uptodate()) {
       page->mark_accessed();
+      trace_use(id_, key);
       return page;
     }
     if (page->has(page_state::kError)) return Status::error(EIO);

@@ -135,7 +135,8 @@ class Page {
   friend class PageIndex;
   friend class PageRef;
   friend class ReclaimLists;
-  friend struct PageTestPeer;  // tests/support/page_peer.h
+  friend struct PageTestPeer;     // tests/support/page_peer.h
+  friend struct PolicyBenchPeer;  // tools/bench/own_policy.cc
 
   std::atomic<uint64_t> state_{0};
   std::atomic<AddressSpace*> mapping_{nullptr};
@@ -152,6 +153,7 @@ class Page {
   boost::intrusive::set_member_hook<boost::intrusive::optimize_size<true>> tree_hook;
   boost::intrusive::list_member_hook<> lru_hook;
   uint8_t lru_list = 0;
+  uint32_t lru_stamp = 0;  // the lists' clock when it last went to a young end
 };
 static_assert(sizeof(Page) <= 112);
 

@@ -134,9 +134,8 @@ void PageCache::added(Page& page, uint64_t mapping_id) {
   stats_.pages_resident.add(1);
   const uint32_t distance = history_.take_distance(mapping_id, page.key());
   MutexLock lock(lru_mutex_);
-  const bool refaulted = distance < std::max<uint64_t>(lists_.main_size(), 1);
   if (distance != UINT32_MAX) stats_.reclaim_refaults.add();
-  lists_.add(page, refaulted);
+  lists_.add(page, distance);
 }
 
 void PageCache::removed(Page& page) {
@@ -213,10 +212,8 @@ PageCache::Step PageCache::reclaim_step(uint32_t want) {
   {
     MutexLock lock(lru_mutex_);
     const auto may_take = [this](Page& page) { return owner_agrees(*this, page); };
-    // At most a thirty-second of a small cache: more would reach into the lists' stable part.
-    const auto share = static_cast<uint32_t>(std::min<uint64_t>(lists_.size() / 32, kBatch)) + 1;
-    step.looked =
-        lists_.take(std::min({want, kBatch, share}), kScan, may_take, victims.data(), &step.taken);
+    step.looked = lists_.take(std::min(want, lists_.step_bound()), kScan, may_take, victims.data(),
+                              &step.taken);
     // Before the lists' mutex goes: who finds them empty must see that there are victims.
     MutexLock queue_lock(victims_queue_.mutex);
     victims_ += step.taken;
@@ -272,9 +269,9 @@ void PageCache::set_pressure_bound(uint64_t bytes) {
   const uint64_t target =
       std::clamp(bytes, std::min(options_.min_bytes, pool_.limit()), pool_.limit());
   pool_.set_bound(target);
-  // Those who fill meanwhile may use what is freed, so the number of steps is bounded: twice what
-  // there is. The background goes on from there.
-  const int64_t steps = 2 * stats_.pages_resident.get() / kBatch + 64;
+  // Those who fill meanwhile may use what is freed, so the number of steps, of a page at least, is
+  // bounded: twice what there is. The background goes on from there.
+  const int64_t steps = 2 * stats_.pages_resident.get() + 64;
   for (int64_t i = 0; i < steps && pool_.committed() > target; ++i) {
     if (!reclaim_some()) return;
   }

@@ -86,8 +86,8 @@ class PageCache {
  private:
   friend class AddressSpace;
   friend class PageRef;
-  static constexpr uint32_t kBatch = 32;            // pages a step
-  static constexpr uint32_t kScan = 256;            // pages looked at in a step, under one lock
+  static constexpr uint32_t kBatch = ReclaimLists::kBatch;
+  static constexpr uint32_t kScan = ReclaimLists::kScan;
   static constexpr uint32_t kMaxDirectSteps = 256;  // bounds one allocation's reclaim
   static constexpr size_t kWaitQueues = 64;
 

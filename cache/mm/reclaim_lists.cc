@@ -8,30 +8,41 @@ ReclaimLists::~ReclaimLists() { CHECK(size() == 0); }
 
 void ReclaimLists::push(Page& page, uint8_t which) {
   page.lru_list = which;
+  page.lru_stamp = evictions_;
   lists_[which].push_front(page);
 }
 
-void ReclaimLists::add(Page& page, bool refaulted) {
-  if (refaulted) return contest(page);
+void ReclaimLists::add(Page& page, uint32_t distance) {
+  if (distance != kNew) return contest(page, distance);
   push(page, kProbation);
   // One a page keeps both lists at their shares without a long walk under the lock.
-  if (main_has_room() && lists_[kProbation].size() * 10 > size()) {
+  if (main_has_room() && lists_[kProbation].size() * kShares > size()) {
     move(lists_[kProbation].back(), kMain);
+  } else if (!lists_[kMain].empty()) {
+    look_at_main();
   }
 }
 
-void ReclaimLists::contest(Page& page) {
-  if (main_has_room() || lists_[kMain].empty()) return push(page, kMain);
+uint32_t ReclaimLists::look_at_main() {
   Page& oldest = lists_[kMain].back();
-  remove(oldest);
-  if (oldest.clear(page_state::kReferenced)) {
-    push(oldest, kMain);
-    push(page, kProbation);
-    return;
+  lists_[kMain].pop_back();
+  lists_[kMain].push_front(oldest);
+  if (oldest.clear(page_state::kReferenced)) oldest.lru_stamp = evictions_;
+  return evictions_ - oldest.lru_stamp;
+}
+
+void ReclaimLists::contest(Page& page, uint32_t distance) {
+  if (main_has_room() || lists_[kMain].empty()) return push(page, kMain);
+  for (int looks = 0; looks < kLooks; ++looks) {
+    const uint64_t idle = look_at_main();
+    if (idle * 100 <= uint64_t{distance} * kMarginPercent) continue;
+    Page& loser = lists_[kMain].front();
+    remove(loser);
+    loser.lru_list = kProbation;
+    lists_[kProbation].push_back(loser);
+    return push(page, kMain);
   }
-  oldest.lru_list = kProbation;
-  lists_[kProbation].push_back(oldest);
-  push(page, kMain);
+  push(page, kProbation);
 }
 
 void ReclaimLists::remove(Page& page) { lists_[page.lru_list].erase(List::s_iterator_to(page)); }
@@ -44,7 +55,7 @@ void ReclaimLists::move(Page& page, uint8_t to) {
 uint8_t ReclaimLists::next_list() {
   if (lists_[kProbation].empty()) return kMain;
   if (lists_[kMain].empty()) return kProbation;
-  const uint8_t due = lists_[kProbation].size() * 20 > size() ? kProbation : kMain;
+  const uint8_t due = lists_[kProbation].size() * 2 * kShares > size() ? kProbation : kMain;
   if (!exhausted(due)) return due;
   const uint8_t other = due == kMain ? kProbation : kMain;
   if (!exhausted(other)) return other;
@@ -54,6 +65,7 @@ uint8_t ReclaimLists::next_list() {
 
 void ReclaimLists::taken_from(uint8_t which) {
   const uint8_t other = which == kMain ? kProbation : kMain;
+  ++evictions_;
   fruitless_[which] = 0;
   fruitless_[other] -= std::min(fruitless_[other], kForgiven);
 }

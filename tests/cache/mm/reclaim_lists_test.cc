@@ -30,8 +30,8 @@ struct Lists {
       if (page.lru_hook.is_linked()) lists.remove(page);
     }
   }
-  void add_all(bool refaulted = false) {
-    for (Page& page : pages) lists.add(page, refaulted);
+  void add_all() {
+    for (Page& page : pages) lists.add(page, ReclaimLists::kNew);
   }
   std::vector<Page*> take(uint32_t want, uint32_t scan = 100000) {
     std::vector<Page*> victims(want);
@@ -45,6 +45,15 @@ struct Lists {
     victims.resize(taken);
     return victims;
   }
+  // 200 pages, and then so many that pass through probation.
+  void fill_and_evict(size_t passing) {
+    for (size_t i = 0; i < 200; ++i) lists.add(pages[i], ReclaimLists::kNew);
+    for (size_t i = 200; i < 200 + passing && i < pages.size(); ++i) {
+      lists.add(pages[i], ReclaimLists::kNew);
+      REQUIRE(take(1).size() == 1);
+    }
+  }
+  [[nodiscard]] bool on_main(size_t i) const { return pages[i].lru_list == 1; }
   void pin(size_t i) { REQUIRE(pages[i].try_get()); }
 
   std::vector<Page> pages;
@@ -74,8 +83,7 @@ class Simulation {
     PageTestPeer::set_state(*page, page_state::kOne);
     PageTestPeer::set_identity(*page, nullptr, key);
     resident_[key] = page;
-    const uint32_t distance = history_.take_distance(1, key);
-    lists_.add(*page, distance < std::max<uint64_t>(lists_.main_size(), 1));
+    lists_.add(*page, history_.take_distance(1, key));
     page->mark_accessed();  // what it was filled for
     return false;
   }
@@ -93,7 +101,7 @@ class Simulation {
     uint32_t taken = 0;
     while (taken == 0)
       lists_.take(
-          32, 256, [](Page&) { return true; }, victims, &taken);
+          lists_.step_bound(), ReclaimLists::kScan, [](Page&) { return true; }, victims, &taken);
     for (uint32_t i = 0; i < taken; ++i) {
       history_.evicted(1, victims[i]->key());
       resident_.erase(victims[i]->key());
@@ -110,42 +118,60 @@ class Simulation {
 
 }  // namespace
 
-TEST_CASE("while the cache fills, nine tenths of the pages go to main") {
+TEST_CASE("while the cache fills, fifteen sixteenths of the pages go to main") {
   Lists l(1000);
   l.add_all();
   CHECK(l.lists.size() == 1000);
-  CHECK(l.lists.main_size() >= 890);
-  CHECK(l.lists.main_size() <= 900);
+  CHECK(l.lists.main_size() >= 930);
+  CHECK(l.lists.main_size() <= 938);
 }
 
 TEST_CASE("a refault goes to main while main has room") {
   Lists l(100);
-  for (size_t i = 0; i < 50; ++i) l.lists.add(l.pages[i], false);
-  l.lists.remove(l.pages[0]);
+  for (size_t i = 0; i < 50; ++i) l.lists.add(l.pages[i], ReclaimLists::kNew);
+  for (size_t i = 0; i < 20; ++i) l.lists.remove(l.pages[i]);
   const uint64_t main = l.lists.main_size();
-  l.lists.add(l.pages[60], true);
+  l.lists.add(l.pages[60], 1000);
   CHECK(l.lists.main_size() == main + 1);
 }
 
-TEST_CASE("a refault takes the place of main's oldest page if that was not used since") {
-  Lists l(101);
-  for (size_t i = 0; i < 100; ++i) l.lists.add(l.pages[i], false);
+TEST_CASE("a refault takes the place of a page of main that was idle for longer") {
+  Lists l(400);
+  l.fill_and_evict(100);
   const uint64_t main = l.lists.main_size();
-  l.lists.add(l.pages[100], true);
+  l.lists.add(l.pages[399], 50);
   CHECK(l.lists.main_size() == main);
+  CHECK(l.on_main(399));
   const std::vector<Page*> victims = l.take(1);
   REQUIRE(victims.size() == 1);
-  CHECK(victims[0] == &l.pages[0]);  // demoted, and next to go
+  CHECK(victims[0] - l.pages.data() < 186);  // of main; demoted, and next to go
 }
 
-TEST_CASE("a refault waits on probation when main's oldest page is in use") {
-  Lists l(101);
-  for (size_t i = 0; i < 100; ++i) l.lists.add(l.pages[i], false);
-  l.pages[0].set(page_state::kReferenced);
-  l.lists.add(l.pages[100], true);
-  CHECK_FALSE(l.pages[0].has(page_state::kReferenced));
-  const std::vector<Page*> victims = l.take(11);
-  for (const Page* victim : victims) CHECK(victim != &l.pages[0]);
+TEST_CASE("a refault that was away for as long as main was idle waits on probation") {
+  Lists l(400);
+  l.fill_and_evict(100);
+  const uint64_t main = l.lists.main_size();
+  l.lists.add(l.pages[399], 100);
+  CHECK(l.lists.main_size() == main);
+  CHECK_FALSE(l.on_main(399));
+}
+
+TEST_CASE("a refault waits on probation when what the hand meets is in use") {
+  Lists l(400);
+  l.fill_and_evict(100);
+  for (size_t i = 0; i < 186; ++i) l.pages[i].set(page_state::kReferenced);
+  l.lists.add(l.pages[399], 1);
+  CHECK_FALSE(l.on_main(399));
+  size_t cleared = 0;
+  for (size_t i = 0; i < 186; ++i) cleared += l.pages[i].has(page_state::kReferenced) ? 0 : 1;
+  CHECK(cleared > 0);   // they must be used again to be spared again
+  CHECK(cleared <= 8);  // bounded work under the lock
+}
+
+TEST_CASE("new pages never take the place of one on main") {
+  Lists l(400);
+  l.fill_and_evict(200);
+  for (size_t i = 0; i < 186; ++i) CHECK(l.on_main(i));
 }
 
 TEST_CASE("probation gives its oldest page first") {
@@ -153,23 +179,25 @@ TEST_CASE("probation gives its oldest page first") {
   l.add_all();
   const std::vector<Page*> victims = l.take(1);
   REQUIRE(victims.size() == 1);
-  // The youngest tenth is on probation: pages 90 to 99.
-  CHECK(victims[0] == &l.pages[90]);
+  // The youngest sixteenth is on probation: pages 94 to 99.
+  CHECK(victims[0] == &l.pages[94]);
   CHECK(page_state::count(victims[0]->state()) == 0);  // frozen
   CHECK_FALSE(victims[0]->lru_hook.is_linked());
 }
 
 TEST_CASE("a referenced page on probation is not taken but contests for main") {
-  Lists l(100);
-  l.add_all();
-  l.pages[90].set(page_state::kReferenced);
+  Lists l(400);
+  l.fill_and_evict(100);
+  size_t oldest = 0;
+  while (!l.pages[oldest].lru_hook.is_linked() || l.on_main(oldest)) ++oldest;
+  l.pages[oldest].set(page_state::kReferenced);
   const uint64_t main = l.lists.main_size();
   const std::vector<Page*> victims = l.take(1);
   REQUIRE(victims.size() == 1);
-  CHECK(victims[0] != &l.pages[90]);
-  CHECK(l.pages[90].lru_hook.is_linked());
-  CHECK(l.lists.main_size() >= main);
-  CHECK_FALSE(l.pages[90].has(page_state::kReferenced));
+  CHECK(victims[0] != &l.pages[oldest]);
+  CHECK(l.on_main(oldest));
+  CHECK(l.lists.main_size() == main);
+  CHECK_FALSE(l.pages[oldest].has(page_state::kReferenced));
 }
 
 TEST_CASE("main gives the pages that were not referenced since their last turn") {
@@ -249,7 +277,7 @@ TEST_CASE("trap 25: a loop over twice the cache keeps a hit ratio near a half") 
   cache.hit_ratio(2000, 2);
   const double ratio = cache.hit_ratio(2000, 5);
   CAPTURE(ratio);
-  CHECK(ratio > 0.40);
+  CHECK(ratio >= 0.45);
   CHECK(ratio < 0.50);  // (cache-1)/(pages-1) is the optimum
 }
 
@@ -260,7 +288,7 @@ TEST_CASE("trap 25: loops of other lengths stay near what is possible") {
   cache.hit_ratio(keys, 3);
   const double ratio = cache.hit_ratio(keys, 6);
   CAPTURE(length, ratio);
-  CHECK(ratio > 0.75 * 999 / static_cast<double>(keys - 1));
+  CHECK(ratio > 0.88 * 999 / static_cast<double>(keys - 1));
 }
 
 TEST_CASE("trap 26: a scan does not push out what is read again and again") {
@@ -278,7 +306,7 @@ TEST_CASE("trap 26: a scan does not push out what is read again and again") {
       ++reads;
     }
   }
-  CHECK(static_cast<double>(hits) / static_cast<double>(reads) > 0.97);
+  CHECK(static_cast<double>(hits) / static_cast<double>(reads) >= 0.99);
 }
 
 TEST_CASE("a working set that changes takes the place of the old one") {
@@ -292,4 +320,14 @@ TEST_CASE("a working set that changes takes the place of the old one") {
   uint64_t hits = 0;
   for (uint64_t key = 5000; key < 5800; ++key) hits += cache.read(key) ? 1 : 0;
   CHECK(hits > 720);
+}
+
+TEST_CASE("a loop that does not fit takes the place of one that is over") {
+  Simulation cache(1000);
+  cache.hit_ratio(1800, 6);
+  uint64_t hits = 0;
+  for (int round = 0; round < 8; ++round) {
+    for (uint64_t key = 50000; key < 51600; ++key) hits += cache.read(key) && round >= 6 ? 1 : 0;
+  }
+  CHECK(hits > 2 * 850);  // of 1000 possible in each of the last two rounds
 }
