@@ -46,9 +46,11 @@ Entry random_entry(test::Random& random) {
   attr.nlink = 1 + static_cast<uint32_t>(random.below(5));
   attr.uid = static_cast<uint32_t>(random.below(uint64_t{1} << 32));
   attr.gid = static_cast<uint32_t>(random.below(uint64_t{1} << 32));
-  attr.rdev = random.below(uint64_t{1} << 32);
+  // Only devices have one, and they have no blocks.
+  const bool device = S_ISBLK(attr.mode) || S_ISCHR(attr.mode);
+  if (device) attr.rdev = random.below(uint64_t{1} << 32);
   attr.size = random.below(uint64_t{1} << 63);
-  attr.blocks = random.below(uint64_t{1} << 40);
+  if (!device) attr.blocks = random.below(uint64_t{1} << 40);
   attr.mtime = {.seconds = static_cast<int64_t>(random.below(uint64_t{1} << 33)),
                 .nanoseconds = static_cast<uint32_t>(random.below(1'000'000'000))};
   return entry;

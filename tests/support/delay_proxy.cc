@@ -126,7 +126,10 @@ void DelayProxy::wake() const {
 void DelayProxy::cut() {
   const std::lock_guard lock(mutex_);
   state_ = State::kCut;
-  if (listener_ >= 0) close(listener_);
+  if (listener_ >= 0) {
+    shutdown(listener_, SHUT_RDWR);  // at once, though the thread may be polling it
+    close(listener_);
+  }
   listener_ = -1;
   close_all();
   wake();
