@@ -92,7 +92,7 @@ TEST_CASE("the nth allocation in the cache fails: ENOMEM or the listing, and the
   CHECK(listed);
 }
 
-TEST_CASE("the nth allocation of an address space fails: ENOMEM, and nothing else is lost") {
+TEST_CASE("a full budget refuses pages and charges, and gives them again once there is room") {
   cache::PageCache pages(small());
   const uint64_t free = pages.limit_bytes() - pages.bytes();
   REQUIRE(pages.charge(free));

@@ -2,6 +2,7 @@
 // makes a table and a picture of them.
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <exception>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -9,7 +10,7 @@
 
 namespace {
 
-nlohmann::json run(const bench::NamedTrace& named, uint32_t capacity) {
+nlohmann::json replay(const bench::NamedTrace& named, uint32_t capacity) {
   nlohmann::json ratios;
   for (const bench::PolicyKind& kind : bench::policies()) {
     const auto policy = kind.make(capacity, named.pages);
@@ -23,9 +24,7 @@ nlohmann::json run(const bench::NamedTrace& named, uint32_t capacity) {
           {"hit_ratio", ratios}};
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   CLI::App app("Hit ratios of reclaim policies over traces, as JSON");
   std::string folder;
   std::vector<std::string> to_pack;
@@ -44,8 +43,19 @@ int main(int argc, char** argv) {
       std::fprintf(stderr, "%s: no trace\n", named.name.c_str());
       return 1;
     }
-    for (const uint32_t capacity : named.capacities) results.push_back(run(named, capacity));
+    for (const uint32_t capacity : named.capacities) results.push_back(replay(named, capacity));
   }
   std::puts(results.dump(1).c_str());
   return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& exception) {
+    std::fprintf(stderr, "bench_reclaim: %s\n", exception.what());
+    return 1;
+  }
 }
