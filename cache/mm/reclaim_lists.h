@@ -1,9 +1,8 @@
 // ReclaimLists: in which order pages are given up.
 //
-// Purpose:        resists scans and loops, where LRU has no hits at all: a stable main part
-// (nineteen
-//                 twentieths) whose pages only make room for pages that prove to be used more
-//                 often, and a probation queue (one sixteenth) through which everything new passes.
+// Purpose:        resists scans and loops, where LRU has no hits at all: a stable main part (15/16)
+//                 whose pages only make room for pages that prove to be used more often, and a
+//                 probation queue (1/16) through which everything new passes.
 // Ownership:      refers to pages; a page on a list is in the index or frozen by the caller.
 // Thread-safety:  the caller holds one lock (LockRank::kLru) around every member.
 //
@@ -12,10 +11,9 @@
 //     main below its own          -> the oldest of probation moves to main (the cache is filling)
 //   refault; or referenced at
 //     probation's old end         -> main, while it has room; else contest
-//   contest                       -> main's hand looks at up to kLooks pages: one that has been
-//   idle
-//                                    for clearly longer than we were away goes to probation's old
-//                                    end, and we to main; if there is none, we to probation
+//   contest                       -> main's hand looks at up to kLooks pages: one idle for clearly
+//                                    longer than we were away goes to probation's old end, and we
+//                                    to main; if there is none, we to probation
 //   main's hand                   -> the oldest page goes to the young end; when it was referenced
 //                                    the bit is cleared and the time noted
 //   reclaim, probation's old end: referenced -> contest; else taken
