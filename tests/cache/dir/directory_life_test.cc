@@ -224,8 +224,12 @@ TEST_CASE(
 TEST_CASE("10,000 directories destroyed in the middle of fills and reclaim (traps 1, 5, 6)") {
   cache::PageCache cache(tiny(uint64_t{1} << 20));
   std::atomic<bool> stop{false};
+  // Pauses, or it would hardly let go of the lists' lock: who waits for it sleeps.
   std::thread reclaimer([&] {
-    while (!stop) cache.reclaim(8);
+    while (!stop) {
+      cache.reclaim(8);
+      std::this_thread::sleep_for(std::chrono::microseconds(20));
+    }
   });
   constexpr size_t kSources = 7;
   std::vector<std::unique_ptr<FakeSource>> sources;
