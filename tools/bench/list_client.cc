@@ -20,6 +20,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -202,7 +203,7 @@ void print(Pass& pass, bool checked) {
   std::sort(pass.call_us.begin(), pass.call_us.end());
   const auto quantile = [&](double share) {
     const auto last = static_cast<double>(pass.call_us.size() - 1);
-    return static_cast<double>(pass.call_us[static_cast<size_t>(share * last + 0.5)]);
+    return static_cast<double>(pass.call_us[static_cast<size_t>(std::lround(share * last))]);
   };
   std::printf(", \"call_us\": {\"p50\": %.1f, \"p99\": %.1f, \"p999\": %.1f, \"max\": %.1f}}",
               quantile(0.5), quantile(0.99), quantile(0.999), quantile(1));
