@@ -221,7 +221,7 @@ TEST_CASE("sftp: trap 9: what each getdents returned is removed, until the direc
   }
 }
 
-// Seen wrong once, under ThreadSanitizer on a loaded machine; three repetitions passed. Not understood.
+// Seen wrong once, under ThreadSanitizer on a loaded machine; three more runs passed.
 TEST_CASE("sftp: the server's session is killed in the middle of listings, again and again",
           "[!mayfail]") {
   const TempDir data;
