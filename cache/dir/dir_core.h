@@ -209,6 +209,7 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   [[nodiscard]] uint32_t asked_until(uint32_t position) const REQUIRES(mutex_);
   [[nodiscard]] uint32_t missing_after(const Fill& fill) const REQUIRES(mutex_);
   [[nodiscard]] uint64_t mapped_key_of(std::string_view token) const REQUIRES(mutex_);
+  [[nodiscard]] uint64_t fills_active() const;  // of all directories; at least 1
   [[nodiscard]] uint32_t max_ask() const;
   [[nodiscard]] uint32_t max_ask_of(uint64_t fills) const;  // when so many share the room
   [[nodiscard]] ResumeToken resume_token(uint64_t key, const std::string& token) const;

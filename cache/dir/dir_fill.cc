@@ -66,8 +66,12 @@ uint64_t DirCore::mapped_key_of(std::string_view token) const {
   return key;
 }
 
+uint64_t DirCore::fills_active() const {
+  return static_cast<uint64_t>(std::max<int64_t>(stats_.fills_active.get(), 1));
+}
+
 uint32_t DirCore::max_ask() const {
-  return max_ask_of(static_cast<uint64_t>(std::max<int64_t>(stats_.fills_active.get(), 1)));
+  return max_ask_of(fills_active());
 }
 
 uint32_t DirCore::max_ask_of(uint64_t fills) const {
@@ -237,8 +241,7 @@ void DirCore::refill_ahead(CursorState& cursor, uint32_t position) {
   }
   cursor.refill_width = std::min(cursor.refill_width * 2, kMaxWidth);
   if (cursor.refill_width == kMaxWidth) cursor.refill_pauses = 0;
-  const auto active = static_cast<uint64_t>(std::max<int64_t>(stats_.fills_active.get(), 1));
-  uint32_t stride = max_ask_of(std::max<uint64_t>(active, cursor.refill_width));
+  uint32_t stride = max_ask_of(std::max<uint64_t>(fills_active(), cursor.refill_width));
   if (usual_answer_ > 0) stride = std::min(stride, std::max(usual_answer_, kEntriesPerArray));
   stride -= stride % kEntriesPerArray;
   const uint64_t end = position + uint64_t{stride} * cursor.refill_width;
@@ -358,6 +361,7 @@ void DirCore::take_answer(const FillPtr& fill, DirAnswer& answer) {
   if (!cookies_fit(*fill, answer)) return;
   const size_t from = first_new_entry(*fill, answer);
   if (std::exchange(fill->proving, false)) {
+    if (fill->renewed) verifier_ = fill->verifier;
     if (from != 1) {  // kGoesBack too: what was a sentinel stands with another entry by now
       if (fill->renewed) begin_era();
       return end_fill(*fill, kErrBadCookie);
@@ -401,13 +405,15 @@ void DirCore::take_answer(const FillPtr& fill, DirAnswer& answer) {
   fill->reached = fill->builder.position() + fill->builder.count();  // bad names not counted
 }
 
-// A listing that begins under another verifier than the one known begins a new numbering. (Where a
-// fill has asked for the verifier only, its own last entry tells whether that is so.)
+// A listing that begins under another verifier than the one known begins a new numbering. Where a
+// fill has asked for a new verifier in mid-listing, its own last entry tells whether the numbering
+// is new; until that has come, and it may never come, nobody else may use the verifier: with it the
+// remote would take a cookie that has lost its meaning.
 void DirCore::note_verifier(Fill& fill, uint64_t verifier) {
-  const uint64_t known = std::exchange(verifier_, verifier);
   fill.verifier = verifier;
-  const bool begins = fill.after == ResumeToken{} && !fill.renewing;
-  if (known == 0 || known == verifier || !begins) return;
+  if (fill.renewing || fill.renewed) return;
+  const uint64_t known = std::exchange(verifier_, verifier);
+  if (known == 0 || known == verifier || fill.after != ResumeToken{}) return;
   begin_era();
   if (!fill.ended) fill.builder.set_era(era_.load(std::memory_order_relaxed));
 }

@@ -75,7 +75,9 @@ DirCore::Outcome DirCore::fetch_own(Reading& reading) {
     while (!wait->done && !wait_a_while(reading.options, &error)) {
     }
     if (!wait->done) cancel_later(id);
-    if (wait->done && wait->answer.verifier != 0) verifier_ = wait->answer.verifier;
+    if (wait->done && wait->answer.error == 0 && wait->answer.verifier != 0) {
+      verifier_ = wait->answer.verifier;
+    }
   }
   if (reading.options.interrupt != nullptr) reading.options.interrupt->set_waker(nullptr);
   flush_cancels();

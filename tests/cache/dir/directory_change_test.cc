@@ -337,6 +337,45 @@ TEST_CASE("a part of an array was read, its last entry goes with the meaning of 
   }
 }
 
+// Calls end after every one, two or three answers: at the bad cookie, with a new verifier that is
+// not proved yet, with the way back found and nothing given. What a call leaves behind may not
+// mislead the next one: a verifier under which the old cookie would be taken, or a position in new
+// numbers where the program still has the old one.
+TEST_CASE("calls time out at each step of the way back, and the listing is exact (trap 13)") {
+  for (const CookieStyle style : kAllStyles) {
+    if (style == CookieStyle::kHuge) continue;  // begins anew with its first answer
+    for (const uint64_t answers : {1, 2, 3}) {
+      INFO(name_of(style) << ", a call has " << answers);
+      FakeSource::Options options = with_style(style, 202);
+      options.manual = true;
+      DirRig rig(options);
+      rig.source->fill(2000);
+      rig.revalidate();
+      const auto names = rig.source->names();
+      rig.source->allow(1);
+      Lister lister(*rig.dir);
+      while (lister.got.names.size() < 202) {
+        REQUIRE(lister.read(202 - lister.got.names.size()).ok());
+      }
+      REQUIRE(rig.source->wait_requests(2));
+      rig.source->renumber();
+      rig.cache.drop_clean();
+      for (int i = 0; i < 6; ++i) {
+        rig.source->allow(answers);
+        ReadOptions soon;
+        soon.deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(30);
+        const int error = lister.read(100, soon).error_number();
+        REQUIRE((error == 0 || error == ETIMEDOUT));
+      }
+      rig.source->allow_all();
+      const Status status = lister.read_all(100);
+      INFO("errno " << status.error_number());
+      CHECK(status.ok());
+      check_exact(lister.got.names, names);
+    }
+  }
+}
+
 // The end came as an answer of its own, so the last entry's cookie, a sentinel, was the next
 // array's key; before that answer a new last entry has taken the sentinel over.
 TEST_CASE("the sentinel goes to a new last entry together with a new verifier") {
