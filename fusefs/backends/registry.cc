@@ -20,6 +20,7 @@
 #include "fusefs/backends/sftp/sftp_backend.h"
 #include "fusefs/backends/sftp/sftp_options.h"
 #include "fusefs/backends/sim/sim_backend.h"
+#include "fusefs/backends/url_text.h"
 #ifdef COOKIEFS_NFS
 #include "fusefs/backends/nfs/nfs_backend.h"
 #endif
@@ -32,11 +33,6 @@ constexpr std::string_view kKnownSources =
     "nfs://host/export, "
 #endif
     "sftp://host/path, sim:KEY=VALUE,..., file:///path or a path";
-
-std::string quote(std::string_view text) {
-  std::string quoted(1, '\'');  // appended to: GCC 12 warns wrongly of literal + string
-  return quoted.append(text).append(1, '\'');
-}
 
 // The scheme before the first colon (RFC 3986, 3.1) in lower case; nothing for a path.
 std::optional<std::string> scheme_of(std::string_view source) {
@@ -52,36 +48,18 @@ std::optional<std::string> scheme_of(std::string_view source) {
   return scheme;
 }
 
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
-
-// Percent-decoding (RFC 3986, 2.1). Nothing, and a line, for what no path can be.
+// Percent-decoded. Nothing, and a line, for what no path can be.
 std::optional<std::string> decode_path(std::string_view encoded, const std::string& source,
                                        std::string* error_text) {
-  std::string path;
-  for (size_t i = 0; i < encoded.size(); ++i) {
-    if (encoded[i] == '?' || encoded[i] == '#') {
-      *error_text = quote(source) + " has a " + quote(encoded.substr(i, 1)) +
-                    "; in a file URL write it " + (encoded[i] == '?' ? "%3F" : "%23");
-      return std::nullopt;
-    }
-    if (encoded[i] != '%') {
-      path.push_back(encoded[i]);
-      continue;
-    }
-    const int high = i + 2 < encoded.size() ? hex_digit(encoded[i + 1]) : -1;
-    const int low = i + 2 < encoded.size() ? hex_digit(encoded[i + 2]) : -1;
-    if (high < 0 || low < 0 || (high == 0 && low == 0)) {
-      *error_text = quote(source) + " has a '%' that two hexadecimal digits other than 00 don't" +
-                    " follow; in a file URL write '%' as %25";
-      return std::nullopt;
-    }
-    path.push_back(static_cast<char>(high * 16 + low));
-    i += 2;
+  const size_t special = encoded.find_first_of("?#");
+  std::optional<std::string> path = percent_decode(encoded.substr(0, special));
+  if (!path.has_value()) {
+    *error_text = quote(source) + " has a '%' that two hexadecimal digits other than 00 don't" +
+                  " follow; in a file URL write '%' as %25";
+  } else if (special != std::string_view::npos) {
+    *error_text = quote(source) + " has a " + quote(encoded.substr(special, 1)) +
+                  "; in a file URL write it " + (encoded[special] == '?' ? "%3F" : "%23");
+    path.reset();
   }
   return path;
 }

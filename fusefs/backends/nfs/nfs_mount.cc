@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "fusefs/backends/nfs/wire_enum.h"
+#include "fusefs/backends/url_text.h"
 
 namespace fusefs::nfs {
 namespace {
@@ -27,8 +28,6 @@ constexpr uint32_t kNfsProgram = 100003;
 constexpr uint32_t kMountProgram = 100005;
 constexpr size_t kMaxExportsShown = 8;
 constexpr size_t kMaxExports = 10000;
-
-std::string quote(const std::string& text) { return "'" + text + "'"; }
 
 // One connection on which one call after another is made and waited for.
 class Dialog {

@@ -3,41 +3,12 @@
 #include <vector>
 
 #include "fusefs/backends/nfs/nfs_options.h"
+#include "fusefs/backends/url_text.h"
 
 namespace fusefs::nfs {
 namespace {
 
 constexpr std::string_view kShape = "write nfs://HOST/EXPORT[/DIRECTORY]";
-
-std::string quote(std::string_view text) {
-  std::string quoted(1, '\'');
-  return quoted.append(text).append(1, '\'');
-}
-
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
-
-// Percent-decoding (RFC 3986, 2.1); nothing for what is not encoded rightly, or holds a NUL.
-std::optional<std::string> decode(std::string_view text) {
-  std::string decoded;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '\0') return std::nullopt;
-    if (text[i] != '%') {
-      decoded.push_back(text[i]);
-      continue;
-    }
-    const int high = i + 2 < text.size() ? hex_digit(text[i + 1]) : -1;
-    const int low = i + 2 < text.size() ? hex_digit(text[i + 2]) : -1;
-    if (high < 0 || low < 0 || (high == 0 && low == 0)) return std::nullopt;
-    decoded.push_back(static_cast<char>(high * 16 + low));
-    i += 2;
-  }
-  return decoded;
-}
 
 // Without empty parts and '.'; nothing where a part is '..'.
 std::optional<std::string> clean_path(std::string_view path) {
@@ -67,7 +38,7 @@ bool split_authority(std::string_view authority, NfsUrl* url, std::string* port)
     host = authority.substr(0, colon);
     *port = authority.substr(colon + 1);
   }
-  const std::optional<std::string> decoded = decode(host);
+  const std::optional<std::string> decoded = percent_decode(host);
   if (!decoded || decoded->empty()) return false;
   url->host = *decoded;
   return true;
@@ -82,7 +53,7 @@ std::string take_query(std::string_view query, NfsUrl* url) {
     const size_t equals = item.find('=');
     BackendOption option{.name = std::string(item.substr(0, equals)), .value = {}};
     if (equals != std::string_view::npos) {
-      option.value = decode(item.substr(equals + 1));
+      option.value = percent_decode(item.substr(equals + 1));
       if (!option.value) return quote(item) + " is not percent-encoded rightly";
     }
     std::string wrong = wrong_option(nfs_option_specs(), option);
@@ -111,7 +82,7 @@ std::optional<NfsUrl> parse_nfs_url(std::string_view rest, std::string* error_te
   NfsUrl url;
   std::string port;
   if (!split_authority(rest.substr(0, slash), &url, &port)) return wrong(" names no host");
-  const std::optional<std::string> decoded = decode(rest.substr(slash));
+  const std::optional<std::string> decoded = percent_decode(rest.substr(slash));
   if (!decoded) return wrong(" has a '%' that two hexadecimal digits other than 00 don't follow");
   const std::optional<std::string> path = clean_path(*decoded);
   if (!path) return wrong(" has a '..' in its path");

@@ -4,36 +4,14 @@
 #include <cctype>
 #include <charconv>
 
+#include "fusefs/backends/url_text.h"
+
 namespace fusefs::sftp {
 namespace {
 
 constexpr std::string_view kForm = "write sftp://[user@]host[:port]/path";
 
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
-
-// Nothing for a '%' without two digits, and for NUL.
-std::optional<std::string> decode(std::string_view encoded) {
-  std::string text;
-  for (size_t i = 0; i < encoded.size(); ++i) {
-    if (encoded[i] != '%') {
-      text.push_back(encoded[i]);
-      continue;
-    }
-    const int high = i + 2 < encoded.size() ? hex_digit(encoded[i + 1]) : -1;
-    const int low = i + 2 < encoded.size() ? hex_digit(encoded[i + 2]) : -1;
-    if (high < 0 || low < 0 || (high == 0 && low == 0)) return std::nullopt;
-    text.push_back(static_cast<char>(high * 16 + low));
-    i += 2;
-  }
-  return text;
-}
-
-// What must be encoded so that decode() gives it back, and a terminal shows it.
+// What must be encoded so that percent_decode() gives it back, and a terminal shows it.
 std::string encode(std::string_view text) {
   constexpr std::string_view kDigits = "0123456789ABCDEF";
   std::string encoded;
@@ -63,7 +41,7 @@ std::string parse_host(std::string_view text, SftpTarget* target) {
   if (text.starts_with('[')) {
     const size_t end = text.find(']');
     if (end == std::string_view::npos) return "has a '[' without its ']'";
-    const auto host = decode(text.substr(1, end - 1));
+    const auto host = percent_decode(text.substr(1, end - 1));
     if (!host || host->find(':') == std::string::npos) return "has no IPv6 address in its brackets";
     target->host = *host;
     port = text.substr(end + 1);
@@ -92,7 +70,7 @@ std::string parse_path(std::string_view text, SftpTarget* target) {
     return text[special] == '?' ? "has a '?'; in a path write it %3F"
                                 : "has a '#'; in a path write it %23";
   }
-  const auto path = decode(text);
+  const auto path = percent_decode(text);
   if (!path)
     return "has a '%' that two hexadecimal digits other than 00 don't follow; write '%' as %25";
   const bool home = text.empty() || text == "/~" || text.starts_with("/~/");
@@ -121,7 +99,7 @@ std::optional<uint16_t> parse_port(std::string_view text) {
 
 std::optional<SftpTarget> parse_sftp_url(const std::string& source, std::string* error_text) {
   const auto fail = [&](std::string_view shown, const std::string& wrong) {
-    *error_text = std::string("'").append(shown).append("' ").append(wrong);
+    *error_text = quote(shown).append(" ").append(wrong);
     if (wrong.find("; ") == std::string::npos) error_text->append("; ").append(kForm);
     return std::nullopt;
   };
@@ -139,7 +117,7 @@ std::optional<SftpTarget> parse_sftp_url(const std::string& source, std::string*
                   "has a password, which everybody could read; leave it out: ssh "
                   "asks for it, or better uses a key");
     }
-    const auto decoded = decode(user);
+    const auto decoded = percent_decode(user);
     if (!decoded || !plain_word(*decoded)) return fail(source, "names a user that can't be one");
     target.user = *decoded;
     authority.remove_prefix(at + 1);
