@@ -42,6 +42,7 @@ using test::RawDir;
 using test::RawEntry;
 using test::SshServer;
 using test::TempDir;
+using test::text_of;
 using test::wait_until;
 
 namespace {
@@ -77,12 +78,6 @@ int read_on(RawDir& dir, std::vector<RawEntry>* entries, size_t buffer = 32768) 
     if (++failures > 1000) return -1;
   }
   return failures;
-}
-
-std::string text_of(const std::string& path) {
-  std::ostringstream text;
-  text << std::ifstream(path).rdbuf();
-  return text.str();
 }
 
 std::string daemon_binary() {

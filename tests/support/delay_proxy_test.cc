@@ -13,22 +13,16 @@
 #include <optional>
 
 #include "tests/support/eventually.h"
+#include "tests/support/loopback.h"
 // The above first.
 #include <catch2/catch.hpp>
 
 using test::DelayProxy;
+using test::loopback;
 
 namespace {
 
 constexpr int kPatienceMs = 30'000;
-
-sockaddr_in loopback(uint16_t port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  return address;
-}
 
 bool readable(int fd, int patience_ms = kPatienceMs) {
   pollfd ready = {.fd = fd, .events = POLLIN, .revents = 0};

@@ -18,12 +18,6 @@ namespace {
 constexpr const char* kProgram = "/usr/bin/ganesha.nfsd";
 constexpr const char* kReady = "NFS SERVER INITIALIZED";
 
-std::string text_of(const std::string& path) {
-  std::ostringstream text;
-  text << std::ifstream(path).rdbuf();
-  return text.str();
-}
-
 std::string make_memory_directory() {
   std::string name = "/dev/shm/cookiefs_test.XXXXXX";
   if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("can't make " + name);
@@ -53,19 +47,6 @@ std::string block(const Export& one) {
 }
 
 }  // namespace
-
-uint16_t free_port() {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof address;
-  const bool bound = bind(fd, reinterpret_cast<sockaddr*>(&address), length) == 0 &&
-                     getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) == 0;
-  close(fd);
-  if (!bound) throw std::runtime_error("no free port");
-  return ntohs(address.sin_port);
-}
 
 Ganesha::Ganesha() : memory_(make_memory_directory()), log_path_(disk_ / "ganesha.log") {
   if (geteuid() != 0 || !fs::exists(kProgram)) {

@@ -22,6 +22,7 @@
 #include <string>
 
 #include "tests/support/child.h"
+#include "tests/support/loopback.h"
 #include "tests/support/temp_dir.h"
 
 namespace test {
@@ -62,8 +63,5 @@ class Ganesha {
   uint16_t mount_port_ = 0;
   std::unique_ptr<Child> server_;
 };
-
-// A port of 127.0.0.1 that nobody had a moment ago.
-uint16_t free_port();
 
 }  // namespace test

@@ -40,12 +40,6 @@ std::string made_directory(const std::string& path) {
   return path;
 }
 
-std::string text_of(const std::string& path) {
-  std::ostringstream text;
-  text << std::ifstream(path).rdbuf();
-  return text.str();
-}
-
 // 0 or a negative errno.
 int control(const std::string& directory, unsigned long command, void* answer) {
   const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -17,12 +17,10 @@
 #include <vector>
 
 #include "tests/support/child.h"
+#include "tests/support/loopback.h"
 #include "tests/support/temp_dir.h"
 
 namespace test {
-
-// A port of 127.0.0.1 that is free at this moment.
-uint16_t free_port();
 
 // Processes whose parent is `parent`, and theirs, and so on.
 std::vector<pid_t> descendants(pid_t parent);

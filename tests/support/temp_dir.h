@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -44,6 +46,13 @@ inline void put_file(const std::string& path, std::string_view content = {}) {
   const bool written = fd >= 0 && write(fd, content.data(), content.size()) == size;
   if (fd >= 0) close(fd);
   if (!written) throw std::runtime_error("can't write " + path);
+}
+
+// A file's content; empty where there is none.
+inline std::string text_of(const std::string& path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
 }
 
 }  // namespace test
