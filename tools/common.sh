@@ -201,8 +201,21 @@ need_fuse() {
 
 # --------------------------------------------------------------------------------- building -----
 
+# what_failed LOG: the lines that tell it, if they are known by their looks, and the log's tail.
+what_failed() {
+  local told
+  told=$(grep -E -A5 ': FAILED:|^ *(not ok|FAILED) |: status [1-9]|\*\*\*(Failed|Timeout|Exception)|^(==[0-9]+==)?(ERROR|WARNING|SUMMARY): |: (fatal )?error: |runtime error: ' "$1" |
+    grep -v '^--$' | head -n 25)
+  if [[ -n $told ]]; then
+    printf '%s\n...\n' "$told"
+    tail -n 8 "$1"
+  else
+    tail -n 30 "$1"
+  fi
+}
+
 # run_logged LABEL LOG COMMAND...: shows the label, on a terminal also the log's last line while
-# it runs; then how long it took. On failure prints the log's tail. Returns the command's status.
+# it runs; then how long it took; on failure what failed. Returns the command's status.
 run_logged() {
   local label=$1 log=$2 start status pid
   shift 2
@@ -223,7 +236,7 @@ run_logged() {
   elif ((status != 77)); then
     printf '  %sFAILED%s  %-62s %8s\n' "$BOLD$RED" "$RESET" "$label" \
       "$(seconds_of $(($(now_ms) - start)))"
-    tail -n 40 "$log" | sed 's/^/    | /'
+    what_failed "$log" | sed 's/^/    | /'
     say "    the whole log: $log"
   fi
   return "$status"
