@@ -70,9 +70,7 @@ uint64_t DirCore::fills_active() const {
   return static_cast<uint64_t>(std::max<int64_t>(stats_.fills_active.get(), 1));
 }
 
-uint32_t DirCore::max_ask() const {
-  return max_ask_of(fills_active());
-}
+uint32_t DirCore::max_ask() const { return max_ask_of(fills_active()); }
 
 uint32_t DirCore::max_ask_of(uint64_t fills) const {
   // What all fills fetch ahead must fit into what reclaim leaves of its probation queue, half its
