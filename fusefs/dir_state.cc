@@ -26,15 +26,20 @@ uint64_t DirState::invalidate(cache::TimePoint now) {
   return arrays;
 }
 
-ListingAge::Attributes DirState::begin_pass(cache::TimePoint now) {
-  const auto holds =
-      directory_.info().arrays == 0 ? ListingAge::Holds::kNothing : ListingAge::Holds::kArrays;
+ListingAge::Attributes DirState::begin_pass(cache::TimePoint now, Asks asks) {
+  const uint64_t arrays = directory_.info().arrays;
+  const auto holds = arrays == 0 ? ListingAge::Holds::kNothing : ListingAge::Holds::kArrays;
+  const bool follows = asks == Asks::kAttributes && arrays <= kFewArrays && walk_.wanted();
+  const auto walk = follows ? ListingAge::Walk::kWantsAttributes : ListingAge::Walk::kUnknown;
   ListingAge::Attributes decision;
   {
     MutexLock lock(mutex_);
-    decision = age_.begin_pass(now, holds);
+    decision = age_.begin_pass(now, holds, walk);
   }
-  if (decision == ListingAge::Attributes::kRefetch) directory_.invalidate();
+  if (decision == ListingAge::Attributes::kRefetch) {
+    directory_.invalidate();
+    if (follows) walk_.spend();
+  }
   return decision;
 }
 
@@ -57,7 +62,7 @@ std::optional<TimedAttr> DirState::find_attr(std::string_view name, cache::TimeP
   cache::TimePoint oldest;
   {
     MutexLock lock(mutex_);
-    age_.note_lookup();
+    if (age_.note_lookup()) walk_.note_wanted();
     oldest = age_.oldest_looked_up(now);
   }
   TimedAttr found;
@@ -65,6 +70,40 @@ std::optional<TimedAttr> DirState::find_attr(std::string_view name, cache::TimeP
   if (!attr) return std::nullopt;
   found.attr = *attr;
   return found;
+}
+
+namespace {
+
+struct PassOver final : cache::EntrySink {
+  uint32_t consume(const cache::ArrayView& view, uint32_t from, uint32_t to) override {
+    position = view.cookie(to - 1);
+    return to - from;
+  }
+  uint64_t position = 0;
+};
+
+}  // namespace
+
+bool DirState::renew_attrs(std::string_view name, cache::TimePoint now,
+                           cache::ReadOptions options) {
+  {
+    MutexLock lock(mutex_);
+    if (!age_.many_lookups()) return false;
+  }
+  // Lookups of what is not there say nothing of those that list.
+  const bool listed = directory_.find_attr(name, cache::TimePoint::min()).has_value();
+  if (!listed || directory_.info().arrays > kFewArrays) return false;
+  begin_pass(now, Asks::kAttributes);
+  options.want_attrs = true;
+  options.attrs_not_before = oldest_listed(now);
+  cache::DirCursor cursor;
+  PassOver sink;
+  for (uint64_t arrays = 0; arrays <= kFewArrays; ++arrays) {
+    const uint64_t before = sink.position;
+    if (!directory_.read(cursor, before, options, sink).ok()) return false;
+    if (sink.position == before) break;
+  }
+  return true;
 }
 
 }  // namespace fusefs

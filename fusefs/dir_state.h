@@ -54,8 +54,13 @@ class BackendDirSource final : public cache::DirSource {
 
 class DirState {
  public:
-  DirState(cache::PageCache& cache, Backend& backend, const ObjectId& object, cache::Duration ttl)
-      : source_(backend, object), directory_(cache, source_), age_(ttl) {}
+  // A listing of so many arrays may be fetched again for the sake of its attributes.
+  static constexpr uint64_t kFewArrays = cache::Directory::kFindAttrArrays;
+
+  // `walk` outlives it.
+  DirState(cache::PageCache& cache, Backend& backend, const ObjectId& object, cache::Duration ttl,
+           WalkHint& walk)
+      : source_(backend, object), directory_(cache, source_), walk_(walk), age_(ttl) {}
 
   cache::Directory& directory() { return directory_; }
 
@@ -69,17 +74,23 @@ class DirState {
   uint64_t invalidate(cache::TimePoint now);
 
   // What a listing that begins now says of its entries. Forgets what is held where it must.
-  ListingAge::Attributes begin_pass(cache::TimePoint now);
+  enum class Asks : uint8_t { kNames, kAttributes };
+  ListingAge::Attributes begin_pass(cache::TimePoint now, Asks asks);
   void pass_continues(cache::TimePoint now);
   void note_wanted();
   // Attributes asked for before this are too old to go with a listing.
   [[nodiscard]] cache::TimePoint oldest_listed(cache::TimePoint now);
   // The entry of that name as the listing told it, where that is recent enough.
   std::optional<TimedAttr> find_attr(std::string_view name, cache::TimePoint now);
+  // After find_attr() found nothing: reads the listing again, with attributes, when many lookups of
+  // names in it have come since it was read, and it is not long. True when that was done:
+  // find_attr() may find it now.
+  bool renew_attrs(std::string_view name, cache::TimePoint now, cache::ReadOptions options);
 
  private:
   BackendDirSource source_;
   cache::Directory directory_;
+  WalkHint& walk_;
   cache::Mutex mutex_{cache::LockRank::kInode};
   ListingAge age_ GUARDED_BY(mutex_);
 };

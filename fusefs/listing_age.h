@@ -10,17 +10,19 @@
 //               them for what is left of it.
 //
 // A pass (offset 0 to end) that finds old attributes lists names only, unless somebody wanted more
-// in one of the last passes: then fetching the listing again, with attributes, costs far less than
-// a request for each entry.
+// in one of the last passes, here or where the same walk has just been (WalkHint): then fetching
+// the listing again, with attributes, costs far less than a request for each entry. When the wish
+// shows after the pass, by many lookups, the same is done then.
 //
 // A program that stats what it listed may take longer than ttl to list: lookups may therefore use
 // attributes as of the pass, for as long after it as it took, kMaxAfterglow at most. With ttl=0
 // nothing is ever answered from a listing.
 //
-// Thread-safety:  none of its own.
+// Thread-safety:  ListingAge: none of its own; WalkHint: all members from any thread.
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -28,6 +30,26 @@
 #include "cache/base/clock.h"
 
 namespace fusefs {
+
+// What directories tell each other: a walk that stats what it lists does so in the next one too.
+// Each time that it shows counts for so many directories; where it does not show again, that many
+// listings at most were fetched for nothing.
+class WalkHint {
+ public:
+  static constexpr uint32_t kPasses = 64;
+
+  void note_wanted() { left_.store(kPasses, std::memory_order_relaxed); }
+  [[nodiscard]] bool wanted() const { return left_.load(std::memory_order_relaxed) > 0; }
+  // A listing was fetched again because of it.
+  void spend() {
+    uint32_t left = left_.load(std::memory_order_relaxed);
+    while (left > 0 && !left_.compare_exchange_weak(left, left - 1, std::memory_order_relaxed)) {
+    }
+  }
+
+ private:
+  std::atomic<uint32_t> left_{0};  // relaxed: a hint
+};
 
 class ListingAge {
  public:
@@ -38,6 +60,7 @@ class ListingAge {
     kRefetch,  // as kWanted, and forget the listing first: most are missing
   };
   enum class Holds : uint8_t { kNothing, kArrays };
+  enum class Walk : uint8_t { kUnknown, kWantsAttributes };
 
   static constexpr uint32_t kWantedPasses = 8;
   static constexpr uint32_t kManyLookups = 8;
@@ -67,9 +90,9 @@ class ListingAge {
   void emptied(cache::TimePoint now) { filled_since_ = now; }
 
   // A pass begins.
-  Attributes begin_pass(cache::TimePoint now, Holds holds) {
-    const bool wanted = wanted_passes_ > 0;
-    if (wanted) --wanted_passes_;
+  Attributes begin_pass(cache::TimePoint now, Holds holds, Walk walk = Walk::kUnknown) {
+    const bool wanted = wanted_passes_ > 0 || walk == Walk::kWantsAttributes;
+    if (wanted_passes_ > 0) --wanted_passes_;
     lookups_ = 0;
     if (ttl_ == ttl_.zero()) return Attributes::kOmit;
     if (holds == Holds::kNothing) emptied(now);
@@ -87,10 +110,13 @@ class ListingAge {
 
   // The kernel asked for attributes in mid-pass: somebody uses them.
   void note_wanted() { wanted_passes_ = kWantedPasses; }
-  // A few lookups between two passes are nobody's stat of a whole listing; many are.
-  void note_lookup() {
-    if (++lookups_ >= kManyLookups) note_wanted();
+  // A few lookups between two passes are nobody's stat of a whole listing; many are: then true.
+  bool note_lookup() {
+    if (++lookups_ < kManyLookups) return false;
+    note_wanted();
+    return true;
   }
+  [[nodiscard]] bool many_lookups() const { return lookups_ >= kManyLookups; }
   // Attributes asked for before this are too old to answer a lookup.
   [[nodiscard]] cache::TimePoint oldest_looked_up(cache::TimePoint now) const {
     if (ttl_ == ttl_.zero()) return cache::TimePoint::max();

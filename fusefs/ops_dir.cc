@@ -97,14 +97,19 @@ bool begins_pass(DirHandle& handle, uint64_t offset) {
   return offset == 0 || !handle.pass.begun;
 }
 
-Status begin_pass(SessionImpl& session, FuseRequest& request, DirHandle& handle, uint64_t offset) {
+DirState::Asks asks_for(ReadKind kind) {
+  return kind == ReadKind::kPlus ? DirState::Asks::kAttributes : DirState::Asks::kNames;
+}
+
+Status begin_pass(SessionImpl& session, FuseRequest& request, DirHandle& handle, uint64_t offset,
+                  ReadKind kind) {
   if (!begins_pass(handle, offset)) return {};
   DirState& dir = *handle.dir;
   if (dir.token_expired(session.now())) {
     const Status confirmed = session.confirm_token(request, *handle.inode, dir);
     if (!confirmed.ok()) return confirmed;
   }
-  const auto attributes = dir.begin_pass(session.now());
+  const auto attributes = dir.begin_pass(session.now(), asks_for(kind));
   cache::MutexLock lock(handle.mutex);
   handle.pass = {.begun = true, .attributes = attributes};
   return {};
@@ -127,7 +132,7 @@ bool wants_attributes(SessionImpl& session, DirHandle& handle, uint64_t offset, 
     attributes = handle.pass.attributes;
   }
   if (used && (attributes == Attributes::kOmit || attributes == Attributes::kOffered)) {
-    attributes = dir.begin_pass(session.now());
+    attributes = dir.begin_pass(session.now(), asks_for(kind));
     cache::MutexLock lock(handle.mutex);
     handle.pass.attributes = attributes;
   }
@@ -215,7 +220,7 @@ void read_directory(SessionImpl& session, FuseRequest& request, DirHandle& handl
                     off_t offset_in, ReadKind kind) {
   if (offset_in < 0) return request.fail(EINVAL);
   const auto offset = static_cast<uint64_t>(offset_in);
-  const Status begun = begin_pass(session, request, handle, offset);
+  const Status begun = begin_pass(session, request, handle, offset, kind);
   if (!begun.ok()) return request.fail(begun.error_number());
 
   cache::ReadOptions options;

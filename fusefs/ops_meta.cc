@@ -26,11 +26,25 @@ struct Found {
   cache::TimePoint asked;
 };
 
+// A program stats what it has listed: one request for all, where the listing has become too old.
+bool renew_attrs(SessionImpl& session, FuseRequest& request, DirState& dir, const char* name) {
+  const Waiting waiting(session, request);
+  if (CallerPtr caller = session.caller(request)) dir.act_for(caller);
+  cache::ReadOptions options;
+  options.deadline = waiting.patience().deadline;
+  options.interrupt = waiting.patience().interrupt;
+  return dir.renew_attrs(name, session.now(), options);
+}
+
 Result<Found> find_child(SessionImpl& session, FuseRequest& request, const Inode& parent,
                          const char* name) {
   if (const auto dir = session.inodes().dir(parent)) {
+    auto known = dir->find_attr(name, session.now());
+    if (!known && renew_attrs(session, request, *dir, name)) {
+      known = dir->find_attr(name, session.now());
+    }
     // A server may leave out the attributes of some entries of a listing.
-    if (auto known = dir->find_attr(name, session.now()); known && presentable(known->attr)) {
+    if (known && presentable(known->attr)) {
       ObjectId id = session.backend().child_id(parent.object(), name, known->attr.ino);
       if (!id.empty()) return Found{{std::move(id), known->attr}, known->asked};
     }

@@ -370,7 +370,7 @@ void SessionImpl::keep_attr(const Inode& inode, const Attr& attr, cache::TimePoi
 std::shared_ptr<DirState> SessionImpl::obtain_dir(const Inode& inode) {
   if (auto dir = inodes_->dir(inode)) return dir;
   return inodes_->install_dir(
-      inode, std::make_shared<DirState>(*cache_, *backend_, inode.object(), options_.ttl));
+      inode, std::make_shared<DirState>(*cache_, *backend_, inode.object(), options_.ttl, walk_));
 }
 
 std::string SessionImpl::stats_text() {

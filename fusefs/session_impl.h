@@ -116,6 +116,7 @@ class SessionImpl {
   ReplyBuffers buffers_;
   CallerCache callers_;
   std::atomic<bool> children_need_lookup_{false};
+  WalkHint walk_;
 
   fuse_session* fuse_ = nullptr;
   Notifier notifier_;

@@ -75,6 +75,38 @@ TEST_CASE("a few lookups are no reason to fetch a listing again") {
   CHECK(age.begin_pass(at(10), Holds::kArrays) == Attributes::kOmit);
 }
 
+TEST_CASE("where a walk wants attributes, the next old listing is fetched with them") {
+  using Walk = ListingAge::Walk;
+  ListingAge age(kTtl);
+  CHECK(age.begin_pass(at(0), Holds::kNothing) == Attributes::kOffered);
+  CHECK(age.begin_pass(at(10), Holds::kArrays, Walk::kWantsAttributes) == Attributes::kRefetch);
+  CHECK(age.begin_pass(at(20), Holds::kArrays) == Attributes::kOmit);  // nobody used them here
+}
+
+TEST_CASE("many lookups tell at once, and once a pass") {
+  ListingAge age(kTtl);
+  CHECK(age.begin_pass(at(0), Holds::kArrays) == Attributes::kOmit);
+  for (uint32_t i = 1; i < ListingAge::kManyLookups; ++i) CHECK_FALSE(age.note_lookup());
+  CHECK_FALSE(age.many_lookups());
+  CHECK(age.note_lookup());
+  CHECK(age.many_lookups());
+  CHECK(age.begin_pass(at(1), Holds::kArrays) == Attributes::kRefetch);
+  CHECK_FALSE(age.many_lookups());
+}
+
+TEST_CASE("what a walk wanted counts for so many directories") {
+  fusefs::WalkHint walk;
+  CHECK_FALSE(walk.wanted());
+  walk.spend();
+  CHECK_FALSE(walk.wanted());
+  walk.note_wanted();
+  for (uint32_t i = 0; i < fusefs::WalkHint::kPasses; ++i) {
+    CHECK(walk.wanted());
+    walk.spend();
+  }
+  CHECK_FALSE(walk.wanted());
+}
+
 TEST_CASE("lookups use attributes as of the pass for as long again as the pass took") {
   ListingAge age(kTtl);
   CHECK(age.oldest_looked_up(at(0)) == at(-3));

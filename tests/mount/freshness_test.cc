@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <filesystem>
 #include <memory>
+#include <thread>
 
 #include "fusefs/control.h"
 #include "tests/support/mount.h"
@@ -129,6 +130,33 @@ TEST_CASE("a listing is kept for its ttl, and forgotten when told to") {
   CHECK(mount.figure("pages.resident") == 2);
   CHECK(mount.drop() == 2);
   CHECK(mount.figure("pages.resident") == 0);
+}
+
+TEST_CASE("a walk that stats all it lists costs few requests a directory, again when all is old") {
+  constexpr int64_t kDirectories = 20;
+  constexpr int64_t kFiles = 50;
+  const Mount mount("sim:tree=20x50", "ttl=2s");
+  const auto walk = [&] {
+    int64_t files = 0;
+    for (const RawEntry& directory : list(mount / "tree")) {
+      if (directory.name[0] == '.') continue;
+      for (const RawEntry& file : list(mount / "tree/" + directory.name)) {
+        if (file.name[0] == '.') continue;
+        files += lstat_error(mount / "tree/" + directory.name + "/" + file.name) == 0 ? 1 : 0;
+      }
+    }
+    return files;
+  };
+  const auto requests_of_walk = [&] {
+    const auto before = mount.figure("remote.requests");
+    CHECK(walk() == kDirectories * kFiles);
+    return mount.figure("remote.requests") - before;
+  };
+  CHECK(requests_of_walk() < kDirectories * 10);
+  for (int again = 0; again < 2; ++again) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2100));  // the ttl, which is the matter
+    CHECK(requests_of_walk() < kDirectories * 10);
+  }
 }
 
 TEST_CASE("the control channel is the owner's and root's alone") {
