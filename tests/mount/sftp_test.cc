@@ -216,9 +216,7 @@ TEST_CASE("sftp: trap 9: what each getdents returned is removed, until the direc
   }
 }
 
-// Seen wrong once, under ThreadSanitizer on a loaded machine; three more runs passed.
-TEST_CASE("sftp: the server's session is killed in the middle of listings, again and again",
-          "[!mayfail]") {
+TEST_CASE("sftp: the server's session is killed in the middle of listings, again and again") {
   const TempDir data;
   // More than is read ahead.
   const auto names = make_files(data / "big", 45'000);

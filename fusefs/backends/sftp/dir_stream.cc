@@ -76,9 +76,9 @@ void DirStream::open() {
   // The token is told before the names are read: a change in between shows in the next one.
   attributes_key_ =
       client_.submit(follow_ == Follow::kLinks ? stat_request(path_) : lstat_request(path_),
-                     SftpClient::Names::kPath,
+                     SftpClient::kAnyConnection,
                      [this](const SftpClient::Answer& answer) { on_attributes(answer); });
-  open_key_ = client_.submit(opendir_request(path_), SftpClient::Names::kPath,
+  open_key_ = client_.submit(opendir_request(path_), SftpClient::kAnyConnection,
                              [this](const SftpClient::Answer& answer) { on_handle(answer); });
 }
 
@@ -116,8 +116,7 @@ void DirStream::on_handle(const SftpClient::Answer& answer) {
 void DirStream::close_handle() {
   if (handle_.empty()) return;
   if (connection_ == client_.connection()) {
-    client_.submit(close_request(handle_), SftpClient::Names::kHandle,
-                   [](const SftpClient::Answer&) {});
+    client_.submit(close_request(handle_), connection_, [](const SftpClient::Answer&) {});
   }
   handle_.clear();
 }
@@ -160,7 +159,7 @@ void DirStream::send_readdirs() {
   while (slots_.size() < window_.size() && ahead_ + slots_.size() * kNamesPerReply < limit) {
     const uint64_t serial = first_serial_ + slots_.size();
     Slot& slot = slots_.emplace_back();
-    slot.key = client_.submit(readdir_request(handle_), SftpClient::Names::kHandle,
+    slot.key = client_.submit(readdir_request(handle_), connection_,
                               [this, serial](const SftpClient::Answer& a) { on_names(serial, a); });
   }
 }

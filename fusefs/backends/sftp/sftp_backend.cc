@@ -155,7 +155,7 @@ Backend::RequestId SftpBackend::ask(sftp::Request request, Parse<T> parse, Done<
   client_.post([this, id, request = std::move(request), parse = std::move(parse),
                 done = std::move(done)]() mutable {
     calls_[id] = client_.submit(
-        std::move(request), SftpClient::Names::kPath,
+        std::move(request), SftpClient::kAnyConnection,
         [this, id, parse = std::move(parse), done = std::move(done)](const Answer& answer) {
           calls_.erase(id);
           done(parse(answer));

@@ -213,7 +213,7 @@ void SftpClient::take_packet(std::string_view packet) {
 void SftpClient::close_late_handle(const Pending& pending, const Reply& reply) {
   if (!opens_handle(pending.request.type) || reply.type != PacketType::kHandle) return;
   const auto handle = parse_handle(reply.body);
-  if (handle) submit(close_request(*handle), Names::kHandle, [](const Answer&) {});
+  if (handle) submit(close_request(*handle), connection_, [](const Answer&) {});
 }
 
 void SftpClient::on_version(std::string_view packet) {
@@ -296,7 +296,7 @@ void SftpClient::settle_lost(bool nonsense) {
     if (nonsense) ++pending.nonsense;
     if (pending.nonsense >= kMaxNonsense) {
       finish(std::move(pending), EPROTO);
-    } else if (pending.names == Names::kHandle || pending.lost >= kMaxLost) {
+    } else if (pending.connection != kAnyConnection || pending.lost >= kMaxLost) {
       finish(std::move(pending), nonsense ? EBADMSG : ECONNRESET);
     } else {
       again.push_back(std::move(pending));
@@ -338,6 +338,7 @@ void SftpClient::tick(TimePoint time) {
     lose("no sign of life for " + std::to_string(kSilence.count()) + " s");
   }
   give_up_late(time);
+  if (state_ == State::kUp && !waiting_.empty()) send_waiting();  // stale ones
   if (state_ == State::kDown && !waiting_.empty() && time >= retry_at_) start_child(time);
   if (on_tick_) on_tick_(time);
 }
@@ -369,20 +370,22 @@ void SftpClient::finish(Pending&& pending, int error) {
 
 // ---- Requests -----------------------------------------------------------------------------------
 
-SftpClient::RequestKey SftpClient::submit(Request request, Names names, Done done) {
+SftpClient::RequestKey SftpClient::submit(Request request, uint64_t connection, Done done) {
   Pending pending;
   pending.key = ++last_key_;
   pending.request = std::move(request);
-  pending.names = names;
+  pending.connection = connection;
   pending.done = std::move(done);
   pending.deadline = now() + kRequestPatience;
   const RequestKey key = pending.key;
-  if (state_ == State::kUp) {
+  const bool stale = connection != kAnyConnection && connection != connection_;
+  if (state_ == State::kUp && !stale) {
     send(std::move(pending));
   } else {
     waiting_.push_back(std::move(pending));
     const TimePoint time = now();
-    if (state_ == State::kDown && time >= retry_at_) next_tick_ = time;  // starts the child
+    // The tick fails it, or starts the child.
+    if (stale || (state_ == State::kDown && time >= retry_at_)) next_tick_ = time;
   }
   return key;
 }
@@ -413,7 +416,7 @@ void SftpClient::send_waiting() {
   while (!settling_.empty()) {
     Pending pending = std::move(settling_.front());
     settling_.pop_front();
-    if (pending.names == Names::kHandle) {
+    if (pending.connection != kAnyConnection && pending.connection != connection_) {
       finish(std::move(pending), ECONNRESET);  // its handle went with the last connection
     } else {
       send(std::move(pending));

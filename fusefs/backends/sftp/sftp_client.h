@@ -65,7 +65,8 @@ class SftpClient {
   };
   using Done = std::function<void(const Answer&)>;
   using RequestKey = uint64_t;  // never 0
-  enum class Names : uint8_t { kPath, kHandle };
+  // In place of a connection's number: the request names a path, and may go to any.
+  static constexpr uint64_t kAnyConnection = 0;
 
   // `words` is the command to run, `shown` what it is called in messages.
   SftpClient(std::vector<std::string> words, std::string shown);
@@ -84,8 +85,10 @@ class SftpClient {
 
   // ---- loop ----
 
-  // `done` is called once, later, unless the request is cancelled before.
-  RequestKey submit(Request request, Names names, Done done);
+  // `done` is called once, later, unless the request is cancelled before. A request that names a
+  // handle gets ECONNRESET when `connection`, on which that was opened, is over: servers use the
+  // same few handles again, and it would be another one's on the next.
+  RequestKey submit(Request request, uint64_t connection, Done done);
   // What a request would have opened is closed.
   void cancel(RequestKey key);
   // Sends what was submitted now, and not only when the loop comes round.
@@ -104,8 +107,8 @@ class SftpClient {
   struct Pending {
     RequestKey key = 0;
     Request request;
-    Names names = Names::kPath;
-    Done done;  // empty: cancelled, or given up
+    uint64_t connection = kAnyConnection;  // the only one that it may go to
+    Done done;                             // empty: cancelled, or given up
     cache::TimePoint deadline;
     cache::TimePoint sent;
     uint32_t lost = 0;

@@ -31,7 +31,7 @@ void SftpFiles::open_on_server(const FilePtr& file, const std::function<void(int
   };
   const auto opening = std::make_shared<Opening>();
   // Its attributes and its handle, together.
-  client_.submit(stat_request(file->path), SftpClient::Names::kPath,
+  client_.submit(stat_request(file->path), SftpClient::kAnyConnection,
                  [opening](const SftpClient::Answer& answer) {
                    const auto attrs = answer.error == 0 && answer.type == PacketType::kAttrs
                                           ? parse_attrs(answer.body)
@@ -39,7 +39,7 @@ void SftpFiles::open_on_server(const FilePtr& file, const std::function<void(int
                    if (attrs) opening->attrs = *attrs;
                    if (!attrs) opening->error = error_of(answer);
                  });
-  client_.submit(open_request(file->path), SftpClient::Names::kPath,
+  client_.submit(open_request(file->path), SftpClient::kAnyConnection,
                  [this, file, opening, done](const SftpClient::Answer& answer) {
                    const auto handle = answer.error == 0 && answer.type == PacketType::kHandle
                                            ? parse_handle(answer.body)
@@ -71,8 +71,7 @@ void SftpFiles::release(FileHandle number) {
 
 void SftpFiles::close(const File& file) {
   if (file.handle.empty() || file.connection != client_.connection()) return;
-  client_.submit(close_request(file.handle), SftpClient::Names::kHandle,
-                 [](const SftpClient::Answer&) {});
+  client_.submit(close_request(file.handle), file.connection, [](const SftpClient::Answer&) {});
 }
 
 // ---- Reading ------------------------------------------------------------------------------------
@@ -112,7 +111,7 @@ void SftpFiles::begin(const ReadingPtr& reading) {
 void SftpFiles::ask(const ReadingPtr& reading, uint64_t from, uint64_t to) {
   client_.submit(
       read_request(reading->file->handle, reading->offset + from, static_cast<uint32_t>(to - from)),
-      SftpClient::Names::kHandle, [this, reading, from, to](const SftpClient::Answer& answer) {
+      reading->file->connection, [this, reading, from, to](const SftpClient::Answer& answer) {
         on_data(reading, from, to, answer);
       });
 }
