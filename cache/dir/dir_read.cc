@@ -617,10 +617,7 @@ DirCore::Outcome DirCore::read_fill(Reading& reading) {
       fill = start_fill(reading.cursor, reading.options.want_attrs, FillFor::kWaiter, &error);
       if (fill != nullptr) note_lost_ahead(reading.cursor, *fill);
     }
-    // Not at a seek's first array: there nothing tells yet that it reads on.
-    if (fill != nullptr && reading.cursor.arrays_passed >= 2) {
-      refill_ahead(reading.cursor, fill->builder.position());
-    }
+    if (fill != nullptr) refill_ahead(reading.cursor, fill->builder.position());
     if (fill != nullptr) {
       outcome = wait_for_fill(reading, fill);
     } else if (error == ENOMEM && std::chrono::steady_clock::now() < reading.options.deadline) {

@@ -84,6 +84,37 @@ TEST_CASE("a seek to a remembered position takes at most two requests, wherever 
   }
 }
 
+// With the handle open, so that requests go ahead too: none that has to be waited for, and few,
+// since nothing tells yet that the reader reads on.
+TEST_CASE("a seek into an evicted listing asks ahead for little") {
+  for (const CookieStyle style : kAllStyles) {
+    INFO(name_of(style));
+    constexpr size_t kSize = 20'000;
+    DirRig rig(with_style(style, 1000));
+    rig.source->fill(kSize);
+    rig.revalidate();
+    Lister lister(*rig.dir);
+    REQUIRE(lister.read_all(100).ok());
+    const auto cookies = lister.got.cookies;
+    const auto names = rig.source->names();
+    for (const size_t at : {size_t{201}, size_t{202}, size_t{5000}, size_t{15'100}}) {
+      for (const bool fresh : {false, true}) {
+        INFO("entry " << at << ", a fresh cursor " << fresh);
+        REQUIRE(rig.source->wait_idle());
+        rig.cache.drop_clean();
+        const uint64_t before = rig.source->request_count();
+        Lister other(*rig.dir);
+        Lister& reader = fresh ? other : lister;
+        reader.seek(cookies[at]);
+        REQUIRE(reader.read(681).ok());
+        CHECK(reader.got.names.at(0) == names[at + 1]);
+        REQUIRE(rig.source->wait_idle());
+        CHECK(rig.source->request_count() - before <= 4);
+      }
+    }
+  }
+}
+
 TEST_CASE("telldir is kept across a whole listing and its eviction; seeks in any order (trap 15)") {
   for (const CookieStyle style : kAllStyles) {
     INFO(name_of(style));
