@@ -96,6 +96,7 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   static constexpr uint32_t kMaxRenewals = 12;
   static constexpr uint32_t kMaxFills = 16;
   static constexpr uint32_t kMaxWidth = 12;
+  static constexpr uint32_t kReadsOn = 5;  // arrays passed: more than one reply of 32 KiB takes
   static constexpr uint32_t kMaxPause = 63;
   static constexpr uint32_t kGrowth = 8;        // an answer asks for so many times the last one's
   static constexpr uint32_t kMaxOwnArrays = 8;  // one uncached answer

@@ -228,7 +228,7 @@ void DirCore::demand(CursorState& cursor, uint32_t position) {
 
 void DirCore::refill_ahead(CursorState& cursor, uint32_t position) {
   // Not at a seek's first arrays: there nothing tells yet that it reads on.
-  if (closed_ || handles_ == 0 || cursor.arrays_passed < 2 || outdated(cursor)) return;
+  if (closed_ || handles_ == 0 || cursor.arrays_passed < kReadsOn || outdated(cursor)) return;
   if (std::exchange(cursor.lost_ahead, false)) {
     cursor.refill_width = 1;
     cursor.frontier = {};
