@@ -50,6 +50,7 @@ DirCore::Outcome DirCore::fetch_own(Reading& reading) {
   set_waker(reading.options);
   const auto wait = std::make_shared<OwnWait>();
   int error = 0;
+  bool done = false;
   {
     MutexLock lock(mutex_);
     if (closed_) return {Step::kDone, Status::error(ENOTCONN)};
@@ -74,14 +75,16 @@ DirCore::Outcome DirCore::fetch_own(Reading& reading) {
     --calls_out_;
     while (!wait->done && !wait_a_while(reading.options, &error)) {
     }
-    if (!wait->done) cancel_later(id);
-    if (wait->done && wait->answer.error == 0 && wait->answer.verifier != 0) {
+    // A completion that comes after this one looked writes to what nobody reads any more.
+    done = wait->done;
+    if (!done) cancel_later(id);
+    if (done && wait->answer.error == 0 && wait->answer.verifier != 0) {
       verifier_ = wait->answer.verifier;
     }
   }
   if (reading.options.interrupt != nullptr) reading.options.interrupt->set_waker(nullptr);
   flush_cancels();
-  if (wait->done) error = wait->answer.error;
+  if (done) error = wait->answer.error;
   if (error == kErrBadCookie) return {Step::kLost, Status::error(error)};
   if (error == kErrTooSmall || error == EAGAIN) return {Step::kAgain, {}};
   if (error != 0) return {Step::kDone, Status::error(error)};
