@@ -209,7 +209,8 @@ TEST_CASE(
           patience.deadline = std::chrono::steady_clock::now() +
                               (answered ? kDeadline : std::chrono::milliseconds(10));
           CHECK(lister.read(1, patience).ok() == answered);
-          if (answers > 0) CHECK(source.wait_answered(1));
+          // A reader that gave up first has cancelled its request.
+          if (answered || (deaf && answers > 0)) CHECK(source.wait_answered(1));
         }
         // Whatever the source still holds, it holds no page.
         check_nothing_left(cache);
