@@ -84,15 +84,17 @@ struct PassOver final : cache::EntrySink {
 
 }  // namespace
 
-bool DirState::renew_attrs(std::string_view name, cache::TimePoint now,
-                           cache::ReadOptions options) {
+bool DirState::worth_renewing(std::string_view name) {
   {
     MutexLock lock(mutex_);
     if (!age_.many_lookups()) return false;
   }
   // Lookups of what is not there say nothing of those that list.
-  const bool listed = directory_.find_attr(name, cache::TimePoint::min()).has_value();
-  if (!listed || directory_.info().arrays > kFewArrays) return false;
+  return directory_.info().arrays <= kFewArrays &&
+         directory_.find_attr(name, cache::TimePoint::min()).has_value();
+}
+
+Status DirState::renew_attrs(cache::TimePoint now, cache::ReadOptions options) {
   begin_pass(now, Asks::kAttributes);
   options.want_attrs = true;
   options.attrs_not_before = oldest_listed(now);
@@ -100,10 +102,10 @@ bool DirState::renew_attrs(std::string_view name, cache::TimePoint now,
   PassOver sink;
   for (uint64_t arrays = 0; arrays <= kFewArrays; ++arrays) {
     const uint64_t before = sink.position;
-    if (!directory_.read(cursor, before, options, sink).ok()) return false;
-    if (sink.position == before) break;
+    const Status status = directory_.read(cursor, before, options, sink);
+    if (!status.ok() || sink.position == before) return status;
   }
-  return true;
+  return {};
 }
 
 }  // namespace fusefs

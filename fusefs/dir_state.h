@@ -82,10 +82,11 @@ class DirState {
   [[nodiscard]] cache::TimePoint oldest_listed(cache::TimePoint now);
   // The entry of that name as the listing told it, where that is recent enough.
   std::optional<TimedAttr> find_attr(std::string_view name, cache::TimePoint now);
-  // After find_attr() found nothing: reads the listing again, with attributes, when many lookups of
-  // names in it have come since it was read, and it is not long. True when that was done:
-  // find_attr() may find it now.
-  bool renew_attrs(std::string_view name, cache::TimePoint now, cache::ReadOptions options);
+  // After find_attr() found nothing: many lookups of names in the listing have come since it was
+  // read, and it is not long. Asks nobody.
+  [[nodiscard]] bool worth_renewing(std::string_view name);
+  // Reads the listing again, with attributes. When that is done find_attr() may find them.
+  Status renew_attrs(cache::TimePoint now, cache::ReadOptions options);
 
  private:
   BackendDirSource source_;

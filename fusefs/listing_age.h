@@ -112,9 +112,9 @@ class ListingAge {
   void note_wanted() { wanted_passes_ = kWantedPasses; }
   // A few lookups between two passes are nobody's stat of a whole listing; many are: then true.
   bool note_lookup() {
-    if (++lookups_ < kManyLookups) return false;
-    note_wanted();
-    return true;
+    ++lookups_;
+    if (many_lookups()) note_wanted();
+    return many_lookups();
   }
   [[nodiscard]] bool many_lookups() const { return lookups_ >= kManyLookups; }
   // Attributes asked for before this are too old to answer a lookup.

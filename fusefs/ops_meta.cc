@@ -27,20 +27,20 @@ struct Found {
 };
 
 // A program stats what it has listed: one request for all, where the listing has become too old.
-bool renew_attrs(SessionImpl& session, FuseRequest& request, DirState& dir, const char* name) {
+Status renew_attrs(SessionImpl& session, FuseRequest& request, DirState& dir) {
   const Waiting waiting(session, request);
   if (CallerPtr caller = session.caller(request)) dir.act_for(caller);
   cache::ReadOptions options;
   options.deadline = waiting.patience().deadline;
   options.interrupt = waiting.patience().interrupt;
-  return dir.renew_attrs(name, session.now(), options);
+  return dir.renew_attrs(session.now(), options);
 }
 
 Result<Found> find_child(SessionImpl& session, FuseRequest& request, const Inode& parent,
                          const char* name) {
   if (const auto dir = session.inodes().dir(parent)) {
     auto known = dir->find_attr(name, session.now());
-    if (!known && renew_attrs(session, request, *dir, name)) {
+    if (!known && dir->worth_renewing(name) && renew_attrs(session, request, *dir).ok()) {
       known = dir->find_attr(name, session.now());
     }
     // A server may leave out the attributes of some entries of a listing.

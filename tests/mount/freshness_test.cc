@@ -159,6 +159,21 @@ TEST_CASE("a walk that stats all it lists costs few requests a directory, again 
   }
 }
 
+TEST_CASE("lookups of what is not there are no reason to fetch a listing again") {
+  const Mount mount("sim:tree=1x50", "ttl=200ms");
+  const std::string directory = mount / "tree/" + list(mount / "tree").back().name;
+  const auto names = list(directory);
+  CHECK(wait_until([&] {  // attributes in the arrays grow old
+    const auto before = mount.figure("remote.requests");
+    return lstat_error(directory + "/" + names.back().name) == 0 &&
+           mount.figure("remote.requests") > before;
+  }));
+  const auto before = mount.figure("invalidations");
+  for (int i = 0; i < 40; ++i)
+    CHECK(lstat_error(directory + "/none-" + std::to_string(i)) == ENOENT);
+  CHECK(mount.figure("invalidations") == before);
+}
+
 TEST_CASE("the control channel is the owner's and root's alone") {
   if (geteuid() != 0) {
     WARN("not root: skipped");
