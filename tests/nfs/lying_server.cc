@@ -10,6 +10,8 @@
 #include <stdexcept>
 #include <vector>
 
+#include "tests/support/loopback.h"
+
 namespace test {
 namespace {
 
@@ -52,9 +54,7 @@ struct LyingServer::Peer {
 LyingServer::LyingServer(Answer answer) : answer_(std::move(answer)) {
   listener_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   wake_ = eventfd(0, EFD_CLOEXEC);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  sockaddr_in address = loopback(0);
   socklen_t length = sizeof address;
   const bool listening =
       bind(listener_, reinterpret_cast<sockaddr*>(&address), length) == 0 &&

@@ -75,6 +75,13 @@ struct Lister {
     append(got.attrs, sink.attrs);
     return status;
   }
+  // Until `count` entries have come, and no further. The first error ends it.
+  Status read_up_to(size_t count) {
+    while (got.names.size() < count) {
+      if (Status status = read(count - got.names.size()); !status.ok()) return status;
+    }
+    return {};
+  }
   // To the end. The first error ends it.
   Status read_all(uint64_t limit, const ReadOptions& options = {}) {
     for (;;) {

@@ -1,8 +1,6 @@
 #include "tests/support/ganesha.h"
 
-#include <netinet/in.h>
 #include <signal.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <filesystem>

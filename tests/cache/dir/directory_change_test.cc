@@ -233,9 +233,7 @@ TEST_CASE("the verifier changes in mid-listing: no error, no restart (trap 13)")
           rig.source->fill(3000);
           rig.revalidate();
           Lister lister(*rig.dir);
-          while (lister.got.names.size() < at) {
-            REQUIRE(lister.read(at - lister.got.names.size()).ok());
-          }
+          REQUIRE(lister.read_up_to(at).ok());
           REQUIRE(rig.source->wait_idle());
           if (renumber) {
             rig.source->renumber();
@@ -289,9 +287,7 @@ TEST_CASE("a bad cookie in mid-listing, the last entry deleted or not (trap 13)"
       auto stable = rig.source->names();
       rig.source->allow(1);
       Lister lister(*rig.dir);
-      while (lister.got.names.size() < 202) {
-        REQUIRE(lister.read(202 - lister.got.names.size()).ok());
-      }
+      REQUIRE(lister.read_up_to(202).ok());
       REQUIRE(rig.source->wait_requests(2));
       if (deleted) {
         REQUIRE(rig.source->remove(stable[201]));
@@ -320,9 +316,7 @@ TEST_CASE("a part of an array was read, its last entry goes with the meaning of 
       auto stable = rig.source->names();
       rig.source->allow(style == CookieStyle::kHuge ? 2 : 1);  // begins anew when it sees them
       Lister lister(*rig.dir);
-      while (lister.got.names.size() < 50) {
-        REQUIRE(lister.read(50 - lister.got.names.size()).ok());
-      }
+      REQUIRE(lister.read_up_to(50).ok());
       const auto end = stable.begin() + 50;
       const auto begin = end - static_cast<ptrdiff_t>(removed);
       for (auto gone = begin; gone != end; ++gone) REQUIRE(rig.source->remove(*gone));
@@ -354,9 +348,7 @@ TEST_CASE("calls time out at each step of the way back, and the listing is exact
       const auto names = rig.source->names();
       rig.source->allow(1);
       Lister lister(*rig.dir);
-      while (lister.got.names.size() < 202) {
-        REQUIRE(lister.read(202 - lister.got.names.size()).ok());
-      }
+      REQUIRE(lister.read_up_to(202).ok());
       REQUIRE(rig.source->wait_requests(2));
       rig.source->renumber();
       rig.cache.drop_clean();
@@ -389,9 +381,7 @@ TEST_CASE("the sentinel goes to a new last entry together with a new verifier") 
   const auto stable = rig.source->names();
   rig.source->allow(1);
   Lister lister(*rig.dir);
-  while (lister.got.names.size() < 202) {
-    REQUIRE(lister.read(202 - lister.got.names.size()).ok());
-  }
+  REQUIRE(lister.read_up_to(202).ok());
   REQUIRE(rig.source->wait_requests(2));
   rig.source->append("zz");
   rig.source->allow_all();
