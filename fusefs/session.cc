@@ -7,6 +7,8 @@
 #include <spdlog/spdlog.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -87,6 +89,19 @@ std::vector<std::string> libfuse_arguments(const Options& options, const std::st
 
 void operation_init(void* userdata, fuse_conn_info* connection) {
   static_cast<SessionImpl*>(userdata)->negotiate(connection);
+}
+
+// ECONNABORTED: the mount went away as the kernel was handing a request over, which is an end like
+// any other (ENODEV). libfuse would print it with stdio while its main thread cancels this one; a
+// thread that is cancelled in the middle of that keeps the stream's lock for ever.
+ssize_t read_device(int fd, void* buffer, size_t size, void* /*session*/) {
+  const ssize_t got = read(fd, buffer, size);
+  if (got < 0 && errno == ECONNABORTED) errno = ENODEV;
+  return got;
+}
+
+ssize_t write_device(int fd, iovec* parts, int count, void* /*session*/) {
+  return writev(fd, parts, count);
 }
 
 fuse_lowlevel_ops operations() {
@@ -175,6 +190,14 @@ bool SessionImpl::mount(std::string* error) {
     fuse_session_destroy(std::exchange(fuse_, nullptr));
     return false;
   }
+  const fuse_custom_io device = {.writev = write_device,
+                                 .read = read_device,
+                                 .splice_receive = nullptr,
+                                 .splice_send = nullptr};
+  if (fuse_session_custom_io(fuse_, &device, fuse_session_fd(fuse_)) != 0) {
+    *error = "libfuse refused the functions that read and write its device";
+    return false;
+  }
   return true;
 }
 
@@ -239,8 +262,7 @@ int SessionImpl::run(const std::function<void()>& ready) {
   fuse_session_unmount(fuse_);
   fuse_session_destroy(std::exchange(fuse_, nullptr));
   tear_down();
-  // ECONNABORTED: unmounted while a request was being handed over. Positive: ended by that signal.
-  return result < 0 && result != -ECONNABORTED ? 1 : 0;
+  return result < 0 ? 1 : 0;  // positive: ended by that signal
 }
 
 int SessionImpl::loop() {

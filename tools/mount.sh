@@ -47,6 +47,18 @@ unmount_once() {
   fi
 } 2>/dev/null
 
+# Where each thread of a process that does not end stands: in the kernel as far as root may see it,
+# in its own code with gdb.
+thread_states() {
+  local task
+  for task in /proc/"$1"/task/*; do
+    echo "thread ${task##*/} $(cat "$task/comm"): $(sed -E 's/.*\) (.).*/\1/' "$task/stat")," \
+      "in $(awk '{ print $2 }' "$task/stack" | head -n 4 | paste -s -d ' ')"
+  done 2>/dev/null
+  ! command -v gdb >/dev/null || timeout 60 gdb -p "$1" -batch -ex 'thread apply all bt 12' 2>/dev/null |
+    grep -E '^(Thread|#)'
+}
+
 # mount_stop normal|lazy|signal, then waits for the daemon's end (at most 60 s) and reads its last
 # words. `normal` repeats while the mount is busy. Returns 1 and sets MOUNT_PROBLEM when anything
 # was wrong.
@@ -73,6 +85,7 @@ mount_stop() {
 mount_ended() {
   if ! wait_for_end "$MOUNT_PID" 60; then
     MOUNT_PROBLEM="the daemon did not end within 60 s ($(tail -n 1 "$MOUNT_LOG"))"
+    thread_states "$MOUNT_PID" >>"$MOUNT_LOG" 2>&1
     mount_kill
     return 1
   fi

@@ -341,7 +341,7 @@ finish() {
   for problem in "${PROBLEMS[@]}"; do say "  ${RED}wrong:${RESET} $problem"; done
   if ((${#PROBLEMS[@]})); then
     cat "$WORK"/logs/* 2>/dev/null | sort | uniq -c | sort -rn | head -n 10 | sed 's/^/  | /'
-    [[ ! -s ${MOUNT_LOG:-} ]] || tail -n 15 "$MOUNT_LOG" | sed 's/^/  daemon | /'
+    [[ ! -s ${MOUNT_LOG:-} ]] || tail -n 80 "$MOUNT_LOG" | sed 's/^/  daemon | /'
     say "${BOLD}${RED}FAILED${RESET}"
   else
     say "${BOLD}${GREEN}PASSED${RESET}"
