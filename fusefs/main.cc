@@ -12,6 +12,8 @@
 #include <utility>
 
 #include "cache/base/check.h"
+#include "cache/base/clock.h"
+#include "cache/mm/pressure_sampler.h"
 #include "fusefs/backends/backend.h"
 #include "fusefs/log.h"
 #include "fusefs/mount.h"
@@ -27,6 +29,14 @@ int fail(const std::string& error, int status = EXIT_FAILURE) {
   return status;
 }
 
+fusefs::Options with_chosen_size(fusefs::Options options) {
+  if (!options.cache_size_auto) return options;
+  const cache::RealClock clock;
+  fusefs::choose_cache_size(cache::SystemPressureSampler(clock).sample().rooms, &options);
+  spdlog::info("cache_size=auto: {} MiB", options.cache_size >> 20);
+  return options;
+}
+
 // From the back end to the end of the mount. `background` has started, or never will.
 int serve(const fusefs::Options& options, fusefs::Background* background) {
   fusefs::Log log(options.debug ? "debug" : options.log_level);
@@ -37,7 +47,7 @@ int serve(const fusefs::Options& options, fusefs::Background* background) {
   if (!root.ok()) return fail(error);
 
   const std::string source = backend->description();
-  fusefs::Session session(options, std::move(backend), std::move(root).value());
+  fusefs::Session session(with_chosen_size(options), std::move(backend), std::move(root).value());
   if (!session.mount(&error)) return fail(error);
   const int status = session.run([&] {
     if (!options.foreground) {

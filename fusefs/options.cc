@@ -17,7 +17,6 @@ namespace {
 // What the options are collected in, until all of them are known to be right.
 struct Draft {
   Options options;
-  bool cache_min_given = false;
   BackendOptions others;  // the source's back end is to say whether it knows them
 };
 
@@ -51,12 +50,21 @@ std::string read_budget(const std::string& value, uint64_t* bytes) {
   return "";
 }
 
+// A small cache keeps room to give way.
+void choose_floor(Options* options) {
+  if (options->cache_min_given) return;
+  options->cache_min =
+      std::min(Options{}.cache_min, std::max(kMinCacheSize, options->cache_size / 4));
+}
+
 std::string set_cache_size(Draft* draft, const std::string& value) {
+  draft->options.cache_size_auto = value == "auto";
+  if (draft->options.cache_size_auto) return "";
   return read_budget(value, &draft->options.cache_size);
 }
 
 std::string set_cache_min(Draft* draft, const std::string& value) {
-  draft->cache_min_given = true;
+  draft->options.cache_min_given = true;
   return read_budget(value, &draft->options.cache_min);
 }
 
@@ -474,11 +482,11 @@ class Parser {
     options.mountpoint = positionals_[1];
     std::string wrong = give_to_backend();
     if (!wrong.empty()) return wrong;
-    if (!draft_.cache_min_given) {
-      // A small cache keeps room to give way.
-      options.cache_min =
-          std::min(options.cache_min, std::max(kMinCacheSize, options.cache_size / 4));
+    if (options.cache_size_auto) {
+      options.cache_size = Options{}.cache_size;  // until choose_cache_size()
+      return "";
     }
+    choose_floor(&options);
     if (options.cache_min > options.cache_size) {
       const std::string size = format_size(options.cache_size);
       return "cache_min=" + format_size(options.cache_min) + ": more than cache_size=" + size +
@@ -518,6 +526,17 @@ bool parse_options(int argc, const char* const argv[], SpecsOf specs_of, Options
   return true;
 }
 
+void choose_cache_size(const std::vector<cache::MemoryRoom>& rooms, Options* options) {
+  if (!options->cache_size_auto || rooms.empty()) return;
+  const auto tightest = std::min_element(
+      rooms.begin(), rooms.end(), [](const auto& a, const auto& b) { return a.limit < b.limit; });
+  constexpr uint64_t kStep = uint64_t{1} << 20;
+  options->cache_size =
+      std::clamp(tightest->limit / 4 / kStep * kStep, kMinCacheSize, kMaxAutoCacheSize);
+  choose_floor(options);
+  options->cache_min = std::min(options->cache_min, options->cache_size);
+}
+
 std::string help_text() {
   return std::string(kUsage) + R"(
 
@@ -540,7 +559,8 @@ options
     -V, --version            versions
 
 mount options of cookiefs
-    cache_size=SIZE          memory for all that is cached, a hard bound (256M)
+    cache_size=SIZE|auto     memory for all that is cached, a hard bound (256M); auto: a quarter
+                             of what the memory cgroup or the machine has, at most 8G
     cache_min=SIZE           what stays of it under memory pressure from outside
                              (16M, or a quarter of a smaller cache)
     ttl=TIME                 age at which attributes and listings are checked again (3s);

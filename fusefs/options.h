@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "cache/mm/pressure.h"
 #include "fusefs/backends/backend_options.h"
 
 namespace fusefs {
@@ -27,7 +28,9 @@ struct Options {
   bool check_only = false;     // `mount -f` through mount.fuse.cookiefs: all but the mounting
 
   uint64_t cache_size = uint64_t{256} << 20;              // bytes, hard
+  bool cache_size_auto = false;                           // choose_cache_size() is to set it
   uint64_t cache_min = uint64_t{16} << 20;                // bytes that pressure from outside leaves
+  bool cache_min_given = false;                           // else a small cache has a smaller one
   std::chrono::nanoseconds ttl{std::chrono::seconds(3)};  // attributes and listings
   std::chrono::nanoseconds timeout{std::chrono::seconds(60)};  // for the remote to answer
   std::string log_level = "info";                              // spdlog's names
@@ -57,6 +60,13 @@ using SpecsOf = BackendOptionSpecs (*)(const std::string& source);
 // counts. Called as mount.fuse.cookiefs it takes mount(8)'s helper flags: -f -n -s -v -t TYPE.
 bool parse_options(int argc, const char* const argv[], SpecsOf specs_of, Options* options,
                    std::string* error);
+
+// Sets cache_size, and cache_min where it would be more, for cache_size=auto: a quarter of the
+// tightest of `rooms` (the memory cgroups above this process, and the machine), in whole MiB, at
+// least kMinCacheSize, at most kMaxAutoCacheSize. Without rooms, and for a size that was given,
+// nothing changes.
+constexpr uint64_t kMaxAutoCacheSize = uint64_t{8} << 30;
+void choose_cache_size(const std::vector<cache::MemoryRoom>& rooms, Options* options);
 
 std::string help_text();
 std::string version_text();

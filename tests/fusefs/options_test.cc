@@ -165,6 +165,30 @@ TEST_CASE("sizes that can't work are refused with one that does") {
   CHECK(with("cache_size=1M,cache_min=1M").ok);
 }
 
+TEST_CASE("a size of auto is a quarter of the tightest memory") {
+  constexpr uint64_t kMiB = uint64_t{1} << 20;
+  const auto chosen = [](const char* words, const std::vector<cache::MemoryRoom>& rooms) {
+    Parsed parsed = with(words);
+    REQUIRE(parsed.ok);
+    fusefs::choose_cache_size(rooms, &parsed.options);
+    return parsed.options;
+  };
+  const cache::MemoryRoom machine = {.limit = 24'000 * kMiB + 4095, .free = kMiB};
+  const cache::MemoryRoom group = {.limit = 128 * kMiB, .free = 0};
+  CHECK(chosen("cache_size=auto", {machine}).cache_size == 6'000 * kMiB);
+  CHECK(chosen("cache_size=auto", {group, machine}).cache_size == 32 * kMiB);
+  CHECK(chosen("cache_size=auto", {group, machine}).cache_min == 8 * kMiB);
+  CHECK(chosen("cache_size=auto", {{.limit = 2 * kMiB, .free = 0}}).cache_size == kMiB);
+  CHECK(chosen("cache_size=auto", {{.limit = uint64_t{1} << 60, .free = 0}}).cache_size ==
+        fusefs::kMaxAutoCacheSize);
+  CHECK(chosen("cache_size=auto", {}).cache_size == 256 * kMiB);
+  // A floor that was given stays, up to the size.
+  CHECK(chosen("cache_min=20M,cache_size=auto", {group}).cache_min == 20 * kMiB);
+  CHECK(chosen("cache_min=1G,cache_size=auto", {group}).cache_min == 32 * kMiB);
+  CHECK(chosen("cache_size=auto,cache_size=64M", {group}).cache_size == 64 * kMiB);
+  CHECK(error_of("cache_size=automatic") == "cache_size=automatic: not a size; try cache_size=64M");
+}
+
 TEST_CASE("a small cache has a small floor unless told otherwise") {
   CHECK(with("cache_size=8M").options.cache_min == uint64_t{2} << 20);
   CHECK(with("cache_size=1M").options.cache_min == uint64_t{1} << 20);

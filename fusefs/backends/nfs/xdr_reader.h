@@ -35,9 +35,12 @@ class XdrReader {
     take((4 - length % 4) % 4);
     return value;
   }
+  // Bytes of a fixed size, a multiple of four.
+  std::string_view bytes(size_t count) { return take(count); }
   void skip(size_t count) { take(count); }
   void fail() { ok_ = false; }
   [[nodiscard]] bool ok() const { return ok_; }
+  [[nodiscard]] std::string_view rest() const { return ok_ ? bytes_ : std::string_view(); }
 
  private:
   std::string_view take(size_t count) {
