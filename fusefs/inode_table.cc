@@ -144,7 +144,7 @@ void InodeTable::unpin(Inode& inode) {
   Shard& shard = shard_of(inode.nodeid_);
   std::unique_ptr<Inode> dead;  // outlives the lock
   MutexLock lock(shard.mutex);
-  DCHECK(inode.pins_ > 0);
+  CACHE_DCHECK(inode.pins_ > 0);
   --inode.pins_;
   dead = take_if_dead(shard, inode);
 }
@@ -191,7 +191,7 @@ void InodeTable::clear_shard(Shard& shard) {
     dead.reserve(set.size());
     for (auto it = set.begin(); it != set.end();) {
       Inode& inode = *it++;
-      CHECK(inode.pins_ == 0);
+      CACHE_CHECK(inode.pins_ == 0);
       inode.lookups_ = 0;
       dead.push_back(take_if_dead(shard, inode));
     }
@@ -217,15 +217,15 @@ uint64_t InodeTable::lookups(uint64_t nodeid) {
 void InodeTable::check_invariants() {
   for (Shard& shard : shards_) {
     MutexLock lock(shard.mutex);
-    CHECK(shard.by_object.set.size() <= shard.by_nodeid.set.size());
+    CACHE_CHECK(shard.by_object.set.size() <= shard.by_nodeid.set.size());
     for (const Inode& inode : shard.by_nodeid.set) {
-      CHECK(&shard_of(inode.nodeid_) == &shard);
-      CHECK(&shard_of(inode.object_hash_) == &shard);
-      CHECK(inode.lookups_ != 0 || inode.pins_ != 0);
-      CHECK(inode.nodeid_ >> kShardBits <= shard.last_id);
+      CACHE_CHECK(&shard_of(inode.nodeid_) == &shard);
+      CACHE_CHECK(&shard_of(inode.object_hash_) == &shard);
+      CACHE_CHECK(inode.lookups_ != 0 || inode.pins_ != 0);
+      CACHE_CHECK(inode.nodeid_ >> kShardBits <= shard.last_id);
     }
     for (const Inode& inode : shard.by_object.set) {
-      CHECK(find_locked(shard, inode.nodeid_) == &inode);
+      CACHE_CHECK(find_locked(shard, inode.nodeid_) == &inode);
     }
   }
 }

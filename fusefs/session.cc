@@ -169,7 +169,7 @@ double SessionImpl::ttl_seconds() const {
 }
 
 bool SessionImpl::mount(std::string* error) {
-  CHECK(fuse_ == nullptr);
+  CACHE_CHECK(fuse_ == nullptr);
   fuse_set_log_func(log_libfuse);
   std::vector<std::string> words = libfuse_arguments(options_, source_);
   std::vector<char*> pointers;
@@ -228,7 +228,7 @@ void SessionImpl::negotiate(fuse_conn_info* connection) {
 }
 
 int SessionImpl::run(const std::function<void()>& ready) {
-  CHECK(fuse_ != nullptr);
+  CACHE_CHECK(fuse_ != nullptr);
   ready_ = ready;
   if (fuse_set_signal_handlers(fuse_) != 0) {
     spdlog::error("can't install signal handlers");
@@ -332,9 +332,9 @@ void SessionImpl::tear_down() {
   spdlog::info("cookiefs: unmounted: pages={} names={} attrs={} pinned={} anchors={} free_page={}",
                stats.pages_resident.get() + stats.pages_private.get(), stats.names_bytes.get(),
                stats.attrs_bytes.get(), pinned, stats.anchors.get(), stats.free_page_calls.get());
-  CHECK(stats.pages_resident.get() == 0 && stats.pages_private.get() == 0);
-  CHECK(stats.names_bytes.get() == 0 && stats.attrs_bytes.get() == 0);
-  CHECK(pinned == 0 && stats.anchors.get() == 0);
+  CACHE_CHECK(stats.pages_resident.get() == 0 && stats.pages_private.get() == 0);
+  CACHE_CHECK(stats.names_bytes.get() == 0 && stats.attrs_bytes.get() == 0);
+  CACHE_CHECK(pinned == 0 && stats.anchors.get() == 0);
   cache_.reset();
 }
 

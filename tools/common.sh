@@ -262,6 +262,8 @@ configure_and_build() {
   # A tree that somebody configured keeps its generator.
   [[ -e $dir/CMakeCache.txt ]] || generator=(-G Ninja)
   ! command -v ccache >/dev/null || launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+  # As precompiled headers need it (ccache's manual has the reasons).
+  export CCACHE_SLOPPINESS=${CCACHE_SLOPPINESS:-pch_defines,time_macros}
   cmake -S "$ROOT" -B "$dir" "${generator[@]}" "${launcher[@]}" "${definitions[@]}" &&
     cmake --build "$dir" -j "$(nproc)" "$@"
 }

@@ -1,6 +1,6 @@
-// CHECK: always on; aborts with file, line and the expression. For what the program itself must
-// guarantee; never for input from the kernel or a remote, which yields an errno.
-// DCHECK: on in debug and sanitizer builds; for what a comment beside it proves.
+// CACHE_CHECK: always on; aborts with file, line and the expression. For what the program itself
+// must guarantee; never for input from the kernel or a remote, which yields an errno. CACHE_DCHECK:
+// on in debug and sanitizer builds; for what a comment beside it proves.
 #pragma once
 
 namespace cache {
@@ -12,12 +12,12 @@ namespace cache {
 void abort_when_heap_is_exhausted();
 }  // namespace cache
 
-#define CHECK(condition)                               \
+#define CACHE_CHECK(condition)                         \
   (static_cast<bool>(condition) ? static_cast<void>(0) \
                                 : ::cache::check_failed(__FILE__, __LINE__, #condition))
 
-#if defined(NDEBUG) && !defined(CACHE_DCHECK)
-#define DCHECK(condition) static_cast<void>(sizeof((condition) ? 1 : 0))
+#if defined(NDEBUG) && !defined(CACHE_DCHECKS)
+#define CACHE_DCHECK(condition) static_cast<void>(sizeof((condition) ? 1 : 0))
 #else
-#define DCHECK(condition) CHECK(condition)
+#define CACHE_DCHECK(condition) CACHE_CHECK(condition)
 #endif

@@ -14,8 +14,8 @@ struct HeldLocks {
 thread_local HeldLocks held;
 
 void note_acquire(LockRank rank) {
-  CHECK(held.count < kMaxHeld);
-  for (int i = 0; i < held.count; ++i) CHECK(held.ranks[i] < rank && "lock rank inversion");
+  CACHE_CHECK(held.count < kMaxHeld);
+  for (int i = 0; i < held.count; ++i) CACHE_CHECK(held.ranks[i] < rank && "lock rank inversion");
   held.ranks[held.count++] = rank;
 }
 void note_release(LockRank rank) {
@@ -25,7 +25,7 @@ void note_release(LockRank rank) {
     --held.count;
     return;
   }
-  CHECK(false && "released a lock that this thread does not hold");
+  CACHE_CHECK(false && "released a lock that this thread does not hold");
 }
 #else
 void note_acquire(LockRank /*rank*/) {}

@@ -31,21 +31,21 @@ class [[nodiscard]] Result {
  public:
   Result(T value) : state_(std::move(value)) {}  // NOLINT: implicit by intent
   Result(Status status) : state_(status) {       // NOLINT: implicit by intent
-    CHECK(!status.ok());
+    CACHE_CHECK(!status.ok());
   }
   [[nodiscard]] bool ok() const { return state_.index() == 0; }
   [[nodiscard]] int error_number() const { return ok() ? 0 : std::get<1>(state_).error_number(); }
   [[nodiscard]] Status status() const { return ok() ? Status() : std::get<1>(state_); }
   T& value() & {
-    CHECK(ok());
+    CACHE_CHECK(ok());
     return std::get<0>(state_);
   }
   const T& value() const& {
-    CHECK(ok());
+    CACHE_CHECK(ok());
     return std::get<0>(state_);
   }
   T&& value() && {
-    CHECK(ok());
+    CACHE_CHECK(ok());
     return std::get<0>(std::move(state_));
   }
 

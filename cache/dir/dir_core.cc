@@ -106,7 +106,7 @@ void DirCore::opened() {
 void DirCore::closed() {
   {
     MutexLock lock(mutex_);
-    CHECK(handles_ > 0);
+    CACHE_CHECK(handles_ > 0);
     if (--handles_ > 0) return;
     for (const FillPtr& fill : std::vector<FillPtr>(fill_owners_)) {
       if (fill->waiters == 0) end_fill(*fill, 0);

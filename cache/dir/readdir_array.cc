@@ -58,7 +58,7 @@ void ArrayBuilder::reset(std::byte* page, const Start& start) {
 
 void ArrayBuilder::append(uint64_t cookie, uint64_t ino, uint8_t type, std::string_view name,
                           const Attr* attr) {
-  DCHECK(!full() && !name.empty() && name.size() <= kMaxNameBytes);
+  CACHE_DCHECK(!full() && !name.empty() && name.size() <= kMaxNameBytes);
   page_->cookies[count_] = cookie;
   page_->inos[count_] = ino;
   page_->meta[count_] = {.name_offset = static_cast<uint16_t>(names_.size()),

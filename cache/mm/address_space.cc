@@ -146,7 +146,7 @@ bool AddressSpace::remove(Page& page) {
 
 void AddressSpace::remove_frozen(Page& page) {
   MutexLock lock(mutex_);
-  DCHECK(page.mapping() == this);
+  CACHE_DCHECK(page.mapping() == this);
   unlink(page);
   removed_.notify_all();
 }
@@ -247,7 +247,7 @@ Status AddressSpace::make_writable(Page& page) {
 }
 
 bool AddressSpace::begin_writeback(Page& page) {
-  DCHECK(page.locked());
+  CACHE_DCHECK(page.locked());
   if (!page.dirty()) return false;
   // Write-back first, so that the page is never both clean and idle in between.
   page.set(page_state::kWriteback);
@@ -267,8 +267,8 @@ void AddressSpace::check_invariants() const {
   uint64_t previous = 0;
   bool first = true;
   for (const Page& page : tree_) {
-    CHECK(page.mapping() == this);
-    CHECK(first || page.key() > previous);
+    CACHE_CHECK(page.mapping() == this);
+    CACHE_CHECK(first || page.key() > previous);
     previous = page.key();
     first = false;
   }

@@ -25,7 +25,7 @@ bool Page::freeze() {
 bool Page::mark_dirty() {
   uint64_t state = state_.load(std::memory_order_relaxed);
   do {
-    DCHECK(count(state) > 0);  // the caller's pin
+    CACHE_DCHECK(count(state) > 0);  // the caller's pin
     if ((state & page_state::kUptodate) == 0) return false;
   } while (!state_.compare_exchange_weak(state, state | page_state::kDirty,
                                          std::memory_order_acq_rel, std::memory_order_relaxed));
@@ -36,14 +36,14 @@ void PageRef::reset() {
   Page* page = std::exchange(page_, nullptr);
   if (page == nullptr) return;
   const uint64_t before = page->state_.fetch_sub(page_state::kOne, std::memory_order_acq_rel);
-  DCHECK(count(before) > 0);
+  CACHE_DCHECK(count(before) > 0);
   if (count(before) == 1) page->cache_->free_removed(*page);
 }
 
 PageRef PageRef::duplicate() const {
   if (page_ == nullptr) return {};
   const uint64_t before = page_->state_.fetch_add(page_state::kOne, std::memory_order_relaxed);
-  CHECK(count(before) > 0);
+  CACHE_CHECK(count(before) > 0);
   return adopt(page_);
 }
 

@@ -24,7 +24,7 @@ PageCache::PageCache(const PageCacheOptions& options)
       index_(expected_pages(options.limit_bytes)),
       history_(expected_pages(options.limit_bytes) * 2),
       table_bytes_(index_.table_bytes() + history_.table_bytes()) {
-  CHECK(pool_.charge(table_bytes_) && "the budget is below the working minimum");
+  CACHE_CHECK(pool_.charge(table_bytes_) && "the budget is below the working minimum");
   if (options.background == PageCacheOptions::Background::kThread) {
     reclaimer_ = std::thread([this] { run_reclaimer(); });
   }
@@ -37,8 +37,8 @@ PageCache::~PageCache() {
     reclaimer_wake_.notify_all();
   }
   if (reclaimer_.joinable()) reclaimer_.join();
-  CHECK(stats_.pages_resident.get() == 0 && "an address space outlives the cache");
-  CHECK(stats_.pages_private.get() == 0 && "a pin outlives the cache");
+  CACHE_CHECK(stats_.pages_resident.get() == 0 && "an address space outlives the cache");
+  CACHE_CHECK(stats_.pages_private.get() == 0 && "a pin outlives the cache");
   {
     MutexLock tables_lock(tables_mutex_);
     hook_tables_.clear();
@@ -148,7 +148,7 @@ void PageCache::removed(Page& page) {
 }
 
 void PageCache::free_removed(Page& page) {
-  DCHECK(page.mapping() == nullptr);
+  CACHE_DCHECK(page.mapping() == nullptr);
   page.hooks_->free_page(page.content_);
   stats_.free_page_calls.add();
   pool_.free(page.content_, kPageContent);
@@ -338,7 +338,7 @@ void PageCache::lock_page(Page& page) {
 void PageCache::unlock_page(Page& page) {
   const uint64_t before = page.state_.fetch_and(~(page_state::kLocked | page_state::kWaiters),
                                                 std::memory_order_acq_rel);
-  CHECK((before & page_state::kLocked) != 0);
+  CACHE_CHECK((before & page_state::kLocked) != 0);
   if ((before & page_state::kWaiters) == 0) return;
   WaitQueue& queue = queue_of(page);
   MutexLock lock(queue.mutex);
@@ -357,7 +357,7 @@ void PageCache::end_writeback(Page& page) {
 void PageCache::check_invariants() {
   pool_.check_invariants();
   MutexLock lock(lru_mutex_);
-  CHECK(static_cast<int64_t>(lists_.size()) <= stats_.pages_resident.get());
+  CACHE_CHECK(static_cast<int64_t>(lists_.size()) <= stats_.pages_resident.get());
 }
 
 }  // namespace cache

@@ -69,7 +69,7 @@ void PageIndex::remove(Page& page, const AddressSpace* mapping) {
   std::atomic<Page*>* link = &bucket.head;
   for (;;) {
     Page* next = link->load(std::memory_order_relaxed);
-    CHECK(next != nullptr && "page not in its chain");
+    CACHE_CHECK(next != nullptr && "page not in its chain");
     if (next == &page) break;
     link = &next->hash_next_;
   }

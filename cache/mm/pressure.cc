@@ -73,7 +73,7 @@ uint64_t PressurePolicy::update(const PressureSample& sample, Duration elapsed) 
       grow(elapsed);
       break;
   }
-  DCHECK(bound_ >= options_.min_bytes && bound_ <= options_.limit_bytes);
+  CACHE_DCHECK(bound_ >= options_.min_bytes && bound_ <= options_.limit_bytes);
   return bound_;
 }
 

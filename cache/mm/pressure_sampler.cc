@@ -33,7 +33,7 @@ bool write_text(int fd, const std::string& text) {
 
 SystemPressureSampler::SystemPressureSampler(const Clock& clock, std::string root)
     : clock_(clock), root_(std::move(root)), wake_fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-  CHECK(wake_fd_ >= 0);
+  CACHE_CHECK(wake_fd_ >= 0);
   follow_cgroup();
   last_ = read_totals();
 }

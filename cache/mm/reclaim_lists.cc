@@ -4,7 +4,7 @@
 
 namespace cache {
 
-ReclaimLists::~ReclaimLists() { CHECK(size() == 0); }
+ReclaimLists::~ReclaimLists() { CACHE_CHECK(size() == 0); }
 
 void ReclaimLists::push(Page& page, uint8_t which) {
   page.lru_list = which;

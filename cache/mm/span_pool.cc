@@ -42,7 +42,7 @@ constexpr Classes kClasses;
 static_assert(kClasses.size[kClasses.count - 1] == kSpanBytes);
 
 uint16_t class_of(size_t bytes) {
-  CHECK(bytes >= 1 && bytes <= kSpanBytes);
+  CACHE_CHECK(bytes >= 1 && bytes <= kSpanBytes);
   return kClasses.of_granules[(bytes + kGranule - 1) / kGranule];
 }
 uint16_t objects_in(uint16_t size_class) {
@@ -52,7 +52,7 @@ uint16_t objects_in(uint16_t size_class) {
 void* reserve(uint64_t bytes) {
   void* at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  CHECK(at != MAP_FAILED && "no address space for the cache");
+  CACHE_CHECK(at != MAP_FAILED && "no address space for the cache");
   // Huge pages would make resident memory larger than what is committed.
   madvise(at, bytes, MADV_NOHUGEPAGE);
   return at;
@@ -89,7 +89,7 @@ SpanPool::SpanPool(uint64_t limit_bytes)
 }
 
 SpanPool::~SpanPool() {
-  CHECK(committed() == 0 && "memory leaked from the cache");
+  CACHE_CHECK(committed() == 0 && "memory leaked from the cache");
   unpoison(region_, reserved_);  // the address range may be mapped again by others
   for (SpanSet& set : partial_) set.clear();
   empty_.clear();
@@ -123,13 +123,13 @@ void* SpanPool::allocate(size_t bytes) {
 void SpanPool::free(void* object, size_t bytes) {
   const uint16_t size_class = class_of(bytes);
   const size_t offset = static_cast<size_t>(static_cast<std::byte*>(object) - region_);
-  CHECK(offset < reserved_);
+  CACHE_CHECK(offset < reserved_);
   Span& span = spans_[offset / kSpanBytes];
   const size_t index = offset % kSpanBytes / kClasses.size[size_class];
   MutexLock lock(mutex_);
-  CHECK(span.committed && span.size_class == size_class);
-  CHECK(offset % kSpanBytes % kClasses.size[size_class] == 0);
-  CHECK((span.used[index / 64] >> (index % 64) & 1) != 0 && "freed twice");
+  CACHE_CHECK(span.committed && span.size_class == size_class);
+  CACHE_CHECK(offset % kSpanBytes % kClasses.size[size_class] == 0);
+  CACHE_CHECK((span.used[index / 64] >> (index % 64) & 1) != 0 && "freed twice");
   span.used[index / 64] &= ~(uint64_t{1} << (index % 64));
   poison(object, kClasses.size[size_class]);
   free_object_bytes_ += kClasses.size[size_class];
@@ -180,7 +180,7 @@ bool SpanPool::charge(uint64_t bytes) {
 
 void SpanPool::uncharge(uint64_t bytes) {
   MutexLock lock(mutex_);
-  CHECK(committed_ >= bytes);
+  CACHE_CHECK(committed_ >= bytes);
   committed_ -= bytes;
 }
 
@@ -219,13 +219,13 @@ void SpanPool::check_invariants() const {
     ++spans;
     uint32_t used = 0;
     for (const uint64_t word : span.used) used += static_cast<uint32_t>(std::popcount(word));
-    CHECK(used + span.free_objects == objects_in(span.size_class));
-    CHECK(used > 0);
+    CACHE_CHECK(used + span.free_objects == objects_in(span.size_class));
+    CACHE_CHECK(used > 0);
     free_bytes += uint64_t{span.free_objects} * kClasses.size[span.size_class];
   }
-  CHECK(free_bytes == free_object_bytes_);
-  CHECK(spans * (kSpanBytes + sizeof(Span)) <= committed_);
-  CHECK(committed_ <= peak_ && peak_ <= limit_);
+  CACHE_CHECK(free_bytes == free_object_bytes_);
+  CACHE_CHECK(spans * (kSpanBytes + sizeof(Span)) <= committed_);
+  CACHE_CHECK(committed_ <= peak_ && peak_ <= limit_);
 }
 
 }  // namespace cache

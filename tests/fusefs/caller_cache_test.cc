@@ -4,8 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-
-#undef CHECK  // cache/base/check.h has it; from here on it is Catch's
 #include <catch2/catch.hpp>
 
 namespace {

@@ -39,17 +39,17 @@ ChangeTokens& tokens() {
 void check(int error, const Listed& listed, size_t wire_size) {
   if (error != 0) return;
   const cache::DirAnswer& answer = listed.answer;
-  CHECK(answer.well_formed());
-  CHECK(!answer.has_attrs || answer.attrs.size() == answer.entries.size());
+  CACHE_CHECK(answer.well_formed());
+  CACHE_CHECK(!answer.has_attrs || answer.attrs.size() == answer.entries.size());
   // An entry has 16 bytes at least, and names come from the answer's own bytes.
-  CHECK(answer.entries.size() <= wire_size / 16);
-  CHECK(answer.names.size() <= wire_size);
+  CACHE_CHECK(answer.entries.size() <= wire_size / 16);
+  CACHE_CHECK(answer.names.size() <= wire_size);
   for (const cache::Attr& attr : answer.attrs) {
-    CHECK(attr.mtime.nanoseconds < 1'000'000'000);
-    CHECK(attr.ctime.nanoseconds < 1'000'000'000);
+    CACHE_CHECK(attr.mtime.nanoseconds < 1'000'000'000);
+    CACHE_CHECK(attr.ctime.nanoseconds < 1'000'000'000);
   }
   for (const auto& known : listed.handles)
-    CHECK(!known.handle.empty() && known.handle.size() <= 128);
+    CACHE_CHECK(!known.handle.empty() && known.handle.size() <= 128);
 }
 
 // The reply that such a result comes in.
@@ -120,7 +120,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       std::memcpy(mask, bytes.data(), sizeof mask);
       fusefs::nfs::DecodedAttr decoded;
       if (fusefs::nfs::decode_attr4(mask, text.substr(8), &decoded))
-        CHECK(decoded.handle.size() <= 128);
+        CACHE_CHECK(decoded.handle.size() <= 128);
       break;
     }
     case 5:
@@ -133,8 +133,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     default: {
       std::string error;
       const auto url = fusefs::nfs::parse_nfs_url(text, &error);
-      CHECK(url.has_value() != !error.empty());
-      if (url) CHECK(url->path.front() == '/' && !url->host.empty());
+      CACHE_CHECK(url.has_value() != !error.empty());
+      if (url) CACHE_CHECK(url->path.front() == '/' && !url->host.empty());
       break;
     }
   }

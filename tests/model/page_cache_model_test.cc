@@ -4,12 +4,12 @@
 // reclaim may take is the only freedom the cache has; after every step each page that the model
 // holds findable is either found, or was free to be reclaimed. COOKIEFS_TEST_SEED repeats a run.
 #include <array>
+#include <catch2/catch.hpp>
 #include <map>
 #include <memory>
 #include <vector>
 
 #include "cache/mm/address_space.h"
-#include "tests/support/catch.h"
 #include "tests/support/counting_hooks.h"
 #include "tests/support/random.h"
 

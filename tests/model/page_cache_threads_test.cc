@@ -9,11 +9,11 @@
 // COOKIEFS_TEST_SEED repeats the operations, though not their interleaving.
 #include <array>
 #include <atomic>
+#include <catch2/catch.hpp>
 #include <thread>
 #include <vector>
 
 #include "cache/mm/address_space.h"
-#include "tests/support/catch.h"
 #include "tests/support/counting_hooks.h"
 #include "tests/support/random.h"
 

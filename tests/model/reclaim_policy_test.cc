@@ -1,9 +1,9 @@
 // What reclaim promises, on traces: the cache's own lists, driven by tools/bench's simulator,
 // beside the policies they are compared with. No time is measured: every figure here is exact.
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <map>
 
-#include "tests/support/catch.h"
 #include "tests/support/random.h"
 #include "tools/bench/reclaim_trace.h"
 

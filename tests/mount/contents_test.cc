@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
@@ -16,8 +17,6 @@
 #include "tests/support/mount.h"
 #include "tests/support/raw_listing.h"
 #include "tests/support/temp_dir.h"
-// The above first.
-#include <catch2/catch.hpp>
 
 namespace fs = std::filesystem;
 

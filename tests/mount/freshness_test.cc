@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <catch2/catch.hpp>
 #include <cerrno>
 #include <filesystem>
 #include <memory>
@@ -14,8 +15,6 @@
 #include "tests/support/mount.h"
 #include "tests/support/raw_listing.h"
 #include "tests/support/temp_dir.h"
-// The above first.
-#include <catch2/catch.hpp>
 
 namespace fs = std::filesystem;
 

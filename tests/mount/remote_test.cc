@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <cerrno>
 #include <cstdlib>
 #include <fstream>
@@ -15,8 +16,6 @@
 
 #include "tests/support/mount.h"
 #include "tests/support/raw_listing.h"
-// The above first.
-#include <catch2/catch.hpp>
 
 using test::big_names;
 using test::Child;

@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <catch2/catch.hpp>
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
@@ -25,8 +26,6 @@
 #include "tests/support/mount.h"
 #include "tests/support/raw_listing.h"
 #include "tests/support/ssh_server.h"
-// The above first.
-#include <catch2/catch.hpp>
 
 namespace fs = std::filesystem;
 

@@ -8,14 +8,13 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <catch2/catch.hpp>
 #include <cerrno>
 #include <cstdlib>
 #include <thread>
 
 #include "tests/support/mount.h"
 #include "tests/support/raw_listing.h"
-// The above first.
-#include <catch2/catch.hpp>
 
 using test::big_names;
 using test::Mount;

@@ -1,6 +1,7 @@
 // A server that lies: whatever it answers, the daemon lives, a listing ends, and what it gives is
 // names that a directory can have.
 
+#include <catch2/catch.hpp>
 #include <cerrno>
 #include <set>
 
@@ -8,8 +9,6 @@
 #include "tests/support/mount.h"
 #include "tests/support/random.h"
 #include "tests/support/raw_listing.h"
-// The above first.
-#include <catch2/catch.hpp>
 
 using test::Lie;
 using test::ListQuestion;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <catch2/catch.hpp>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -20,8 +21,6 @@
 #include "tests/support/ganesha.h"
 #include "tests/support/mount.h"
 #include "tests/support/raw_listing.h"
-// The above first.
-#include <catch2/catch.hpp>
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;

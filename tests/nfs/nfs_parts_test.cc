@@ -1,10 +1,9 @@
 // The parts of the NFS back end that need no server.
+#include <catch2/catch.hpp>
+
 #include "fusefs/backends/nfs/handle_cache.h"
 #include "fusefs/backends/nfs/nfs_listing.h"
 #include "fusefs/backends/nfs/nfs_url.h"
-
-#undef CHECK  // cache/base/check.h has it; from here on it is Catch's
-#include <catch2/catch.hpp>
 
 using fusefs::nfs::Attributes;
 using fusefs::nfs::ChangeTokens;

@@ -3,6 +3,7 @@
 // Thread-safety:  none of its own; one test at a time.
 #pragma once
 
+#include <catch2/catch.hpp>
 #include <future>
 #include <map>
 #include <memory>
@@ -11,9 +12,6 @@
 #include <vector>
 
 #include "fusefs/backends/nfs/nfs_backend.h"
-
-#undef CHECK  // cache/base/check.h has it; from here on it is Catch's
-#include <catch2/catch.hpp>
 
 namespace test {
 

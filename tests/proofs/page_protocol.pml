@@ -571,7 +571,7 @@ inline finish_victim(p) { /* PageCache::finish_victims */
   vm = P[p].mapping;
   d_step { assert_mapping_alive(vm); promise(dirty_kept, !P[p].unwritten); P[p].reclaimed = 1 }
   lock_mapping(vm); /* AddressSpace::remove_frozen */
-  promise(frozen_is_reclaims, P[p].mapping == vm); /* DCHECK in remove_frozen */
+  promise(frozen_is_reclaims, P[p].mapping == vm); /* CACHE_DCHECK in remove_frozen */
   unlink(p, vm);
 #ifdef MUT_NO_NOTIFY
   unlock_mapping(vm);

@@ -10,8 +10,8 @@
 
 namespace test {
 
-// CHECK aborts in every build; DCHECK and lock ranks only where this is true.
-#if !defined(NDEBUG) || defined(CACHE_DCHECK)
+// CACHE_CHECK aborts in every build; CACHE_DCHECK and lock ranks only where this is true.
+#if !defined(NDEBUG) || defined(CACHE_DCHECKS)
 constexpr bool kDebugChecks = true;
 #else
 constexpr bool kDebugChecks = false;

@@ -6,14 +6,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <catch2/catch.hpp>
 #include <cerrno>
 #include <numeric>
 #include <optional>
 
 #include "tests/support/eventually.h"
 #include "tests/support/loopback.h"
-// The above first.
-#include <catch2/catch.hpp>
 
 using test::DelayProxy;
 using test::loopback;

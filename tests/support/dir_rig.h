@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <map>
 #include <memory>
 #include <string>
@@ -16,9 +17,6 @@
 #include "cache/mm/page_cache.h"
 #include "tests/support/eventually.h"
 #include "tests/support/fake_source.h"
-
-#undef CHECK  // cache/base/check.h has it; from here on it is Catch's
-#include <catch2/catch.hpp>
 
 namespace test {
 

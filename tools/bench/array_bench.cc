@@ -69,17 +69,17 @@ void fill(ArrayBuilder& builder, PageCache& pages, const std::vector<std::string
   for (uint32_t i = 0; i < kEntriesPerArray; ++i) {
     builder.append(key + i + 1, key + i + 100, DT_REG, names[i], nullptr);
   }
-  CHECK(builder.seal(pages, key + kEntriesPerArray, cache::kArrayFull, {}));
+  CACHE_CHECK(builder.seal(pages, key + kEntriesPerArray, cache::kArrayFull, {}));
 }
 
 void install(Fixture& fixture, const std::vector<std::string>& names, uint64_t key) {
   const uint64_t sequence = fixture.mapping.sequence();
   auto grabbed = fixture.mapping.grab(key);
-  CHECK(grabbed.ok() && grabbed.value().created);
+  CACHE_CHECK(grabbed.ok() && grabbed.value().created);
   ArrayBuilder builder;
   builder.reset(grabbed.value().page->content(), {.change = 1});
   fill(builder, fixture.pages, names, key);
-  CHECK(fixture.mapping.fill_done(*grabbed.value().page, sequence));
+  CACHE_CHECK(fixture.mapping.fill_done(*grabbed.value().page, sequence));
 }
 
 void install_all(Fixture& fixture, uint64_t count) {
@@ -124,7 +124,7 @@ void array_append_seal(benchmark::State& state) {
   ArrayBuilder builder;
   for (auto _ : state) {
     auto page = fixture.mapping.new_private_page();
-    CHECK(page.ok());
+    CACHE_CHECK(page.ok());
     builder.reset(page.value()->content(), {.change = 1});
     fill(builder, fixture.pages, names, 0);
   }

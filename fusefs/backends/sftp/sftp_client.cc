@@ -43,7 +43,7 @@ SftpClient::SftpClient(std::vector<std::string> words, std::string shown)
     : words_(std::move(words)),
       shown_(std::move(shown)),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-  CHECK(wake_ >= 0);
+  CACHE_CHECK(wake_ >= 0);
 }
 
 SftpClient::~SftpClient() {
@@ -52,7 +52,7 @@ SftpClient::~SftpClient() {
 }
 
 Status SftpClient::connect(std::string* words) {
-  CHECK(!thread_.joinable());
+  CACHE_CHECK(!thread_.joinable());
   thread_ = std::thread([this] { run(); });
   MutexLock lock(mutex_);
   const TimePoint deadline = now() + kFirstConnection + SshChild::kPatience;
@@ -69,7 +69,7 @@ void SftpClient::stop() {
     stopping_ = true;
     const uint64_t one = 1;
     // Full means that it is awake anyway.
-    if (::write(wake_, &one, sizeof one) < 0) CHECK(errno == EAGAIN);
+    if (::write(wake_, &one, sizeof one) < 0) CACHE_CHECK(errno == EAGAIN);
   }
   if (thread_.joinable()) thread_.join();
 }
@@ -80,7 +80,7 @@ void SftpClient::post(std::function<void()> job) {
   posts_.push_back(std::move(job));
   if (posts_.size() > 1) return;
   const uint64_t one = 1;
-  if (::write(wake_, &one, sizeof one) < 0) CHECK(errno == EAGAIN);
+  if (::write(wake_, &one, sizeof one) < 0) CACHE_CHECK(errno == EAGAIN);
 }
 
 BackendCounters SftpClient::counters() const {
@@ -150,7 +150,7 @@ void SftpClient::wait_for_events(TimePoint until) {
   if (::ppoll(events.data(), events.size(), &patience, nullptr) <= 0) return;
   uint64_t ignored = 0;
   if (events[0].revents != 0 && ::read(wake_, &ignored, sizeof ignored) < 0) {
-    CHECK(errno == EAGAIN);
+    CACHE_CHECK(errno == EAGAIN);
   }
   // Its last words come before the news of its end.
   if (events[2].revents != 0) take_messages();

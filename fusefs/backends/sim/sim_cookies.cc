@@ -70,7 +70,7 @@ uint64_t SimCookieCodec::unscramble(uint64_t cookie) const {
 }
 
 uint64_t SimCookieCodec::encode(const SimPlaces& places, uint64_t position) const {
-  DCHECK(position >= 1 && position <= places.last);
+  CACHE_DCHECK(position >= 1 && position <= places.last);
   switch (style_) {
     case SimCookies::kHashed:
       return scramble(position);

@@ -8,9 +8,9 @@ namespace fusefs {
 
 void SimOverlay::add(SimPlace place, uint64_t ino) {
   const auto [entry, fresh] = added_.emplace(std::move(place), ino);
-  CHECK(fresh);
-  CHECK(names_.emplace(entry->first.name, entry).second);
-  CHECK(inos_.insert(ino).second);
+  CACHE_CHECK(fresh);
+  CACHE_CHECK(names_.emplace(entry->first.name, entry).second);
+  CACHE_CHECK(inos_.insert(ino).second);
   ++version_;
 }
 

@@ -33,7 +33,7 @@ std::vector<std::pair<std::string, uint64_t>> root_entries(const SimConfig& conf
 }
 
 const SimConfig& checked(const SimConfig& config) {
-  CHECK(check_sim_config(config).empty());
+  CACHE_CHECK(check_sim_config(config).empty());
   return config;
 }
 

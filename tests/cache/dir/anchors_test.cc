@@ -1,10 +1,10 @@
 #include "cache/dir/anchors.h"
 
+#include <catch2/catch.hpp>
 #include <map>
 #include <string>
 
 #include "tests/support/array_rig.h"
-#include "tests/support/catch.h"
 #include "tests/support/random.h"
 
 using cache::Anchor;

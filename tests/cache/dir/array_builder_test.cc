@@ -1,10 +1,10 @@
 #include "cache/dir/array_builder.h"
 
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <string>
 
 #include "tests/support/array_rig.h"
-#include "tests/support/catch.h"
 #include "tests/support/random.h"
 
 using cache::ArrayBuilder;

@@ -1,8 +1,7 @@
 #include "cache/dir/attr.h"
 
+#include <catch2/catch.hpp>
 #include <limits>
-
-#include "tests/support/catch.h"
 
 using cache::Attr;
 using cache::pack_attr;

@@ -1,10 +1,10 @@
 #include "cache/dir/cookie_map.h"
 
+#include <catch2/catch.hpp>
 #include <set>
 #include <string>
 
 #include "cache/dir/readdir_array.h"
-#include "tests/support/catch.h"
 #include "tests/support/random.h"
 
 namespace cookie_map = cache::cookie_map;

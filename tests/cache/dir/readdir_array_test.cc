@@ -1,9 +1,9 @@
 #include "cache/dir/readdir_array.h"
 
+#include <catch2/catch.hpp>
 #include <string>
 
 #include "tests/support/array_rig.h"
-#include "tests/support/catch.h"
 
 using cache::ArrayBuilder;
 using cache::ArrayPage;

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <catch2/catch.hpp>
 #include <deque>
 #include <filesystem>
 #include <fstream>
@@ -13,9 +14,6 @@
 #include "cache/base/mutex.h"
 #include "cache/mm/pressure_files.h"
 #include "cache/mm/pressure_sampler.h"
-
-#undef CHECK  // cache/base/check.h has it; from here on it is Catch's
-#include <catch2/catch.hpp>
 
 namespace cache {
 namespace {

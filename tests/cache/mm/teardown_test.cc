@@ -1,12 +1,12 @@
 // Trap 5: a mapping ends while reclaim is in the middle of its pages, while fills of it have just
 // ended, while other threads look pages up elsewhere.
 #include <atomic>
+#include <catch2/catch.hpp>
 #include <memory>
 #include <thread>
 #include <vector>
 
 #include "cache/mm/address_space.h"
-#include "tests/support/catch.h"
 #include "tests/support/counting_hooks.h"
 #include "tests/support/random.h"
 

@@ -8,16 +8,13 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <catch2/catch.hpp>
 #include <chrono>
 #include <filesystem>
 #include <future>
 #include <set>
 
 #include "fusefs/backends/local/local_attr.h"
-
-#undef CHECK  // cache/base/check.h has it; from here on it is Catch's
-#include <catch2/catch.hpp>
-
 #include "fusefs/backends/local/local_backend.h"
 
 namespace fusefs {

@@ -2,12 +2,10 @@
 
 #include <unistd.h>
 
+#include <catch2/catch.hpp>
 #include <string>
 
 #include "fusefs/backends/backend.h"
-
-#undef CHECK  // cache/base/check.h has it; from here on it is Catch's
-#include <catch2/catch.hpp>
 
 namespace fusefs {
 namespace {

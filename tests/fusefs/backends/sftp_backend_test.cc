@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <filesystem>
 #include <set>
 
@@ -17,9 +18,6 @@
 #include "tests/support/eventually.h"
 #include "tests/support/ssh_server.h"
 #include "tests/support/temp_dir.h"
-
-#undef CHECK  // cache/base/check.h has it; from here on it is Catch's
-#include <catch2/catch.hpp>
 
 namespace fs = std::filesystem;
 

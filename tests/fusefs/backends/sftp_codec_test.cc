@@ -1,14 +1,12 @@
 // SFTP as bytes: what is sent, and what is made of answers that are right and of those that lie.
 
+#include <catch2/catch.hpp>
 #include <cerrno>
 #include <cstring>
 
 #include "fusefs/backends/sftp/codec.h"
 #include "fusefs/backends/sftp/readdir_window.h"
 #include "fusefs/backends/sftp/sftp_attr.h"
-
-#undef CHECK  // cache/base/check.h has it; from here on it is Catch's
-#include <catch2/catch.hpp>
 
 namespace fusefs::sftp {
 namespace {

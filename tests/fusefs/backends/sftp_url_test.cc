@@ -2,13 +2,11 @@
 
 #include "fusefs/backends/sftp/sftp_url.h"
 
+#include <catch2/catch.hpp>
 #include <filesystem>
 #include <string>
 
 #include "fusefs/backends/sftp/sftp_options.h"
-
-#undef CHECK  // cache/base/check.h has it; from here on it is Catch's
-#include <catch2/catch.hpp>
 
 namespace fusefs::sftp {
 namespace {

@@ -2,12 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <catch2/catch.hpp>
 #include <set>
 
 #include "tests/fusefs/backends/sim_harness.h"
-
-#undef CHECK  // cache/base/check.h has it; from here on it is Catch's
-#include <catch2/catch.hpp>
 
 namespace fusefs {
 namespace {

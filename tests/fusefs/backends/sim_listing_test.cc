@@ -1,12 +1,10 @@
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <limits>
 #include <set>
 
 #include "fusefs/backends/sim/sim_cookies.h"
 #include "tests/fusefs/backends/sim_harness.h"
-
-#undef CHECK  // cache/base/check.h has it; from here on it is Catch's
-#include <catch2/catch.hpp>
 
 namespace fusefs {
 namespace {
