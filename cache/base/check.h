@@ -1,6 +1,6 @@
-// CACHE_CHECK: always on; aborts with file, line and the expression. For what the program itself
-// must guarantee; never for input from the kernel or a remote, which yields an errno. CACHE_DCHECK:
-// on in debug and sanitizer builds; for what a comment beside it proves.
+// CACHE_CHECK:  always on; aborts with file, line and the expression. For what the program itself
+//               must guarantee; never for input from the kernel or a remote, which yields an errno.
+// CACHE_DCHECK: on in debug and sanitizer builds; for what a comment beside it proves.
 #pragma once
 
 namespace cache {

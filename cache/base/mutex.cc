@@ -5,7 +5,7 @@
 namespace cache {
 namespace {
 
-#if !defined(NDEBUG) || defined(CACHE_DCHECK)
+#if !defined(NDEBUG) || defined(CACHE_DCHECKS)
 constexpr int kMaxHeld = 16;
 struct HeldLocks {
   LockRank ranks[kMaxHeld];

@@ -64,7 +64,8 @@ std::string_view parent_of(std::string_view path) {
 }
 
 int bad_name(std::string_view name) {
-  if (name.empty() || name.find_first_of(std::string_view("/\0", 2)) != std::string_view::npos) {
+  if (name.empty() || name.find('/') != std::string_view::npos ||
+      name.find('\0') != std::string_view::npos) {
     return EINVAL;
   }
   return name.size() > kMaxNameBytes ? ENAMETOOLONG : 0;
