@@ -212,6 +212,8 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   [[nodiscard]] uint64_t mapped_key_of(std::string_view token) const REQUIRES(mutex_);
   [[nodiscard]] uint64_t fills_active() const;  // of all directories; at least 1
   [[nodiscard]] uint32_t max_ask() const;
+  // How many entries a request for so many brings.
+  [[nodiscard]] uint32_t expected_of(uint32_t ask) const REQUIRES(mutex_);
   [[nodiscard]] uint32_t max_ask_of(uint64_t fills) const;  // when so many share the room
   [[nodiscard]] ResumeToken resume_token(uint64_t key, const std::string& token) const;
   [[nodiscard]] ResumeToken place_after(const DirAnswer& answer, size_t index) const;

@@ -70,6 +70,12 @@ uint64_t DirCore::fills_active() const {
   return static_cast<uint64_t>(std::max<int64_t>(stats_.fills_active.get(), 1));
 }
 
+// Remotes give less than they were asked for: by bytes, or because they never give more.
+uint32_t DirCore::expected_of(uint32_t ask) const {
+  if (usual_answer_ == 0) return ask;
+  return std::min(ask, std::max(usual_answer_, kEntriesPerArray));
+}
+
 uint32_t DirCore::max_ask() const { return max_ask_of(fills_active()); }
 
 uint32_t DirCore::max_ask_of(uint64_t fills) const {
@@ -162,7 +168,7 @@ void DirCore::send_request(const FillPtr& fill) {
     request.max_entries = std::min(fill->ask, max_ask());
     if (missing > 0 && fill->failures == 0)
       request.max_entries = std::min(request.max_entries, missing);
-    fill->asked_until = fill->reached + request.max_entries;
+    fill->asked_until = fill->reached + expected_of(request.max_entries);
     request.want_attrs = fill->want_attrs && !attrs_refused_;
   }
   fill->sent_attrs = request.want_attrs;
@@ -241,7 +247,7 @@ void DirCore::refill_ahead(CursorState& cursor, uint32_t position) {
   cursor.refill_width = std::min(cursor.refill_width * 2, kMaxWidth);
   if (cursor.refill_width == kMaxWidth) cursor.refill_pauses = 0;
   uint32_t stride = max_ask_of(std::max<uint64_t>(fills_active(), cursor.refill_width));
-  if (usual_answer_ > 0) stride = std::min(stride, std::max(usual_answer_, kEntriesPerArray));
+  stride = expected_of(stride);
   stride -= stride % kEntriesPerArray;
   const uint64_t end = position + uint64_t{stride} * cursor.refill_width;
   CursorState::Frontier& frontier = cursor.frontier;

@@ -51,6 +51,7 @@ class FakeSource final : public cache::DirSource {
   struct Options {
     CookieStyle style = CookieStyle::kOrdered;
     uint32_t batch = 1000;         // most entries an answer
+    uint32_t announced = 0;        // what max_batch() says; 0: batch
     bool attrs = true;             // gives attributes where they are asked for
     bool tells_change = true;      // every answer carries the change token
     bool eof_alone = false;        // the end comes as an empty answer of its own
@@ -69,7 +70,9 @@ class FakeSource final : public cache::DirSource {
   RequestId read_dir(cache::DirRequest request, Completion done) override;
   void cancel(RequestId id) override;
   [[nodiscard]] cache::CookieKind cookie_kind() const override;
-  [[nodiscard]] uint32_t max_batch() const override { return options_.batch; }
+  [[nodiscard]] uint32_t max_batch() const override {
+    return options_.announced != 0 ? options_.announced : options_.batch;
+  }
 
   // Content. Names are prefix and number, `name_length` bytes where that is longer.
   void fill(size_t count, size_t name_length = 0, const std::string& prefix = "f");

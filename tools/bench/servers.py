@@ -4,6 +4,7 @@ Each has a configuration of its own in a directory of the benchmark's, listens o
 loopback, and is ended by its process id.
 """
 
+import json
 import os
 import pathlib
 import shutil
@@ -118,10 +119,11 @@ class Sshd(Server):
 
 
 class Ganesha(Server):
-    """nfs-ganesha with one export, the directory."""
+    """nfs-ganesha with one export, the directory; at most `most_entries` in an answer."""
 
-    def __init__(self, bench, directory):
+    def __init__(self, bench, directory, most_entries=1 << 20):
         super().__init__("nfs-ganesha")
+        self._most_entries = most_entries
         self._bench, self._directory = bench, directory
         self._work = bench.new_point("ganesha")
         self.port = self.mount_port = 0
@@ -136,7 +138,8 @@ class Ganesha(Server):
         (self._work / "config").write_text(
             f"NFS_CORE_PARAM {{ Bind_addr=127.0.0.1; NFS_Port={self.port};"
             f" MNT_Port={self.mount_port}; Protocols=3,4; Enable_NLM=false; Enable_RQUOTA=false;"
-            " Enable_UDP=false; mount_path_pseudo=true; Clustered=false; }\n"
+            " Enable_UDP=false; mount_path_pseudo=true; Clustered=false;"
+            f" Readdir_Max_Count={self._most_entries}; }}\n"
             "NFSv4 { Graceless=true; RecoveryBackend=fs;"
             f' RecoveryRoot="{self._work}/recovery"; Only_Numeric_Owners=true; }}\n'
             "MDCACHE { Entries_HWMark=3000000; }\n"
@@ -153,6 +156,11 @@ class Ganesha(Server):
                    log.read_text(encoding="utf-8", errors="replace"),
                    self._process, "nfs-ganesha", self._work / "err")
         return self
+
+    def floor(self, port, *options):
+        """What bench_nfs_floor says, through that port."""
+        return json.loads(run([self._bench.program("bench_nfs_floor"), *options, "127.0.0.1",
+                               str(port), str(self.mount_port), "/bench"]))
 
     def url(self, port, version=3):
         return (f"nfs://127.0.0.1/bench?version={version}&nfsport={port}"
