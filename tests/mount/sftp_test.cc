@@ -19,6 +19,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <set>
 #include <thread>
 
@@ -352,6 +353,40 @@ TEST_CASE("sftp: a server that lies gives errors, or what is right, and never en
     struct stat seen {};
     CHECK(stat((mount / "entry-00001").c_str(), &seen) == 0);
     CHECK(mount.end() == "");
+  }
+}
+
+TEST_CASE("sftp: logins by an agent, by a certificate and through a jump host, as ssh has them") {
+  const TempDir data;
+  const auto names = make_files(data / "some", 300);
+  const auto lists = [&](const std::string& source, const std::string& options) {
+    Mount mount(source, options);
+    CHECK(differences(list(mount / "some"), names).empty());
+    CHECK(mount.end() == "");
+  };
+  const SshServer server;
+  SECTION("an agent that has the only private key") {
+    const std::string socket = server.directory() / "agent";
+    const Child agent({"/usr/bin/ssh-agent", "-D", "-a", socket}, server.directory() / "agent.log");
+    REQUIRE(wait_until([&] { return fs::exists(socket); }));
+    Child add({"/usr/bin/env", "SSH_AUTH_SOCK=" + socket, "ssh-add", "-q", server.key()},
+              server.directory() / "add.log");
+    INFO(text_of(server.directory() / "add.log"));
+    REQUIRE(add.wait() == 0);
+    fs::remove(server.key());
+    lists(server.url(data.path()),
+          "IdentityAgent=" + socket + "," + server.options(server.key() + ".pub"));
+  }
+  SECTION("a certificate") {
+    lists(server.url(data.path()), server.options(server.certified_key()));
+  }
+  SECTION("a jump host, of the user's ssh_config") {
+    const SshServer jump;
+    const std::string config = server.directory() / "ssh_config";
+    std::ofstream(config) << jump.config_of("jump") << server.config_of("target")
+                          << "  ProxyJump jump\n";
+    lists("sftp://target" + data.path(), "ssh_config=" + config);
+    CHECK(jump.log().find("Accepted publickey") != std::string::npos);
   }
 }
 

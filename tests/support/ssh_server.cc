@@ -1,5 +1,6 @@
 #include "tests/support/ssh_server.h"
 
+#include <pwd.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -78,6 +79,7 @@ SshServer::SshServer() {
   }
   make_key("host");
   make_key("user");
+  make_key("ca");
   std::ofstream(work_ / "known_hosts") << kHostAlias << " " << text_of(work_ / "host.pub");
   std::ofstream(work_ / "authorized") << text_of(work_ / "user.pub");
   // Where a privileged sshd leaves its children without privileges.
@@ -104,6 +106,8 @@ void SshServer::listen_again() {
                                     << "HostKey " << work_ / "host"
                                     << "\n"
                                     << "AuthorizedKeysFile " << work_ / "authorized"
+                                    << "\n"
+                                    << "TrustedUserCAKeys " << work_ / "ca.pub"
                                     << "\n"
                                     << "PidFile none\nUsePAM no\nStrictModes no\n"
                                     << "PasswordAuthentication no\nPermitRootLogin yes\n"
@@ -145,6 +149,24 @@ std::string SshServer::options(const std::string& identity) const {
   return "ssh_config=none,IdentityFile=" + identity +
          ",IdentitiesOnly=yes,UserKnownHostsFile=" + (work_ / "known_hosts") +
          ",HostKeyAlias=" + kHostAlias + ",StrictHostKeyChecking=yes,BatchMode=yes";
+}
+
+std::string SshServer::config_of(const std::string& alias) const {
+  return "Host " + alias + "\n  HostName 127.0.0.1\n  Port " + std::to_string(port_) +
+         "\n  IdentityFile " + key() + "\n  IdentitiesOnly yes\n  UserKnownHostsFile " +
+         (work_ / "known_hosts") + "\n  HostKeyAlias " + kHostAlias +
+         "\n  StrictHostKeyChecking yes\n  BatchMode yes\n";
+}
+
+std::string SshServer::certified_key() const {
+  const passwd* const user = getpwuid(geteuid());
+  if (user == nullptr) throw std::runtime_error("nobody has this user id");
+  make_key("certified");
+  Child sign({kKeygen, "-q", "-s", work_ / "ca", "-I", "test", "-n", user->pw_name,
+              work_ / "certified.pub"},
+             work_ / "sign.log");
+  if (sign.wait() != 0) throw std::runtime_error("no certificate: " + text_of(work_ / "sign.log"));
+  return work_ / "certified";
 }
 
 std::string plain_sftp_server() {

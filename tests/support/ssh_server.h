@@ -2,7 +2,8 @@
 //
 // Purpose:        the real server for tests of the SFTP back end: listens, logs in the user who
 // runs
-//                 the test by a key made for it, and can be killed in the middle.
+//                 the test by a key made for it, or by one that `ca` has signed, and can be killed
+//                 in the middle.
 // Ownership:      keys and configuration in a directory of its own, the server, and the sessions it
 //                 has begun: all ended, by process id, with the destructor.
 // Thread-safety:  one thread.
@@ -38,9 +39,13 @@ class SshServer {
   // Mount options with which the login works, and asks nobody anything; or with another key.
   [[nodiscard]] std::string options() const { return options(key()); }
   [[nodiscard]] std::string options(const std::string& identity) const;
+  // A section of ssh_config(5) with which `ssh alias` logs in.
+  [[nodiscard]] std::string config_of(const std::string& alias) const;
   [[nodiscard]] std::string log() const;
   [[nodiscard]] const TempDir& directory() const { return work_; }
   [[nodiscard]] std::string key() const { return work_ / "user"; }
+  // A new key that the server knows by its certificate only.
+  [[nodiscard]] std::string certified_key() const;
 
   // Ends what serves a session, at once; the server goes on. How many were ended.
   size_t kill_sessions();

@@ -319,11 +319,11 @@ int decode_readdirplus3(const READDIRPLUS3res& result, ChangeTokens& tokens,
     answer.add(name, ino, dirent_type(attr.mode), entry->cookie);
     answer.attrs.push_back(attr);
     if (entry->name_handle.handle_follows == 0) continue;
-    std::optional<Handle> handle = to_handle(entry->name_handle.post_op_fh3_u.handle);
-    if (!handle) continue;
-    *wire_bytes += 4 + padded(handle->size());
+    const nfs_fh3& wire = entry->name_handle.post_op_fh3_u.handle;
+    *wire_bytes += 4 + padded(wire.data.data_len);
     const bool directory = S_ISDIR(attr.mode);
-    if (directory || answer.entries.size() <= ListCall::kFewEntries) {
+    if (!directory && answer.entries.size() > ListCall::kFewEntries) continue;
+    if (std::optional<Handle> handle = to_handle(wire)) {
       listed->handles.push_back({std::string(name), ino, std::move(*handle), directory});
     }
   }
