@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <set>
@@ -219,9 +220,22 @@ TEST_CASE("a place that the server does not know any more is a bad cookie") {
 }
 
 TEST_CASE("cookies above 2^63 come through as they are") {
+  test::NfsWriter writer(server().url("/mem"));
+  const std::string name = "high" + version();
+  writer.mkdir("/" + name);
+  std::set<std::string> names;
+  for (int i = 0; i < 1000; ++i) {
+    names.insert("file-" + std::to_string(i));
+    writer.create("/" + name + "/file-" + std::to_string(i));
+  }
   NfsRig rig(url("/mem"));
-  const auto whole = rig.list(rig.root().id, 100, true);
+  const auto whole = rig.list(rig.find(name), 100, true);
   CHECK(whole.error == 0);
+  CHECK(names_of(whole) == names);
+  // By the hash of their names: about half of them.
+  const auto high = std::count_if(whole.cookies.begin(), whole.cookies.end(),
+                                  [](uint64_t cookie) { return cookie >> 63 != 0; });
+  CHECK(high > 300);
 }
 
 TEST_CASE("each request has its caller's identity") {
