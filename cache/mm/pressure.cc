@@ -21,11 +21,9 @@ PressureOptions checked(PressureOptions options) {
   return options;
 }
 
-// How much is free, in units of the room's low water.
-double free_in_low_waters(const MemoryRoom& room, const PressureOptions& options) {
+uint64_t low_water(const MemoryRoom& room, const PressureOptions& options) {
   const uint64_t share = room.limit / 100 * options.low_percent;
-  const uint64_t low = std::max<uint64_t>(1, std::min(share, options.low_cap_bytes));
-  return static_cast<double>(room.free) / static_cast<double>(low);
+  return std::max<uint64_t>(1, std::min(share, options.low_cap_bytes));
 }
 
 }  // namespace
@@ -34,12 +32,15 @@ PressurePolicy::PressurePolicy(const PressureOptions& options)
     : options_(checked(options)),
       bound_(options_.limit_bytes),
       since_step_(options_.step_time),
-      calm_for_(0) {}
+      calm_for_(0),
+      since_pressure_(Duration::max()),
+      above_low_(std::numeric_limits<uint64_t>::max()) {}
 
 PressureLevel PressurePolicy::judge(const PressureSample& sample) const {
   double free = std::numeric_limits<double>::infinity();  // of the tightest room, in low waters
   for (const MemoryRoom& room : sample.rooms) {
-    free = std::min(free, free_in_low_waters(room, options_));
+    free = std::min(
+        free, static_cast<double>(room.free) / static_cast<double>(low_water(room, options_)));
   }
   const bool room_to_grow = free >= 2;
   // Without rooms stalls are all there is to go by.
@@ -57,6 +58,16 @@ PressureLevel PressurePolicy::judge(const PressureSample& sample) const {
 
 uint64_t PressurePolicy::update(const PressureSample& sample, Duration elapsed) {
   level_ = judge(sample);
+  above_low_ = std::numeric_limits<uint64_t>::max();
+  for (const MemoryRoom& room : sample.rooms) {
+    const uint64_t low = low_water(room, options_);
+    above_low_ = std::min(above_low_, room.free > low ? room.free - low : 0);
+  }
+  if (level_ >= PressureLevel::kPressed) {
+    since_pressure_ = Duration(0);
+  } else if (since_pressure_ < options_.calm_time) {
+    since_pressure_ += elapsed;
+  }
   switch (level_) {
     case PressureLevel::kUrgent:
       shrink(kUrgentDivisor, elapsed);
@@ -75,6 +86,14 @@ uint64_t PressurePolicy::update(const PressureSample& sample, Duration elapsed) 
   }
   CACHE_DCHECK(bound_ >= options_.min_bytes && bound_ <= options_.limit_bytes);
   return bound_;
+}
+
+std::chrono::milliseconds PressurePolicy::period() const {
+  if (since_pressure_ < options_.calm_time) return kPressedPeriod;
+  const uint64_t per_ms = std::max<uint64_t>(1, options_.fastest_taker / 1000);
+  const uint64_t longest = static_cast<uint64_t>(kCalmPeriod.count());
+  const std::chrono::milliseconds soonest(std::min(above_low_ / per_ms, longest));
+  return std::max(soonest, kTightPeriod);
 }
 
 void PressurePolicy::shrink(uint64_t divisor, Duration elapsed) {
@@ -127,9 +146,10 @@ void PressureWatcher::thread_main() {
     if (bound != before) tell_(bound);
     // Events come in storms (a cgroup full of file pages reports its limit a hundred times a
     // second): after one, and while samples are frequent anyway, they are left alone for a while.
-    const bool often = woken == Woken::kEvent || policy_.level() >= PressureLevel::kPressed;
-    woken = often ? sampler_->wait(kPressedPeriod, Listen::kWakeOnly)
-                  : sampler_->wait(kCalmPeriod, Listen::kEvents);
+    const auto period = policy_.period();
+    const bool often = woken == Woken::kEvent || period <= PressurePolicy::kPressedPeriod;
+    woken = often ? sampler_->wait(PressurePolicy::kPressedPeriod, Listen::kWakeOnly)
+                  : sampler_->wait(period, Listen::kEvents);
   }
 }
 

@@ -52,6 +52,9 @@ struct PressureOptions {
   Duration step_time = std::chrono::milliseconds(100);  // at least this long between two steps
   Duration calm_time = std::chrono::seconds(10);        // without pressure before growth begins
   Duration growth_time = std::chrono::seconds(60);  // from the floor to the limit, at the fastest
+
+  // Bytes a second that others can take: how soon a room could be down at its low water.
+  uint64_t fastest_taker = uint64_t{2} << 30;
 };
 
 enum class PressureLevel : uint8_t {
@@ -68,6 +71,10 @@ enum class PressureLevel : uint8_t {
 //   kCalm:             stays for calm_time, then grows by an even rate up to limit_bytes.
 class PressurePolicy {
  public:
+  static constexpr std::chrono::milliseconds kCalmPeriod{1000};
+  static constexpr std::chrono::milliseconds kTightPeriod{250};
+  static constexpr std::chrono::milliseconds kPressedPeriod{100};
+
   explicit PressurePolicy(const PressureOptions& options);
 
   // The next sample, `elapsed` after the last. Returns the bound in bytes, in
@@ -76,6 +83,10 @@ class PressurePolicy {
 
   [[nodiscard]] uint64_t bound_bytes() const { return bound_; }
   [[nodiscard]] PressureLevel level() const { return level_; }
+  // How soon to look again: kPressedPeriod under pressure and until calm_time after it, for who
+  // has taken what was given up may want more. Else as soon as the tightest room could be down at
+  // its low water, between kTightPeriod and kCalmPeriod.
+  [[nodiscard]] std::chrono::milliseconds period() const;
 
  private:
   [[nodiscard]] PressureLevel judge(const PressureSample& sample) const;
@@ -87,6 +98,8 @@ class PressurePolicy {
   PressureLevel level_ = PressureLevel::kCalm;
   Duration since_step_;  // time under pressure since the last step
   Duration calm_for_;    // time since anything but calm was seen
+  Duration since_pressure_;
+  uint64_t above_low_;  // bytes free above the low water of the tightest room
 };
 
 // The machine as the watcher sees it.
@@ -104,8 +117,8 @@ class PressureSampler {
   virtual void wake() = 0;
 };
 
-// A thread that samples every second, every 100 ms under pressure and at once when the kernel
-// reports pressure, and tells each new bound.
+// A thread that samples as often as the policy wants, and at once when the kernel reports pressure,
+// and tells each new bound.
 //
 // Thread-safety:  construction and destruction on one thread. `tell` runs on the watcher's, with
 //                 no lock held, never after the destructor has returned; it may take its time
@@ -113,9 +126,6 @@ class PressureSampler {
 class PressureWatcher {
  public:
   using Tell = std::function<void(uint64_t bound_bytes)>;
-
-  static constexpr std::chrono::milliseconds kCalmPeriod{1000};
-  static constexpr std::chrono::milliseconds kPressedPeriod{100};
 
   // Starts the thread. The bound is limit_bytes until something else is told. `clock` outlives
   // the watcher.

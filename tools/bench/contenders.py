@@ -232,6 +232,12 @@ class MemoryCgroup:
             return unified
         raise BenchError("no cgroup hierarchy with a memory controller is mounted")
 
+    def usage_file(self):
+        return self._path / {1: "memory.usage_in_bytes", 2: "memory.current"}[self._version]
+
+    def usage_bytes(self):
+        return int(self.usage_file().read_text())
+
     def _set_limit(self):
         files = {1: ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", str(self._limit)),
                  2: ("memory.max", "memory.swap.max", "0")}[self._version]

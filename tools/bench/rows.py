@@ -354,6 +354,69 @@ def _only_name(directory):
     return os.listdir(directory)[0]
 
 
+# ---------------------------------------------------------------------------- pressure ----------
+
+TAKE_MEMORY = """
+import mmap, sys, time
+usage, most = sys.argv[1], int(sys.argv[2])
+memory = mmap.mmap(-1, most, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+step = bytes(1 << 20)
+sys.stdin.readline()
+while True:
+    with open(usage) as file:
+        full = int(file.read()) >= most
+    if full or memory.tell() + len(step) > most:
+        time.sleep(0.002)
+    else:
+        memory.write(step)
+"""
+
+
+@contextlib.contextmanager
+def _greedy_neighbour(cgroup, most):
+    """Takes, from now to the end of the block, whatever is left of so many bytes of the cgroup."""
+    with subprocess.Popen(["python3", "-c", TAKE_MEMORY, str(cgroup.usage_file()), str(most)],
+                          stdin=subprocess.PIPE, text=True, preexec_fn=cgroup.enter) as process:
+        try:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            yield
+            if process.poll() is not None:
+                raise BenchError("the neighbour was killed for want of memory")
+        finally:
+            process.kill()
+
+
+def pressure(bench, progress):
+    """A full cache of 1 GiB gives way to a neighbour that takes what its cgroup has left"""
+    entries, group, floor, margin = 20 * MILLION, 2048 * MIB, 32 * MIB, 24 * MIB
+    times, before, after = [], [], []
+    for i in range(bench.rounds(1, 3)):
+        with MemoryCgroup(group) as cgroup:
+            progress(f"filling a cache of 1 GiB, round {i + 1}")
+            with Cookiefs(bench, big(entries), f"cache_size=1G,cache_min=32M,{NO_PLUS}",
+                          directory="big", cgroup=cgroup) as mount:
+                bench.once(mount.directory)
+                before.append(mount.memory_bytes("VmRSS") / MIB)
+                pressed = False
+                with _greedy_neighbour(cgroup, group - 40 * MIB):
+                    begun = start = time.monotonic()
+                    while mount.memory_bytes("VmRSS") > floor + margin:
+                        if cgroup.usage_bytes() < group - group // 10 and not pressed:
+                            start = time.monotonic()
+                        else:
+                            pressed = True
+                        if time.monotonic() - begun > 30:
+                            raise BenchError("the cache did not give way within 30 s")
+                        time.sleep(0.002)
+                    times.append(time.monotonic() - start)
+                    time.sleep(1)
+                    after.append(mount.memory_bytes("VmRSS") / MIB)
+    yield Measure("pressure", "from a tenth left free to cache_min=32M + 24 MiB resident", "s", times,
+                  AT_MOST, 1, note=f"from {median(before):,.0f} MiB; a second later "
+                                   f"{median(after):.1f} MiB are left")
+
+
 # ----------------------------------------------------------------------------- scaling ----------
 
 def scaling(bench, progress):
@@ -632,5 +695,5 @@ def callgrind(bench, progress):
 
 
 ROWS = {function.__name__: function
-        for function in (warm, memory, cold, refill, squeeze, seek, stalls, scaling, unmount,
+        for function in (warm, memory, cold, refill, squeeze, seek, stalls, pressure, scaling, unmount,
                          compare, sftp, nfs, callgrind)}

@@ -167,6 +167,27 @@ TEST_CASE("policy: a suspended machine wakes up with one second's growth at most
   CHECK(feed(policy, free_mib(500), 1, std::chrono::hours(10)) == 20);
 }
 
+TEST_CASE("policy: it looks again before the tightest room can be used up") {
+  PressurePolicy policy(options_256_16());
+  CHECK(policy.period() == PressurePolicy::kCalmPeriod);
+  const auto period = [&](const PressureSample& sample, Duration elapsed) {
+    policy.update(sample, elapsed);
+    return policy.period();
+  };
+  PressureSample machine;
+  machine.rooms = {{.limit = 24 * kGiB, .free = 20 * kGiB}};
+  CHECK(period(machine, seconds(1)) == PressurePolicy::kCalmPeriod);
+  CHECK(period(free_mib(900), seconds(1)) == milliseconds(390));  // 100 are the low water
+  CHECK(period(free_mib(150), seconds(1)) == PressurePolicy::kTightPeriod);
+  machine.rooms.push_back({.limit = 1000 * kMiB, .free = 700 * kMiB});
+  CHECK(period(machine, seconds(1)) == milliseconds(292));
+  CHECK(period(PressureSample(), seconds(1)) == PressurePolicy::kCalmPeriod);
+  // Pressure, and ten seconds after it.
+  CHECK(period(free_mib(90), milliseconds(100)) == PressurePolicy::kPressedPeriod);
+  CHECK(period(free_mib(900), seconds(9)) == PressurePolicy::kPressedPeriod);
+  CHECK(period(free_mib(900), seconds(1)) == milliseconds(390));
+}
+
 TEST_CASE("policy: a floor above the limit means the limit") {
   PressureOptions options;
   options.limit_bytes = 8 * kMiB;
@@ -268,8 +289,9 @@ class FakeSampler final : public PressureSampler {
 TEST_CASE("watcher: tells each new bound, and waits as the level asks") {
   using Listen = PressureSampler::Listen;
   using Woken = PressureSampler::Woken;
-  const FakeMachine::Waited calm{PressureWatcher::kCalmPeriod, Listen::kEvents};
-  const FakeMachine::Waited often{PressureWatcher::kPressedPeriod, Listen::kWakeOnly};
+  // 800 MiB above the low water, at 2 GiB/s.
+  const FakeMachine::Waited calm{milliseconds(390), Listen::kEvents};
+  const FakeMachine::Waited often{PressurePolicy::kPressedPeriod, Listen::kWakeOnly};
   FakeClock clock;
   FakeMachine machine;
   Mutex mutex(LockRank::kLeaf);
@@ -288,10 +310,10 @@ TEST_CASE("watcher: tells each new bound, and waits as the level asks") {
     clock.advance(milliseconds(100));
     CHECK(machine.step(Woken::kTimeout, free_mib(80)) == often);
     clock.advance(milliseconds(100));
-    CHECK(machine.step(Woken::kTimeout, free_mib(900)) == calm);
-    for (int i = 0; i < 100; ++i) {
+    CHECK(machine.step(Woken::kTimeout, free_mib(900)) == often);
+    for (int i = 1; i < 100; ++i) {
       clock.advance(seconds(1));
-      CHECK(machine.step(Woken::kTimeout, free_mib(900)) == calm);
+      CHECK(machine.step(Woken::kTimeout, free_mib(900)) == (i < 10 ? often : calm));
     }
   }
   REQUIRE(told.size() > 4);
@@ -312,7 +334,7 @@ TEST_CASE("watcher: a storm of events is sampled ten times a second, no more") {
   machine.first_wait();
   const auto after_event = machine.step(Woken::kEvent, free_mib(900));
   CHECK(after_event.listen == Listen::kWakeOnly);
-  CHECK(after_event.timeout == PressureWatcher::kPressedPeriod);
+  CHECK(after_event.timeout == PressurePolicy::kPressedPeriod);
   CHECK(machine.step(Woken::kTimeout, free_mib(900)).listen == Listen::kEvents);
 }
 
