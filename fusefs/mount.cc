@@ -3,11 +3,13 @@
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <limits.h>
+#include <spawn.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -64,6 +66,17 @@ std::string unescape_octal(std::string_view text) {
   return plain;
 }
 
+using RealPath = std::unique_ptr<char, decltype(&std::free)>;
+
+// Neither realpath() nor a stat() that the kernel answers from its cache asks a mounted daemon;
+// this does, and a dead one shows. 0 or an errno.
+int ask_daemon(const char* path, mode_t* mode) {
+  struct statx status {};
+  if (statx(AT_FDCWD, path, AT_STATX_FORCE_SYNC, STATX_TYPE, &status) != 0) return errno;
+  *mode = status.stx_mode;
+  return 0;
+}
+
 void close_if_open(int* fd) {
   if (*fd >= 0) close(*fd);
   *fd = -1;
@@ -96,15 +109,29 @@ std::string mounted_type(std::string_view mountinfo, std::string_view path) {
   return type;
 }
 
+bool clear_dead_mount(const std::string& path) {
+  const RealPath real(realpath(path.c_str(), nullptr), &std::free);
+  mode_t mode = 0;
+  if (!real || ask_daemon(real.get(), &mode) != ENOTCONN) return false;
+  if (mounted_type(read_mountinfo(), real.get()) != kOwnType) return false;
+  // As its owner may, who need not be root.
+  std::array<std::string, 4> words = {"fusermount3", "-u", "-z", real.get()};
+  std::array<char*, 5> arguments = {words[0].data(), words[1].data(), words[2].data(),
+                                    words[3].data(), nullptr};
+  pid_t child = -1;
+  if (posix_spawnp(&child, "fusermount3", nullptr, nullptr, arguments.data(), environ) != 0) {
+    return false;
+  }
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  return status == 0;
+}
+
 bool check_mountpoint(const std::string& path, std::string* absolute, std::string* error) {
-  const std::unique_ptr<char, decltype(&std::free)> real(realpath(path.c_str(), nullptr),
-                                                         &std::free);
-  // Neither realpath() nor a stat() that the kernel answers from its cache asks a mounted daemon;
-  // this does, and a dead one shows.
-  struct statx status {};
-  const bool seen =
-      real && statx(AT_FDCWD, real.get(), AT_STATX_FORCE_SYNC, STATX_TYPE, &status) == 0;
-  const int wrong = seen ? 0 : errno;
+  const RealPath real(realpath(path.c_str(), nullptr), &std::free);
+  mode_t mode = 0;
+  const int wrong = real ? ask_daemon(real.get(), &mode) : errno;
   if (real && wrong != ENOTCONN && mounted_type(read_mountinfo(), real.get()) == kOwnType) {
     *error = path + ": a cookiefs is already mounted here; unmount it first with fusermount3 -u " +
              path + ", or choose another mount point";
@@ -114,7 +141,7 @@ bool check_mountpoint(const std::string& path, std::string* absolute, std::strin
     *error = explain(path, wrong);
     return false;
   }
-  if (!S_ISDIR(status.stx_mode)) {
+  if (!S_ISDIR(mode)) {
     *error = explain(path, ENOTDIR);
     return false;
   }

@@ -18,6 +18,10 @@ namespace fusefs {
 // it is fine, as with every FUSE daemon; with another cookiefs on it it is not.
 bool check_mountpoint(const std::string& path, std::string* absolute, std::string* error);
 
+// Clears away a cookiefs whose daemon has died at `path`: nobody can do anything with it but that.
+// Who has files open there, keeps what he has. True: there was one, and it is gone.
+bool clear_dead_mount(const std::string& path);
+
 // The type ("fuse.cookiefs") of the mount on top of the others at `path`, an absolute name, from
 // the text of /proc/self/mountinfo; empty where nothing is mounted.
 std::string mounted_type(std::string_view mountinfo, std::string_view path);

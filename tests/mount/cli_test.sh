@@ -265,11 +265,18 @@ check "a second mount on the same point" second
 
 dead() {
   start sim:big=1000 "$mnt" && signal KILL && until_true no_daemons || return 1
-  says 1 'fusermount3 -u' "$cookiefs" sim:big=1000 "$mnt" || return 1
   says 1 'fusermount3 -u' "$ctl" stats "$mnt" || return 1
-  fusermount3 -u "$mnt" && start sim:big=1000 "$mnt" && lists 1000
+  "$cookiefs" sim:big=1000 "$mnt" >"$out" 2>"$err" && lists 1000 || return 1
+  grep -q 'cleared away the mount' "$err" || { echo "said: $(cat "$err")"; return 1; }
+  [ "$(grep -c " $mnt " /proc/self/mountinfo)" = 1 ] || { echo "still mounted twice"; return 1; }
 }
-check "a mount whose daemon has died" dead
+check "a mount whose daemon has died is cleared away by the next one" dead
+
+dead_of_others() {
+  start sim:big=1000 "$mnt" -o subtype=other && signal KILL && until_true no_daemons || return 1
+  says 1 'fusermount3 -u' "$cookiefs" sim:big=1000 "$mnt" && fusermount3 -u "$mnt"
+}
+check "one of another kind is not" dead_of_others
 
 nonempty() {
   touch "$mnt/below" && start sim:big=1000 "$mnt" && lists 1000 || return 1
