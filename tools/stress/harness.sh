@@ -183,7 +183,22 @@ checked() {
 }
 
 list_with_ls_f() { checked ls-f names ls --zero -f -- "$LISTED"; }
-list_with_ls_l() { checked ls-l ls-l ls --zero -lnU --time-style=+%s -- "$LISTED"; }
+list_with_ls_l() { checked ls-l ls-l ls_l; }
+# What goes away between its listing and its stat (status 1) is no failure of the listing, where
+# names come and go.
+ls_l() {
+  local errors status
+  errors=$(mktemp "$WORK/ls-l.XXXXXX")
+  ls --zero -lnU --time-style=+%s -- "$LISTED" 2>"$errors"
+  status=$?
+  cat "$errors" >&2
+  if ((status == 1)) && [[ -n $STABLE ]] &&
+    ! grep -qv ': No such file or directory$' "$errors" && ! grep -qF "/$STABLE" "$errors"; then
+    status=0
+  fi
+  rm -f "$errors"
+  return "$status"
+}
 list_with_find() { checked find names find "$LISTED" -mindepth 1 -maxdepth 1 -printf '%P\0'; }
 list_with_getdents() {
   local line
