@@ -2,8 +2,8 @@
 //
 // Purpose:  real pressure for tests and the demo: anonymous memory that grows step by step, is held
 //           and freed, again and again, and (with --file) page cache that the kernel must reclaim.
-// Bounds:   never more than --size. With the cgroup's files named it takes only what leaves --margin
-//           free, and gives back at once when less than three quarters of that are left: it presses
+// Bounds:   never more than --size. With the cgroup's files named it leaves --margin of it free,
+//           and gives back at once when less than three quarters of that are left: it presses
 //           on the others and leaves it to them whether they grow until somebody is killed.
 // Ends on SIGTERM, or when its parent is gone.
 #include <fcntl.h>
