@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "fusefs/backends/nfs/wire_enum.h"
+#include "fusefs/backends/nfs/xdr_reader.h"
 
 namespace fusefs::nfs {
 namespace {
@@ -53,11 +54,6 @@ Attr dated(Attr attr, ChangeTokens& tokens, const ListingTimes& times) {
 }
 
 ListingTimes now() { return {.asked = std::chrono::steady_clock::now(), .asked_wall = wall_now()}; }
-
-// A NULL as a name can come of a broken decoder only; then there is no entry.
-std::string_view wire_name(const char* name) { return name == nullptr ? "" : name; }
-
-constexpr uint64_t padded(uint64_t bytes) { return (bytes + 3) / 4 * 4; }
 
 }  // namespace
 
@@ -178,7 +174,8 @@ void Nfs3::readlink(uint64_t id, const CallerPtr& caller, const Handle& handle,
         const auto& answer = *static_cast<const READLINK3res*>(result);
         if (const int error = error_of_status3(wire_number(answer.status)))
           return Status::error(error);
-        return std::string(wire_name(answer.READLINK3res_u.resok.data));
+        const char* const target = answer.READLINK3res_u.resok.data;
+        return std::string(target == nullptr ? "" : target);
       },
       std::move(done));
 }
@@ -271,62 +268,63 @@ void Nfs3::read(uint64_t id, const CallerPtr& caller, const Handle& handle, uint
 
 // ---- Listings -----------------------------------------------------------------------------------
 
-int decode_readdir3(const READDIR3res& result, ChangeTokens& tokens, const ListingTimes& times,
-                    Listed* listed, uint64_t* wire_bytes) {
-  if (const int error = error_of_status3(wire_number(result.status))) return error;
-  const READDIR3resok& ok = result.READDIR3res_u.resok;
-  DirAnswer& answer = listed->answer;
-  if (ok.dir_attributes.attributes_follow != 0) {
-    answer.change =
-        dated(to_attr(ok.dir_attributes.post_op_attr_u.attributes), tokens, times).change;
-  }
-  answer.verifier = to_verifier(ok.cookieverf);
-  answer.eof = ok.reply.eof != 0;
-  for (const entry3* entry = ok.reply.entries; entry != nullptr; entry = entry->nextentry) {
-    if (answer.entries.size() == kMaxEntries) return EIO;
-    const std::string_view name = wire_name(entry->name);
-    *wire_bytes += 24 + padded(name.size());
-    answer.add(name, entry->fileid, 0, entry->cookie);
-  }
-  return 0;
+namespace {
+
+// What stands before the entries; false: the directory could not be listed, or this is no listing.
+bool read_listing_header(XdrReader& in, ChangeTokens& tokens, const ListingTimes& times,
+                         DirAnswer* answer, int* error) {
+  *error = error_of_status3(in.u32());
+  if (*error == 0 && in.flag()) answer->change = dated(read_attr3(in), tokens, times).change;
+  const std::string_view verifier = *error == 0 ? in.bytes(NFS3_COOKIEVERFSIZE) : "";
+  if (!in.ok()) *error = EIO;
+  if (*error == 0) answer->verifier = to_verifier(verifier.data());
+  return *error == 0;
 }
 
-int decode_readdirplus3(const READDIRPLUS3res& result, ChangeTokens& tokens,
-                        const ListingTimes& times, Listed* listed, uint64_t* wire_bytes) {
-  if (const int error = error_of_status3(wire_number(result.status))) return error;
-  const READDIRPLUS3resok& ok = result.READDIRPLUS3res_u.resok;
+// What READDIRPLUS tells beside name, number and cookie.
+void read_plus(XdrReader& in, std::string_view name, uint64_t ino, uint64_t cookie,
+               ChangeTokens& tokens, const ListingTimes& times, Listed* listed) {
   DirAnswer& answer = listed->answer;
-  if (ok.dir_attributes.attributes_follow != 0) {
-    answer.change =
-        dated(to_attr(ok.dir_attributes.post_op_attr_u.attributes), tokens, times).change;
+  Attr attr;
+  attr.mode = 0;  // not told: whoever needs it looks it up
+  if (in.flag()) {
+    attr = dated(read_attr3(in), tokens, times);
+    // At a mount point the two differ; what is listed must be what a lookup finds.
+    if (attr.mode != 0) ino = attr.ino;
   }
-  answer.verifier = to_verifier(ok.cookieverf);
-  answer.eof = ok.reply.eof != 0;
-  answer.has_attrs = true;
-  for (const entryplus3* entry = ok.reply.entries; entry != nullptr; entry = entry->nextentry) {
+  answer.add(name, ino, dirent_type(attr.mode), cookie);
+  answer.attrs.push_back(attr);
+  const std::string_view handle = in.flag() ? in.opaque(kMaxHandleBytes) : "";
+  const bool directory = S_ISDIR(attr.mode);
+  const bool kept = directory || answer.entries.size() <= ListCall::kFewEntries;
+  if (!kept || handle.empty()) return;
+  listed->handles.push_back({std::string(name), ino, Handle(handle), directory});
+}
+
+}  // namespace
+
+int decode_listing3(std::string_view results, Attributes attributes, ChangeTokens& tokens,
+                    const ListingTimes& times, Listed* listed, uint64_t* wire_bytes) {
+  XdrReader in(results);
+  DirAnswer& answer = listed->answer;
+  int error = 0;
+  if (!read_listing_header(in, tokens, times, &answer, &error)) return error;
+  answer.has_attrs = attributes == Attributes::kYes;
+  const size_t before = in.rest().size();
+  while (in.flag()) {
     if (answer.entries.size() == kMaxEntries) return EIO;
-    const std::string_view name = wire_name(entry->name);
-    *wire_bytes += 32 + padded(name.size());
-    Attr attr;
-    attr.mode = 0;  // not told: whoever needs it looks it up
-    uint64_t ino = entry->fileid;
-    if (entry->name_attributes.attributes_follow != 0) {
-      attr = dated(to_attr(entry->name_attributes.post_op_attr_u.attributes), tokens, times);
-      // At a mount point the two differ; what is listed must be what a lookup finds.
-      if (attr.mode != 0) ino = attr.ino;
-      *wire_bytes += 84;
-    }
-    answer.add(name, ino, dirent_type(attr.mode), entry->cookie);
-    answer.attrs.push_back(attr);
-    if (entry->name_handle.handle_follows == 0) continue;
-    const nfs_fh3& wire = entry->name_handle.post_op_fh3_u.handle;
-    *wire_bytes += 4 + padded(wire.data.data_len);
-    const bool directory = S_ISDIR(attr.mode);
-    if (!directory && answer.entries.size() > ListCall::kFewEntries) continue;
-    if (std::optional<Handle> handle = to_handle(wire)) {
-      listed->handles.push_back({std::string(name), ino, std::move(*handle), directory});
+    const uint64_t ino = in.u64();
+    const std::string_view name = in.opaque(results.size());
+    const uint64_t cookie = in.u64();
+    if (answer.has_attrs) {
+      read_plus(in, name, ino, cookie, tokens, times, listed);
+    } else {
+      answer.add(name, ino, 0, cookie);
     }
   }
+  *wire_bytes = before - in.rest().size();
+  answer.eof = in.flag();
+  if (!in.ok()) return EIO;
   listed->keep_worthwhile(ListCall::kFewEntries);
   return 0;
 }
@@ -361,14 +359,9 @@ class ListCall3 final : public ListCall {
 
  protected:
   int decode(const void* result, Listed* listed, uint64_t* wire_bytes) override {
-    const ListingTimes times{.asked = asked(), .asked_wall = asked_wall()};
-    ChangeTokens& tokens = state().tokens;
-    if (sent_attributes_ == Attributes::kNo) {
-      return decode_readdir3(*static_cast<const READDIR3res*>(result), tokens, times, listed,
-                             wire_bytes);
-    }
-    return decode_readdirplus3(*static_cast<const READDIRPLUS3res*>(result), tokens, times, listed,
-                               wire_bytes);
+    return decode_listing3(*static_cast<const std::string_view*>(result), sent_attributes_,
+                           state().tokens, {.asked = asked(), .asked_wall = asked_wall()}, listed,
+                           wire_bytes);
   }
 
  private:

@@ -1,11 +1,10 @@
 // NFS version 3 (RFC 1813): calls and their answers.
 #pragma once
 
+#include <string_view>
+
 #include "fusefs/backends/nfs/nfs_listing.h"
 #include "fusefs/backends/nfs/nfs_protocol.h"
-
-struct READDIR3res;
-struct READDIRPLUS3res;
 
 namespace fusefs::nfs {
 
@@ -43,15 +42,13 @@ class Nfs3 final : public Protocol {
 // What an nfsstat3 is here.
 int error_of_status3(uint32_t status);
 
-// Checks an answer of READDIR or READDIRPLUS and turns it into entries; for Nfs3 and its fuzzer.
-// Errors as ListCall::decode().
+// Turns the results of READDIR, or READDIRPLUS, as they stand in a reply (RFC 1813, 3.3.16 and 17)
+// into entries; for Nfs3 and its fuzzer. Errors as ListCall::decode(); EIO: they are malformed.
 struct ListingTimes {
   cache::TimePoint asked;
   WallTime asked_wall = 0;
 };
-int decode_readdir3(const READDIR3res& result, ChangeTokens& tokens, const ListingTimes& times,
-                    Listed* listed, uint64_t* wire_bytes);
-int decode_readdirplus3(const READDIRPLUS3res& result, ChangeTokens& tokens,
-                        const ListingTimes& times, Listed* listed, uint64_t* wire_bytes);
+int decode_listing3(std::string_view results, Attributes attributes, ChangeTokens& tokens,
+                    const ListingTimes& times, Listed* listed, uint64_t* wire_bytes);
 
 }  // namespace fusefs::nfs

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "cache/base/hash.h"
@@ -116,6 +117,27 @@ uint64_t ChangeTokens::token(const Attr& attr, uint64_t change, TimePoint asked,
     token = cache::mix64(token + 0x9e3779b97f4a7c15ULL) ^ part;
   }
   return not_zero(cache::mix64(token));
+}
+
+Attr read_attr3(XdrReader& in) {
+  fattr3 wire{};
+  const uint32_t type = in.u32();
+  std::memcpy(&wire.type, &type, sizeof type);
+  wire.mode = in.u32();
+  wire.nlink = in.u32();
+  wire.uid = in.u32();
+  wire.gid = in.u32();
+  wire.size = in.u64();
+  wire.used = in.u64();
+  wire.rdev.specdata1 = in.u32();
+  wire.rdev.specdata2 = in.u32();
+  wire.fsid = in.u64();
+  wire.fileid = in.u64();
+  for (nfstime3* const time : {&wire.atime, &wire.mtime, &wire.ctime}) {
+    time->seconds = in.u32();
+    time->nseconds = in.u32();
+  }
+  return to_attr(wire);
 }
 
 uint8_t dirent_type(uint32_t mode) { return static_cast<uint8_t>((mode & S_IFMT) >> 12); }

@@ -22,6 +22,7 @@
 #include "cache/base/clock.h"
 #include "cache/base/mutex.h"
 #include "cache/dir/attr.h"
+#include "fusefs/backends/nfs/xdr_reader.h"
 
 struct fattr3;
 
@@ -64,6 +65,8 @@ class ChangeTokens {
 // v3's attributes; an object of an unknown type, or with times that are none, gets mode 0 (cached
 // listings then leave its attributes out). `change` is not set.
 cache::Attr to_attr(const fattr3& wire);
+// The same from the wire; what is missing is zero.
+cache::Attr read_attr3(XdrReader& in);
 
 // DT_* of a mode.
 uint8_t dirent_type(uint32_t mode);

@@ -50,20 +50,6 @@ void walk_post_op_attr(XdrReader& in) {
   if (in.flag()) in.skip(kAttributes3);
 }
 
-void walk_listing3(XdrReader& in, bool plus) {
-  walk_post_op_attr(in);
-  in.skip(8);  // verifier
-  while (in.flag() && in.ok()) {
-    in.skip(8);  // file id
-    in.opaque(kAny);
-    in.skip(8);  // cookie
-    if (!plus) continue;
-    walk_post_op_attr(in);
-    if (in.flag()) in.opaque(kMaxHandle3);
-  }
-  in.u32();  // end
-}
-
 void walk_result3(XdrReader& in, Procedure procedure) {
   if (procedure == Procedure::kNull3) return;
   const bool failed = in.u32() != 0;
@@ -91,7 +77,7 @@ void walk_result3(XdrReader& in, Procedure procedure) {
       return;
     case Procedure::kReaddir3:
     case Procedure::kReaddirplus3:
-      return walk_listing3(in, procedure == Procedure::kReaddirplus3);
+      return;  // not libnfs' to decode: whoever does, checks as he goes
     case Procedure::kFsstat3:
       walk_post_op_attr(in);
       return in.skip(6 * 8 + 4);
@@ -231,25 +217,45 @@ std::optional<uint32_t> reply_xid(std::string_view record) {
   return in.ok() ? std::optional<uint32_t>(xid) : std::nullopt;
 }
 
-ReplyVerdict check_reply(std::string_view record, Procedure procedure) {
-  XdrReader in(record);
+namespace {
+
+// Up to the results of a call that was accepted and did not fail: then true.
+bool walk_header(XdrReader& in, ReplyVerdict* verdict) {
+  *verdict = ReplyVerdict::kBadHeader;
   in.skip(4);  // xid
   const bool reply = in.u32() == 1;
   const uint32_t denied = in.u32();
-  if (!reply || denied > 1) return ReplyVerdict::kBadHeader;
+  if (!reply || denied > 1) return false;
   if (denied == 1) {
     const uint32_t reason = in.u32();
     in.skip(reason == 0 ? 8 : 4);  // versions, or what is wrong with the credentials
-    return in.ok() && reason <= 1 ? ReplyVerdict::kSound : ReplyVerdict::kBadHeader;
+    if (in.ok() && reason <= 1) *verdict = ReplyVerdict::kSound;
+    return false;
   }
   in.skip(4);  // the verifier's flavor
   in.opaque(kMaxVerifier);
   const uint32_t accepted = in.u32();
   if (accepted > 5) in.fail();
   if (accepted == 2) in.skip(8);  // versions that there are
-  if (!in.ok()) return ReplyVerdict::kBadHeader;
-  if (accepted == 0) walk_result(in, procedure);
+  if (in.ok()) *verdict = ReplyVerdict::kSound;
+  return in.ok() && accepted == 0;
+}
+
+}  // namespace
+
+ReplyVerdict check_reply(std::string_view record, Procedure procedure) {
+  XdrReader in(record);
+  ReplyVerdict verdict = ReplyVerdict::kSound;
+  if (!walk_header(in, &verdict)) return verdict;
+  walk_result(in, procedure);
   return in.ok() ? ReplyVerdict::kSound : ReplyVerdict::kBadResult;
+}
+
+std::optional<std::string_view> results_of(std::string_view record) {
+  XdrReader in(record);
+  ReplyVerdict verdict = ReplyVerdict::kSound;
+  if (!walk_header(in, &verdict)) return std::nullopt;
+  return in.rest();
 }
 
 std::string failed_reply(uint32_t xid) {

@@ -3,7 +3,7 @@
 // Purpose:        libnfs 4.0 adds a length that a server sent to its position before it compares,
 //                 so that a wrong one makes it read anywhere. Here every reply is walked first, by
 //                 a reader that can't leave it: only those whose every length lies inside are
-//                 decoded.
+//                 decoded. Listings of version 3 libnfs does not decode at all (rpc.h).
 // Thread-safety:  pure functions.
 #pragma once
 
@@ -30,6 +30,9 @@ enum class ReplyVerdict : uint8_t {
   kBadHeader,  // this is no reply
 };
 ReplyVerdict check_reply(std::string_view record, Procedure procedure);
+
+// What follows the header, where the call was accepted and has not failed there.
+std::optional<std::string_view> results_of(std::string_view record);
 
 // The number by which a reply names its call; nothing: too short to be one.
 std::optional<uint32_t> reply_xid(std::string_view record);

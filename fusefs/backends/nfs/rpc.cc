@@ -44,6 +44,7 @@ Caller self() {
 struct RpcContext::Waiter {
   RpcContext* context;
   RpcReply reply;
+  uint32_t xid;  // once it is known
   Waiter* before;
   Waiter* after;
 };
@@ -78,6 +79,8 @@ RpcContext::~RpcContext() {
 void RpcContext::drop(Waiter* waiter) {
   (waiter->before != nullptr ? waiter->before->after : waiters_) = waiter->after;
   if (waiter->after != nullptr) waiter->after->before = waiter->before;
+  const auto asked = asked_.find(waiter->xid);
+  if (asked != asked_.end() && asked->second.waiter == waiter) asked_.erase(asked);
   delete waiter;
 }
 
@@ -116,7 +119,9 @@ bool RpcContext::note_calls() {
     if (rest.size() < kMark + length) break;
     const CallHeader header = read_call_header(rest.substr(kMark, length));
     if (!header.procedure) return false;
-    asked_[header.xid] = *header.procedure;
+    if (calling_ != nullptr) calling_->xid = header.xid;
+    asked_[header.xid] = {.procedure = *header.procedure,
+                          .waiter = std::exchange(calling_, nullptr)};
     noted_ += kMark + length;
   }
   return true;
@@ -177,10 +182,13 @@ bool RpcContext::take_record() {
   if (!xid) return false;
   const auto asked = asked_.find(*xid);
   if (asked == asked_.end()) return true;  // an answer to nobody's question
-  const Procedure procedure = asked->second;
+  const Asked call = asked->second;
   asked_.erase(asked);
-  switch (check_reply(record, procedure)) {
+  switch (check_reply(record, call.procedure)) {
     case ReplyVerdict::kSound:
+      if (call.procedure == Procedure::kReaddir3 || call.procedure == Procedure::kReaddirplus3) {
+        return take_listing(call, *xid, record);
+      }
       return give_to_libnfs(record);
     case ReplyVerdict::kBadResult:
       return give_to_libnfs(failed_reply(*xid));
@@ -188,6 +196,16 @@ bool RpcContext::take_record() {
       return false;
   }
   return false;
+}
+
+bool RpcContext::take_listing(const Asked& asked, uint32_t xid, std::string_view record) {
+  if (asked.waiter == nullptr) return false;
+  const auto results = results_of(record);
+  if (!results) return give_to_libnfs(record);  // refused: it says why
+  const RpcReply reply = std::exchange(asked.waiter->reply, nullptr);
+  if (!give_to_libnfs(failed_reply(xid))) return false;
+  reply(RpcStatus::kAnswered, &*results, "");
+  return true;
 }
 
 // libnfs reads what the pair holds; a record that is larger goes in turns.
@@ -221,6 +239,7 @@ void RpcContext::on_reply(rpc_context* /*rpc*/, int status, void* data, void* pr
   if (context.destroying_) return;  // the destructor drops it
   const RpcReply reply = std::move(waiter->reply);
   context.drop(waiter);
+  if (!reply) return;  // it has been answered
   if (status == RPC_STATUS_SUCCESS && data != nullptr) {
     reply(RpcStatus::kAnswered, data, "");
   } else if (status == RPC_STATUS_ERROR && data != nullptr) {
@@ -296,8 +315,8 @@ int RpcContext::send_call(Procedure procedure, const void* arguments, Waiter* wa
 bool RpcContext::call(Procedure procedure, const void* arguments, const CallerPtr& caller,
                       RpcReply reply) {
   if (!authenticate(caller)) return false;
-  auto* const waiter =
-      new Waiter{.context = this, .reply = std::move(reply), .before = nullptr, .after = waiters_};
+  auto* const waiter = new Waiter{
+      .context = this, .reply = std::move(reply), .xid = 0, .before = nullptr, .after = waiters_};
   if (waiters_ != nullptr) waiters_->before = waiter;
   waiters_ = waiter;
   if (send_call(procedure, arguments, waiter) != 0) {
@@ -305,7 +324,9 @@ bool RpcContext::call(Procedure procedure, const void* arguments, const CallerPt
     return false;
   }
   // Where the connection is of no use any more, service() will tell.
+  calling_ = waiter;
   take_calls();
+  calling_ = nullptr;
   return true;
 }
 

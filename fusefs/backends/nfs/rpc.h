@@ -8,12 +8,16 @@
 //                 replies that were checked (reply_check.h):
 //                   server <- outgoing_ <- pair <- libnfs   calls; their numbers are noted
 //                   server -> record_ -> check -> pair -> libnfs   replies
+//                 Listings of version 3 go from record_ to whoever asked, as they came: libnfs
+//                 takes a dozen allocations an entry, and the next request of a listing waits for
+//                 the last cookie of this one. libnfs is told that these calls failed.
 // Ownership:      owns the sockets and libnfs' context. A reply function is called at most once,
 //                 from service(), and never after the context is destroyed: whoever waits keeps a
 //                 list.
 // Thread-safety:  none: libnfs 4.0 has no locks. One thread makes, uses and destroys a context. It
-//                 needs kDecoderStack: libnfs decodes a listing by recursion, up to 260 bytes of
-//                 stack an entry, and an entry may be 24 bytes of a record of up to kMaxRecord.
+//                 needs kDecoderStack: libnfs decodes version 4's listings by recursion, up to 260
+//                 bytes of stack an entry, and an entry may be 24 bytes of a record of up to
+//                 kMaxRecord.
 // Errors:         RpcStatus with every reply; service() is false once the connection is of no use.
 #pragma once
 
@@ -60,7 +64,8 @@ enum class RpcStatus : uint8_t {
   kLost,      // the connection broke
 };
 
-// `result` lives as long as the function runs.
+// `result` lives as long as the function runs. Of kReaddir3 and kReaddirplus3 it is a
+// std::string_view of the results' bytes, unchecked.
 using RpcReply = std::function<void(RpcStatus status, const void* result, const char* text)>;
 
 enum class Security : uint8_t { kSys, kNone };
@@ -86,6 +91,10 @@ class RpcContext {
 
  private:
   struct Waiter;
+  struct Asked {
+    Procedure procedure = Procedure::kNull3;
+    Waiter* waiter = nullptr;
+  };
   enum class Progress : uint8_t { kSome, kNone, kBroken };
 
   bool take_calls();
@@ -94,6 +103,7 @@ class RpcContext {
   bool receive();
   Progress receive_some();
   bool take_record();
+  bool take_listing(const Asked& asked, uint32_t xid, std::string_view record);
   bool give_to_libnfs(std::string_view record);
   static void on_reply(rpc_context* rpc, int status, void* data, void* private_data);
   bool authenticate(const CallerPtr& caller);
@@ -110,10 +120,11 @@ class RpcContext {
   bool authenticated_ = false;
   CallerPtr caller_;  // the one that the context's credentials are of
 
-  std::string outgoing_;  // calls, with their marks
-  size_t noted_ = 0;      // of it: calls whose numbers are in asked_
-  size_t sent_ = 0;       // of it
-  std::unordered_map<uint32_t, Procedure> asked_;
+  std::string outgoing_;       // calls, with their marks
+  size_t noted_ = 0;           // of it: calls whose numbers are in asked_
+  size_t sent_ = 0;            // of it
+  Waiter* calling_ = nullptr;  // whose call is being encoded
+  std::unordered_map<uint32_t, Asked> asked_;
   std::string mark_;    // of the fragment that is coming, up to 4 bytes
   size_t missing_ = 0;  // of that fragment
   bool last_ = false;   // ... ends the record

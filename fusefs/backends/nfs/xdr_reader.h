@@ -6,8 +6,11 @@
 //                 and ok() is false.
 #pragma once
 
+#include <endian.h>
+
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string_view>
 
 namespace fusefs::nfs {
@@ -17,14 +20,16 @@ class XdrReader {
   explicit XdrReader(std::string_view bytes) : bytes_(bytes) {}
 
   uint32_t u32() {
-    const std::string_view word = take(4);
-    uint32_t value = 0;
-    for (const char c : word) value = value << 8 | static_cast<unsigned char>(c);
-    return value;
+    uint32_t word = 0;
+    if (const std::string_view at = take(sizeof word); !at.empty())
+      std::memcpy(&word, at.data(), sizeof word);
+    return be32toh(word);
   }
   uint64_t u64() {
-    const uint64_t high = u32();
-    return high << 32 | u32();
+    uint64_t word = 0;
+    if (const std::string_view at = take(sizeof word); !at.empty())
+      std::memcpy(&word, at.data(), sizeof word);
+    return be64toh(word);
   }
   bool flag() { return u32() != 0; }
   // Bytes with their length in front, at most so many.
