@@ -69,10 +69,13 @@ std::string unescape_octal(std::string_view text) {
 using RealPath = std::unique_ptr<char, decltype(&std::free)>;
 
 // Neither realpath() nor a stat() that the kernel answers from its cache asks a mounted daemon;
-// this does, and a dead one shows. 0 or an errno.
+// this does, and a dead one shows. 0 or an errno; ENOTCONN also for one that dies at the question,
+// which the kernel tells as ECONNABORTED.
 int ask_daemon(const char* path, mode_t* mode) {
   struct statx status {};
-  if (statx(AT_FDCWD, path, AT_STATX_FORCE_SYNC, STATX_TYPE, &status) != 0) return errno;
+  if (statx(AT_FDCWD, path, AT_STATX_FORCE_SYNC, STATX_TYPE, &status) != 0) {
+    return errno == ECONNABORTED ? ENOTCONN : errno;
+  }
   *mode = status.stx_mode;
   return 0;
 }

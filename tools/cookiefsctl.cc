@@ -47,6 +47,7 @@ std::string explain(const std::string& path, int error_number) {
     case EPERM:
       return path + ": not permitted; only the user who mounted it and root may do this";
     case ENOTCONN:
+    case ECONNABORTED:  // just now, with this question under way
       return path + ": its daemon has died; clear the mount away with fusermount3 -u " + path;
     // What filesystems answer to an ioctl that they don't know.
     case ENOTTY:
