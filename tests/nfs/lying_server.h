@@ -13,34 +13,11 @@
 #include <string>
 #include <thread>
 
+#include "fusefs/backends/nfs/xdr_writer.h"
+
 namespace test {
 
-// Big-endian words, padded opaques (RFC 4506).
-class XdrWriter {
- public:
-  XdrWriter& u32(uint32_t value) {
-    for (int shift = 24; shift >= 0; shift -= 8)
-      bytes_.push_back(static_cast<char>(value >> shift));
-    return *this;
-  }
-  XdrWriter& u64(uint64_t value) {
-    return u32(static_cast<uint32_t>(value >> 32)).u32(static_cast<uint32_t>(value));
-  }
-  XdrWriter& opaque(const std::string& value) {
-    u32(static_cast<uint32_t>(value.size()));
-    bytes_ += value;
-    bytes_.append((4 - value.size() % 4) % 4, '\0');
-    return *this;
-  }
-  XdrWriter& raw(const std::string& bytes) {
-    bytes_ += bytes;
-    return *this;
-  }
-  [[nodiscard]] const std::string& bytes() const { return bytes_; }
-
- private:
-  std::string bytes_;
-};
+using fusefs::nfs::XdrWriter;
 
 // One READDIR or READDIRPLUS.
 struct ListQuestion {

@@ -27,42 +27,18 @@
 #include <string_view>
 
 #include "fusefs/backends/nfs/xdr_reader.h"
+#include "fusefs/backends/nfs/xdr_writer.h"
 
 namespace {
 
 using Clock = std::chrono::steady_clock;
 using fusefs::nfs::XdrReader;
+using fusefs::nfs::XdrWriter;
 
 constexpr int kPatienceSeconds = 60;
 constexpr size_t kMaxRecord = size_t{2} << 20;
 constexpr uint32_t kLastFragment = 1u << 31;
 constexpr size_t kAttributes3 = 84;
-
-class XdrWriter {
- public:
-  XdrWriter& u32(uint32_t value) {
-    for (int shift = 24; shift >= 0; shift -= 8)
-      bytes_.push_back(static_cast<char>(value >> shift));
-    return *this;
-  }
-  XdrWriter& u64(uint64_t value) {
-    return u32(static_cast<uint32_t>(value >> 32)).u32(static_cast<uint32_t>(value));
-  }
-  XdrWriter& opaque(std::string_view value) {
-    u32(static_cast<uint32_t>(value.size()));
-    bytes_.append(value);
-    bytes_.append((4 - value.size() % 4) % 4, '\0');
-    return *this;
-  }
-  XdrWriter& raw(std::string_view value) {
-    bytes_.append(value);
-    return *this;
-  }
-  [[nodiscard]] const std::string& bytes() const { return bytes_; }
-
- private:
-  std::string bytes_;
-};
 
 // One TCP connection to one RPC program, one call at a time.
 class Rpc {

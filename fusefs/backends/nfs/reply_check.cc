@@ -3,6 +3,7 @@
 #include <array>
 
 #include "fusefs/backends/nfs/xdr_reader.h"
+#include "fusefs/backends/nfs/xdr_writer.h"
 
 namespace fusefs::nfs {
 namespace {
@@ -260,11 +261,7 @@ std::optional<std::string_view> results_of(std::string_view record) {
 
 std::string failed_reply(uint32_t xid) {
   constexpr uint32_t kSystemError = 5;
-  std::string bytes;
-  for (const uint32_t word : {xid, 1u, 0u, 0u, 0u, kSystemError}) {
-    for (int shift = 24; shift >= 0; shift -= 8) bytes.push_back(static_cast<char>(word >> shift));
-  }
-  return bytes;
+  return XdrWriter().u32(xid).u32(1).u32(0).u32(0).u32(0).u32(kSystemError).bytes();
 }
 
 }  // namespace fusefs::nfs

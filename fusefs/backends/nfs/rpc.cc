@@ -24,6 +24,7 @@
 
 #include "fusefs/backends/nfs/reply_check.h"
 #include "fusefs/backends/nfs/xdr_reader.h"
+#include "fusefs/backends/nfs/xdr_writer.h"
 
 namespace fusefs::nfs {
 namespace {
@@ -211,10 +212,9 @@ bool RpcContext::take_listing(const Asked& asked, uint32_t xid, std::string_view
 // libnfs reads what the pair holds; a record that is larger goes in turns.
 bool RpcContext::give_to_libnfs(std::string_view record) {
   const auto mark = static_cast<uint32_t>(record.size()) | ~kLengthBits;
-  std::string bytes;
-  bytes.reserve(4 + record.size());
-  for (int shift = 24; shift >= 0; shift -= 8) bytes.push_back(static_cast<char>(mark >> shift));
-  bytes.append(record);
+  XdrWriter marked;
+  marked.reserve(sizeof mark + record.size());
+  const std::string& bytes = marked.u32(mark).raw(record).bytes();
   size_t given = 0;
   for (;;) {
     if (given < bytes.size()) {
