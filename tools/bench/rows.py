@@ -387,6 +387,14 @@ def _greedy_neighbour(cgroup, most):
             process.kill()
 
 
+def _await(condition, what):
+    end = time.monotonic() + 30
+    while not condition():
+        if time.monotonic() > end:
+            raise BenchError(f"{what} not within 30 s")
+        time.sleep(0.002)
+
+
 def pressure(bench, progress):
     """A full cache of 1 GiB gives way to a neighbour that takes what its cgroup has left"""
     entries, group, floor, margin = 20 * MILLION, 2048 * MIB, 32 * MIB, 24 * MIB
@@ -398,22 +406,15 @@ def pressure(bench, progress):
                           directory="big", cgroup=cgroup) as mount:
                 bench.once(mount.directory)
                 before.append(mount.memory_bytes("VmRSS") / MIB)
-                pressed = False
                 with _greedy_neighbour(cgroup, group - 40 * MIB):
-                    begun = start = time.monotonic()
-                    while mount.memory_bytes("VmRSS") > floor + margin:
-                        if cgroup.usage_bytes() < group - group // 10 and not pressed:
-                            start = time.monotonic()
-                        else:
-                            pressed = True
-                        if time.monotonic() - begun > 30:
-                            raise BenchError("the cache did not give way within 30 s")
-                        time.sleep(0.002)
+                    _await(lambda: cgroup.usage_bytes() > group * 9 // 10, "cgroup nearly full")
+                    start = time.monotonic()
+                    _await(lambda: mount.memory_bytes("VmRSS") <= floor + margin, "memory given up")
                     times.append(time.monotonic() - start)
                     time.sleep(1)
                     after.append(mount.memory_bytes("VmRSS") / MIB)
-    yield Measure("pressure", "from a tenth left free to cache_min=32M + 24 MiB resident", "s", times,
-                  AT_MOST, 1, note=f"from {median(before):,.0f} MiB; a second later "
+    yield Measure("pressure", "from a tenth left free to cache_min=32M + 24 MiB resident", "s",
+                  times, AT_MOST, 1, note=f"from {median(before):,.0f} MiB; a second later "
                                    f"{median(after):.1f} MiB are left")
 
 
@@ -695,5 +696,5 @@ def callgrind(bench, progress):
 
 
 ROWS = {function.__name__: function
-        for function in (warm, memory, cold, refill, squeeze, seek, stalls, pressure, scaling, unmount,
-                         compare, sftp, nfs, callgrind)}
+        for function in (warm, memory, cold, refill, squeeze, seek, stalls, pressure, scaling,
+                        unmount, compare, sftp, nfs, callgrind)}
