@@ -127,17 +127,19 @@ TEST_CASE("an unmount that overtakes a request as it is handed over ends like an
     INFO("round " << round);
     Mount mount("sim:big=100");
     std::atomic<bool> gone{false};
+    std::atomic<int> asked{0};
     std::array<std::thread, kAskers> askers;
     for (std::thread& asker : askers) {
       asker = std::thread([&] {
         // A name a question: the kernel remembers what is absent.
         for (int i = 0; !gone; ++i) {
           const std::string name = "big/absent-" + std::to_string(i);
+          ++asked;
           if (::access((mount / name).c_str(), F_OK) == 0 || errno != ENOENT) return;
         }
       });
     }
-    std::this_thread::sleep_for(std::chrono::milliseconds(10 + round % 7));
+    CHECK(test::wait_until([&] { return asked > 200 + 50 * (round % 7); }));
     CHECK(umount2(mount.path().c_str(), MNT_FORCE | MNT_DETACH) == 0);
     gone = true;
     for (std::thread& asker : askers) asker.join();
