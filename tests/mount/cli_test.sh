@@ -253,6 +253,18 @@ relative() {
 }
 check "relative source and mount point" relative
 
+auto_size() {
+  env --default-signal "$cookiefs" -f -o cache_size=auto sim:big=1000 "$mnt" >"$out" 2>"$err" &
+  local pid=$! mib
+  until_true mounted && lists 1000 || return 1
+  mib=$(sed -nE 's/.*cache_size=auto: ([0-9]+) MiB.*/\1/p' "$err")
+  "$ctl" stats --json "$mnt" | grep -q "\"limit_bytes\": *$((mib << 20))," ||
+    { echo "said '$mib' MiB, but: $("$ctl" stats --json "$mnt" | grep limit_bytes)"; return 1; }
+  kill -INT $pid
+  wait $pid || { echo "exit status $?: $(tail -1 "$err")"; return 1; }
+}
+check "cache_size=auto is what it says" auto_size
+
 # ---- Mount points in use ------------------------------------------------------------------------
 
 second() {
