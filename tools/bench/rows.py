@@ -697,4 +697,4 @@ def callgrind(bench, progress):
 
 ROWS = {function.__name__: function
         for function in (warm, memory, cold, refill, squeeze, seek, stalls, pressure, scaling,
-                        unmount, compare, sftp, nfs, callgrind)}
+                         unmount, compare, sftp, nfs, callgrind)}
