@@ -36,6 +36,7 @@ struct CursorState {
   uint64_t key = 0;           // of the array that holds the next entry
   std::string token;          // mapped cookies: what the remote is told for that array
   uint64_t seek_key = 0;      // mapped: walking the chain from its start to this array; 0: not
+  bool maybe_native = false;  // the remote's own cookie, if no array on that walk has the key
   uint32_t index = 0;         // of the next entry, as far as known
   Page* hint = nullptr;       // where that array was; looked at again before use
   uint64_t ordinal = 0;       // entries given in this pass
@@ -119,7 +120,7 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
 
  private:
   using FillPtr = std::shared_ptr<Fill>;
-  enum class Step : uint8_t { kAgain, kDone, kLost, kUncached };
+  enum class Step : uint8_t { kAgain, kDone, kLost, kUncached, kNative };
   struct Outcome {
     Step step = Step::kAgain;
     Status status;
@@ -130,6 +131,7 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   void place(CursorState& cursor, uint64_t position) EXCLUDES(mutex_);
   static bool step_back(CursorState& cursor, uint64_t position);
   void place_mapped(CursorState& cursor) EXCLUDES(mutex_);
+  void place_native(CursorState& cursor) REQUIRES(mutex_);
   void place_by_order(CursorState& cursor) EXCLUDES(mutex_);
   void place_by_scan(CursorState& cursor) EXCLUDES(mutex_);
   enum class Extent : uint8_t { kPartial, kSealed };
@@ -250,6 +252,7 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   std::atomic<bool> ascending_{true};      // every sealed array so far
   std::atomic<bool> descending_{true};
   bool gave_native_ GUARDED_BY(mutex_) = false;  // before mapped_ was set, where it was not always
+  uint64_t switch_change_ GUARDED_BY(mutex_) = 0;  // the token when it was set
   bool attrs_refused_ GUARDED_BY(mutex_) = false;  // asked for and not given
   bool closed_ GUARDED_BY(mutex_) = false;
   uint32_t calls_out_ GUARDED_BY(mutex_) = 0;  // threads inside the source

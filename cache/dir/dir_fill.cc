@@ -130,7 +130,8 @@ DirCore::FillPtr DirCore::start_fill(const CursorState& cursor, bool want_attrs,
   const Anchor* anchor = anchors_.find(cursor.key);
   const uint32_t position =
       anchor != nullptr ? anchor->position : static_cast<uint32_t>(cursor.ordinal);
-  if (anchor == nullptr) anchors_.add(cursor.key, position, cursor.token);
+  // Known anew in this generation: it is in use.
+  anchors_.add(cursor.key, position, anchor != nullptr ? anchor->token : cursor.token);
   fill->want_attrs = want_attrs && !attrs_refused_;
   fill->builder.reset(fill->page->content(), {.change = change_,
                                               .filled = fill->stamp.when,
@@ -454,6 +455,7 @@ bool DirCore::cookies_fit(Fill& fill, const DirAnswer& answer) {
     // From now on this directory shows mapped cookies. Readers that hold others find their way
     // back by name.
     gave_native_ = anchors_.size() > 1 || fill.builder.count() > 0;
+    switch_change_ = change_;
     mapped_.store(true, std::memory_order_release);
     invalidate_locked();
     for (const FillPtr& other : std::vector<FillPtr>(fill_owners_)) {

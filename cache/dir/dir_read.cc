@@ -45,6 +45,10 @@ Status DirCore::read(CursorState& cursor, uint64_t position, const ReadOptions& 
     Outcome outcome = read_step(reading);
     if (outcome.step == Step::kUncached) {
       cursor.uncached = true;
+    } else if (outcome.step == Step::kNative) {
+      forget_checkpoint(cursor);
+      MutexLock lock(mutex_);
+      place_native(cursor);
     } else if (outcome.step == Step::kLost) {
       outcome = recover(reading, outcome.status.error_number());
     }
@@ -108,16 +112,31 @@ void DirCore::place_mapped(CursorState& cursor) {
   if (const Anchor* anchor = anchors_.find(cursor.key); anchor != nullptr && cursor.key != 0) {
     cursor.token = anchor->token;
     cursor.ordinal = anchor->position + cookie_map::index_after(cursor.position);
-  } else if (gave_native_) {
-    // The remote's own cookie, shown before a larger one made the directory switch to mapped ones:
-    // still a place to resume from. The arrays from there on do not meet the chain's boundaries,
-    // which is the price of a rare case.
-    cursor.token.assign(reinterpret_cast<const char*>(&cursor.position), sizeof(cursor.position));
-    cursor.key = mapped_key_of(cursor.token);
-    cursor.position = cursor.key;
-  } else {
-    cursor.seek_key = std::exchange(cursor.key, 0);  // the map was lost: walk there
+    return;
   }
+  // The array is not known any more. Where the names are, they tell the place; a number alone is
+  // looked for along the chain. Only if it is nowhere there, and the directory still is as it was
+  // when it switched, can it be one of the remote's own.
+  const uint64_t key = std::exchange(cursor.key, 0);
+  if (cursor.recent_count > 0) {
+    cursor.lost = true;
+  } else if (key != 0) {
+    cursor.seek_key = key;
+    cursor.maybe_native = gave_native_ && change_ == switch_change_;
+  } else if (gave_native_) {
+    place_native(cursor);  // too small for a mapped one
+  }
+}
+
+// The remote's own cookie, shown before a larger one made the directory switch to mapped ones:
+// still a place to resume from. The arrays from there on do not meet the chain's boundaries, which
+// is the price of a rare case.
+void DirCore::place_native(CursorState& cursor) {
+  cursor.seek_key = 0;
+  cursor.maybe_native = false;
+  cursor.token.assign(reinterpret_cast<const char*>(&cursor.position), sizeof(cursor.position));
+  cursor.key = mapped_key_of(cursor.token);
+  cursor.position = cursor.key;
 }
 
 // Where cookies are ordered the anchors tell which array holds the position, resident or not.
@@ -392,10 +411,13 @@ DirCore::Outcome DirCore::read_view(Reading& reading, const ArrayView& view, con
   }
   if (cursor.seek_key != 0) {
     if (cursor.key != cursor.seek_key) {
+      if (!end.eof) return next_array(reading, view, end);
+      if (cursor.maybe_native) return {Step::kNative, {}};
       // Never a silently short listing: the place is in no array that there is now.
-      return end.eof ? Outcome{Step::kDone, Status::error(ESTALE)} : next_array(reading, view, end);
+      return {Step::kDone, Status::error(ESTALE)};
     }
     cursor.seek_key = 0;
+    cursor.maybe_native = false;
   }
   const bool other_era = view.header().era != cursor.era;
   const bool unproved = other_era && cursor.key != 0 && cursor.position == cursor.key;
@@ -488,6 +510,7 @@ DirCore::Outcome DirCore::recover(Reading& reading, int error) {
   cursor.uncached = false;
   cursor.mapped = mapped_.load(std::memory_order_acquire);
   cursor.seek_key = 0;
+  cursor.maybe_native = false;
   forget_checkpoint(cursor);
   step_to(cursor, 0, {});
   reading.way_back = cursor.lost = cursor.position != 0;

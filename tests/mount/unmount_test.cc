@@ -98,7 +98,6 @@ void check_end_in_the_middle(const std::string& manners, const std::string& opti
     duplicates = listers.duplicates();
   }
   CHECK(problem == "");
-  // One run in thirty repeats entries (verifier=strict above all): told, and not yet a failure.
   CHECK(duplicates == 0);
 }
 
