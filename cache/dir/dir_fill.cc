@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cache/base/race_point.h"
 #include "cache/dir/cookie_map.h"
 #include "cache/dir/dir_core.h"
 
@@ -114,6 +115,11 @@ DirCore::FillPtr DirCore::start_fill(const CursorState& cursor, bool want_attrs,
   // A key of an older numbering may be used once it is proved that the remote still counts so.
   const bool prove = cursor.key != 0 && cursor.era != era_.load(std::memory_order_relaxed);
   if (prove && (cursor.mapped || cursor.position != cursor.key || cursor.edge_name.empty())) {
+    *error = kErrBadCookie;
+    return nullptr;
+  }
+  // Nothing to tell the remote would mean its beginning.
+  if (cursor.key != 0 && cursor.token.empty() && mapped_.load(std::memory_order_relaxed)) {
     *error = kErrBadCookie;
     return nullptr;
   }
@@ -456,8 +462,11 @@ bool DirCore::cookies_fit(Fill& fill, const DirAnswer& answer) {
     // back by name.
     gave_native_ = anchors_.size() > 1 || fill.builder.count() > 0;
     switch_change_ = change_;
-    mapped_.store(true, std::memory_order_release);
+    // The arrays first: who sees the switch, without a lock, must find none of before it. An array
+    // taken for a mapped one leads to a key that the remote can be told nothing for.
     invalidate_locked();
+    CACHE_RACE_POINT("switch to mapped cookies");
+    mapped_.store(true, std::memory_order_release);
     for (const FillPtr& other : std::vector<FillPtr>(fill_owners_)) {
       end_fill(*other, kErrBadCookie);
     }
