@@ -12,6 +12,7 @@
 #include <set>
 
 #include "tests/support/mount.h"
+#include "tests/support/random.h"
 #include "tests/support/raw_listing.h"
 #include "tests/support/temp_dir.h"
 
@@ -101,7 +102,7 @@ TEST_CASE("trap 9: the same with a new handle for every batch") {
 
 namespace {
 
-constexpr uint64_t kBig = 20000;
+constexpr uint64_t kBig = test::kSanitized ? 8000 : 20000;
 
 std::string sim_source(const std::string& manners) {
   return "sim:big=" + std::to_string(kBig) + ",batch=1000" + (manners.empty() ? "" : ",") + manners;
@@ -297,7 +298,7 @@ void check_remembered_places(const std::string& cookies, uint64_t files) {
 TEST_CASE("trap 15: positions outlive 100,000 entries and an eviction") {
   for (const char* const style : {"ordered", "hashed", "descending", "huge", "index", "name"}) {
     INFO(style);
-    check_remembered_places(style, 100'000);
+    check_remembered_places(style, test::scaled(100'000));
   }
 }
 

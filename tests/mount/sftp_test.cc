@@ -25,6 +25,7 @@
 
 #include "tests/support/delay_proxy.h"
 #include "tests/support/mount.h"
+#include "tests/support/random.h"
 #include "tests/support/raw_listing.h"
 #include "tests/support/ssh_server.h"
 
@@ -115,7 +116,7 @@ TEST_CASE("sftp: through a cache that is far too small, by several listers") {
   std::vector<std::thread> listers;
   for (size_t i = 0; i < 4; ++i) {
     listers.emplace_back([&, i] {
-      for (int round = 0; round < 3; ++round) {
+      for (int round = 0; round < (test::kSanitized ? 1 : 3); ++round) {
         std::vector<RawEntry> entries;
         RawDir dir(mount / "big");
         if (dir.read_all(i % 2 == 0 ? 4096 : 100'000, &entries) < 0) ++wrong;
@@ -221,7 +222,7 @@ TEST_CASE("sftp: the server's session is killed in the middle of listings, again
   SshServer server;
   DelayProxy proxy(through(server, std::chrono::milliseconds(10)));
   Mount mount(server.url(data.path(), proxy.port()), "cache_size=1M," + server.options());
-  for (int round = 0; round < 4; ++round) {
+  for (int round = 0; round < (test::kSanitized ? 2 : 4); ++round) {
     RawDir dir(mount / "big");
     std::vector<RawEntry> entries;
     // Some of it, then a new server for the rest.

@@ -31,6 +31,8 @@ constexpr bool kAddressSanitizer = __has_feature(address_sanitizer);
 constexpr bool kAddressSanitizer = false;
 #endif
 
+constexpr bool kSanitized = kThreadSanitizer || kAddressSanitizer;
+
 // Steps of a long test: fewer under sanitizers, which are some ten and six times slower.
 constexpr uint64_t scaled(uint64_t steps) {
   if (kThreadSanitizer) return steps / 10;
