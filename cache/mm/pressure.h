@@ -60,7 +60,7 @@ struct PressureOptions {
 enum class PressureLevel : uint8_t {
   kCalm,     // may grow
   kSteady,   // between the marks: neither
-  kPressed,  // a quarter of the bound is given up at each step
+  kPressed,  // a quarter of the bound is given up; half, if the last step was a second ago or less
   kUrgent,   // half of it
 };
 
@@ -96,7 +96,7 @@ class PressurePolicy {
   const PressureOptions options_;
   uint64_t bound_;
   PressureLevel level_ = PressureLevel::kCalm;
-  Duration since_step_;  // time under pressure since the last step
+  Duration since_step_;  // the last step, whichever level
   Duration calm_for_;    // time since anything but calm was seen
   Duration since_pressure_;
   uint64_t above_low_;  // bytes free above the low water of the tightest room

@@ -238,6 +238,19 @@ class MemoryCgroup:
     def usage_bytes(self):
         return int(self.usage_file().read_text())
 
+    def limit_bytes(self):
+        return self._limit
+
+    def try_limit(self, limit):
+        """Sets another limit; false when the kernel does not take it."""
+        name = {1: "memory.limit_in_bytes", 2: "memory.max"}[self._version]
+        try:
+            (self._path / name).write_text(str(limit))
+        except OSError:
+            return False
+        self._limit = limit
+        return True
+
     def _set_limit(self):
         files = {1: ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", str(self._limit)),
                  2: ("memory.max", "memory.swap.max", "0")}[self._version]

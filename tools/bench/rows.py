@@ -12,6 +12,7 @@ import random
 import re
 import subprocess
 import tempfile
+import threading
 import time
 
 from contenders import (BenchError, Cookiefs, DirectoryHandle, MemoryCgroup, Mount, alternate,
@@ -395,27 +396,55 @@ def _await(condition, what):
         time.sleep(0.002)
 
 
+@contextlib.contextmanager
+def _falling_limit(cgroup, least):
+    """Lowers the cgroup's limit to what is used and 4 MiB, again and again, down to `least`."""
+    stop = threading.Event()
+
+    def lower():
+        limit = cgroup.limit_bytes()
+        while limit > least and not stop.wait(0.005):
+            wanted = max(least, cgroup.usage_bytes() + 4 * MIB)
+            if wanted < limit and cgroup.try_limit(wanted):
+                limit = wanted
+
+    thread = threading.Thread(target=lower)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
 def pressure(bench, progress):
-    """A full cache of 1 GiB gives way to a neighbour that takes what its cgroup has left"""
-    entries, group, floor, margin = 20 * MILLION, 2048 * MIB, 32 * MIB, 24 * MIB
-    times, before, after = [], [], []
-    for i in range(bench.rounds(1, 3)):
-        with MemoryCgroup(group) as cgroup:
-            progress(f"filling a cache of 1 GiB, round {i + 1}")
-            with Cookiefs(bench, big(entries), f"cache_size=1G,cache_min=32M,{NO_PLUS}",
-                          directory="big", cgroup=cgroup) as mount:
+    """A full cache of 1 GiB gives way, in a memory cgroup of 2 GiB, down to cache_min=32M"""
+    entries, group, enough = 20 * MILLION, 2048 * MIB, (32 + 24) * MIB
+    pressed = {
+        "while the cgroup's limit is lowered to what is used": (
+            lambda cgroup: _falling_limit(cgroup, 48 * MIB), lambda _: True, (AT_MOST, 1)),
+        "while a neighbour takes what it can": (
+            lambda cgroup: _greedy_neighbour(cgroup, group - 40 * MIB),
+            lambda cgroup: cgroup.usage_bytes() > group * 9 // 10, ())}
+    for label, (press, begun, target) in pressed.items():
+        times, before, after = [], [], []
+        for i in range(bench.rounds(1, 3)):
+            progress(f"filling a cache of 1 GiB, {label}, round {i + 1}")
+            with MemoryCgroup(group) as cgroup, \
+                    Cookiefs(bench, big(entries), f"cache_size=1G,cache_min=32M,{NO_PLUS}",
+                             directory="big", cgroup=cgroup) as mount:
                 bench.once(mount.directory)
                 before.append(mount.memory_bytes("VmRSS") / MIB)
-                with _greedy_neighbour(cgroup, group - 40 * MIB):
-                    _await(lambda: cgroup.usage_bytes() > group * 9 // 10, "cgroup nearly full")
+                with press(cgroup):
+                    _await(lambda: begun(cgroup), "pressure")
                     start = time.monotonic()
-                    _await(lambda: mount.memory_bytes("VmRSS") <= floor + margin, "memory given up")
+                    _await(lambda: mount.memory_bytes("VmRSS") <= enough, "memory given up")
                     times.append(time.monotonic() - start)
                     time.sleep(1)
                     after.append(mount.memory_bytes("VmRSS") / MIB)
-    yield Measure("pressure", "from a tenth left free to cache_min=32M + 24 MiB resident", "s",
-                  times, AT_MOST, 1, note=f"from {median(before):,.0f} MiB; a second later "
-                                   f"{median(after):.1f} MiB are left")
+        yield Measure("pressure", f"to 56 MiB resident, {label}", "s", times, *target,
+                      note=f"from {median(before):,.0f} MiB; a second later "
+                      f"{median(after):.1f} MiB are left")
 
 
 # ----------------------------------------------------------------------------- scaling ----------

@@ -113,33 +113,48 @@ TEST_CASE("policy: a kill by the OOM killer is urgent, whatever else is said") {
   CHECK(level_of(sample) == PressureLevel::kUrgent);
 }
 
-TEST_CASE("policy: under pressure a quarter goes at every step, when urgent a half") {
+TEST_CASE(
+    "policy: under pressure a quarter goes, then half at every step, when urgent always half") {
   PressurePolicy pressed(options_256_16());
   CHECK(feed(pressed, free_mib(80), 1) == 192);
-  CHECK(feed(pressed, free_mib(80), 1) == 144);
-  CHECK(feed(pressed, free_mib(80), 1) == 108);
+  CHECK(feed(pressed, free_mib(80), 1) == 96);
+  CHECK(feed(pressed, free_mib(80), 1) == 48);
   PressurePolicy urgent(options_256_16());
   CHECK(feed(urgent, free_mib(10), 1) == 128);
   CHECK(feed(urgent, free_mib(10), 1) == 64);
 }
 
-TEST_CASE("policy: the floor is reached within a second, and kept") {
+// Who takes what is given up comes back for more; who does not is left a quarter at a time.
+TEST_CASE("policy: pressure that comes again within a second takes half, later a quarter again") {
   PressurePolicy policy(options_256_16());
-  CHECK(feed(policy, free_mib(80), 10) == 16);
-  CHECK(feed(policy, free_mib(0), 100) == 16);
+  CHECK(feed(policy, free_mib(80), 1) == 192);
+  CHECK(feed(policy, free_mib(150), 9) == 192);
+  CHECK(feed(policy, free_mib(80), 1) == 96);  // a second after the step
+  CHECK(feed(policy, free_mib(150), 10) == 96);
+  CHECK(feed(policy, free_mib(80), 1) == 72);  // later
+}
+
+// 1 GiB down to 32 MiB in half a second leaves as much for seeing it and for doing it.
+TEST_CASE("policy: the floor is reached within half a second, and kept") {
+  PressureOptions options = options_256_16();
+  options.limit_bytes = 1024 * kMiB;
+  options.min_bytes = 32 * kMiB;
+  PressurePolicy policy(options);
+  CHECK(feed(policy, free_mib(80), 6) == 32);
+  CHECK(feed(policy, free_mib(0), 100) == 32);
 }
 
 TEST_CASE("policy: samples that come faster than the steps shrink no faster") {
   PressurePolicy policy(options_256_16());
   CHECK(feed(policy, free_mib(80), 1, milliseconds(1)) == 192);   // the first at once
   CHECK(feed(policy, free_mib(80), 99, milliseconds(1)) == 192);  // 99 ms later
-  CHECK(feed(policy, free_mib(80), 1, milliseconds(1)) == 144);   // 100 ms later
+  CHECK(feed(policy, free_mib(80), 1, milliseconds(1)) == 96);    // 100 ms later
 }
 
 TEST_CASE("policy: between the marks the bound stays") {
   PressurePolicy policy(options_256_16());
-  REQUIRE(feed(policy, free_mib(80), 2) == 144);
-  CHECK(feed(policy, free_mib(150), 1000, seconds(1)) == 144);
+  REQUIRE(feed(policy, free_mib(80), 2) == 96);
+  CHECK(feed(policy, free_mib(150), 1000, seconds(1)) == 96);
 }
 
 TEST_CASE("policy: it grows after ten calm seconds, from floor to limit in a minute") {
@@ -318,8 +333,8 @@ TEST_CASE("watcher: tells each new bound, and waits as the level asks") {
   }
   REQUIRE(told.size() > 4);
   CHECK(told[0] == 192);
-  CHECK(told[1] == 144);
-  CHECK(told[2] == 148);
+  CHECK(told[1] == 96);
+  CHECK(told[2] == 100);
   CHECK(told.back() == 256);
   CHECK(std::is_sorted(told.begin() + 1, told.end()));
 }
