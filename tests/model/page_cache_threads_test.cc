@@ -5,6 +5,7 @@
 //     answer from before the change is installed;
 //   - a dirty page is found until it has been written back;
 //   - free_page runs exactly once, and never while somebody holds the page;
+//   - a mapping that ends while the others reclaim its pages is not touched again;
 //   - at the end every counter is zero.
 // COOKIEFS_TEST_SEED repeats the operations, though not their interleaving.
 #include <array>
@@ -42,7 +43,7 @@ struct Shared {
   test::Fixture& fixture;
   std::array<Object, kMappings> objects;
   Object written;  // dirtied and written back, never truncated; each thread has keys of its own
-  std::atomic<uint64_t> foreign{0}, stale{0}, lost{0}, refused{0}, reads{0};
+  std::atomic<uint64_t> foreign{0}, stale{0}, lost{0}, refused{0}, reads{0}, ended{0};
 };
 
 struct Held {
@@ -73,7 +74,8 @@ class Worker {
     if (wish < 850) return hold(object, key);
     if (wish < 930) return use_dirty(random_.below(dirty_.size()));
     if (wish < 980) return remove(object, key);
-    if (wish < 988) return change(object, key);
+    if (wish < 986) return change(object, key);
+    if (wish < 988) return live_and_end();
     if (wish < 996) {
       s_.fixture.pages.reclaim(32);
     } else if (wish < 998) {
@@ -136,6 +138,16 @@ class Worker {
     }
   }
 
+  // A mapping of this thread's own, whose pages the others reclaim as it ends.
+  void live_and_end() {
+    Object object(s_.fixture);
+    const uint64_t pages = 1 + random_.below(60);
+    for (uint64_t key = 0; key < pages; ++key) read(object, key);
+    if (random_.one_in(2)) object.mapping.invalidate_all();
+    for (uint64_t key = 0; key < pages; key += 7) read(object, key);
+    ++s_.ended;
+  }
+
   // Each of this thread's keys of the written object goes clean -> dirty -> written back.
   uint64_t own_key(uint64_t i) const { return number_ << 32 | i; }
   void use_dirty(uint64_t i) {
@@ -193,6 +205,7 @@ TEST_CASE("random operations of several threads keep every promise") {
     CHECK(shared.lost == 0);
     CHECK(shared.refused == 0);
     CHECK(shared.reads > 1000);
+    CHECK(shared.ended > 10);
     CHECK(fixture.pages.stats().reclaim_pages.get() > 1000);
     CHECK(fixture.pages.peak_bytes() <= fixture.pages.limit_bytes());
     for (const Object& object : shared.objects) object.mapping.check_invariants();

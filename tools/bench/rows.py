@@ -696,6 +696,86 @@ def nfs(bench, progress):
                           again, AT_LEAST, 5, note=f"{few:,} names only")
 
 
+# -------------------------------------------------------------------------------- walk ----------
+
+WALKERS = 8
+WALKS = {  # the rest of a command that takes directories, and what it shows of 50 files in each
+    "find": ["-type", "f"],
+    "ls -lR": [],
+}
+
+
+def _walk(bench, command, directories, files):
+    """Seconds of a walk by so many programs side by side as there are groups of directories."""
+    def begin(group):
+        words = ["ls", "-lR", *group] if command == "ls -lR" else ["find", *group, *WALKS[command]]
+        return subprocess.Popen(["sh", "-c", '"$@" | grep -c file-', "sh", *map(str, words)],
+                                stdout=subprocess.PIPE, text=True)
+
+    start = time.monotonic()
+    walkers = [begin(group) for group in directories]
+    found = sum(int(walker.communicate()[0] or 0) for walker in walkers)
+    if found != files:
+        raise BenchError(f"{command} showed {found} files instead of {files}")
+    return time.monotonic() - start
+
+
+def _walks_of(bench, mount, names, each):
+    """Cold walks of a tree, each at a new mount: seconds, and requests where they are counted."""
+    result = {}
+    for command in WALKS:
+        for walkers in (1, WALKERS):
+            with mount() as mounted:
+                tops = [mounted.directory / name for name in names]
+                groups = [[mounted.directory]] if walkers == 1 else [
+                    tops[i::walkers] for i in range(walkers)]
+                before = mounted.figure("remote.requests") if hasattr(mounted, "figure") else None
+                seconds = _walk(bench, command, groups, len(names) * each)
+                asked = None if before is None else mounted.figure("remote.requests") - before
+                result[command, walkers] = (seconds, asked)
+    return result
+
+
+def _walk_rounds(bench, clients, names, each, rtt, progress):
+    rounds = {name: [] for name in clients}
+    for i in range(bench.rounds(1, 3)):
+        for name, mount in clients.items():
+            progress(f"{name}, round {i + 1}")
+            rounds[name].append(_walks_of(bench, mount, names, each))
+    for (command, walkers) in rounds[next(iter(clients))][0]:
+        for name, results in rounds.items():
+            times = [one[command, walkers][0] for one in results]
+            asked = results[0][command, walkers][1]
+            notes = [f"{median(times):.2f} s"]
+            if asked is not None:
+                notes.append(f"{asked / len(names):.1f} requests a directory")
+            if walkers > 1:
+                alone = [one[command, 1][0] for one in results]
+                notes.append(f"{median(ratios(alone, times)):.1f} times as fast as one")
+            yield Measure("walk", f"{name}: {command}, {walkers} side by side", "round trips",
+                          [seconds / rtt / len(names) for seconds in times],
+                          note=", ".join(notes))
+
+
+def walk(bench, progress):
+    """A tree of directories of 50 files walked at 10 ms, each time at a new mount"""
+    count, each, rtt_ms = bench.rounds(200, 1000), 50, 10
+    names = [f"d{i:04}" for i in range(count)]
+    with tempfile.TemporaryDirectory(prefix="cookiefs-bench-", dir="/dev/shm") as directory:
+        os.chmod(directory, 0o755)
+        for name in names:
+            os.mkdir(f"{directory}/{name}")
+            for i in range(each):
+                open(f"{directory}/{name}/file-{i:03}", "wb").close()
+        with Sshd(bench) as sshd, DelayProxy(bench, sshd.port, rtt_ms) as proxy:
+            by_sftp = _sftp_clients(bench, sshd, proxy.port, directory, 0)
+            clients = {f"{client.name} over SFTP": client.mount for client in by_sftp}
+            yield from _walk_rounds(bench, clients, names, each, rtt_ms / 1000, progress)
+        with Ganesha(bench, directory) as server, DelayProxy(bench, server.port, rtt_ms) as proxy:
+            clients = {"cookiefs over NFS": lambda: Cookiefs(bench, server.url(proxy.port))}
+            yield from _walk_rounds(bench, clients, names, each, rtt_ms / 1000, progress)
+
+
 # --------------------------------------------------------------------------- callgrind ----------
 
 def _instructions(bench, entries, passes):
@@ -726,4 +806,4 @@ def callgrind(bench, progress):
 
 ROWS = {function.__name__: function
         for function in (warm, memory, cold, refill, squeeze, seek, stalls, pressure, scaling,
-                         unmount, compare, sftp, nfs, callgrind)}
+                         unmount, compare, sftp, nfs, walk, callgrind)}
