@@ -91,17 +91,12 @@ void operation_init(void* userdata, fuse_conn_info* connection) {
   static_cast<SessionImpl*>(userdata)->negotiate(connection);
 }
 
-// ECONNABORTED: the mount went away as the kernel was handing a request over, which is an end like
-// any other (ENODEV). libfuse would print it with stdio while its main thread cancels this one; a
-// thread that is cancelled in the middle of that keeps the stream's lock for ever.
-ssize_t read_device(int fd, void* buffer, size_t size, void* /*session*/) {
-  const ssize_t got = read(fd, buffer, size);
-  if (got < 0 && errno == ECONNABORTED) errno = ENODEV;
-  return got;
+ssize_t read_device(int fd, void* buffer, size_t size, void* session) {
+  return static_cast<SessionImpl*>(session)->device().read(fd, buffer, size);
 }
 
-ssize_t write_device(int fd, iovec* parts, int count, void* /*session*/) {
-  return writev(fd, parts, count);
+ssize_t write_device(int fd, iovec* parts, int count, void* session) {
+  return static_cast<SessionImpl*>(session)->device().write(fd, parts, count);
 }
 
 fuse_lowlevel_ops operations() {

@@ -21,6 +21,7 @@
 #include "cache/mm/pressure.h"
 #include "fusefs/backends/backend.h"
 #include "fusefs/caller_cache.h"
+#include "fusefs/device_io.h"
 #include "fusefs/fuse_request.h"
 #include "fusefs/handles.h"
 #include "fusefs/inode_table.h"
@@ -51,6 +52,7 @@ class SessionImpl {
   ActiveCalls& calls() { return calls_; }
   ReplyBuffers& buffers() { return buffers_; }
   Notifier& notifier() { return notifier_; }
+  DeviceIo& device() { return device_; }
 
   [[nodiscard]] cache::TimePoint now() const { return clock_.now(); }
   [[nodiscard]] double ttl_seconds() const;
@@ -118,6 +120,7 @@ class SessionImpl {
   std::atomic<bool> children_need_lookup_{false};
   WalkHint walk_;
 
+  DeviceIo device_;
   fuse_session* fuse_ = nullptr;
   Notifier notifier_;
   std::function<void()> ready_;

@@ -205,6 +205,26 @@ TEST_CASE("trap 20: a remote that comes back is listed on from the same place") 
 
 // ---- Trap 22 ------------------------------------------------------------------------------------
 
+// libfuse before 3.16.2 asks for parallel directory operations and does not tell the kernel.
+TEST_CASE("lookups in one directory, and listings of it, wait for the remote side by side") {
+  constexpr int kAtOnce = 8;
+  Mount mount("sim:tree=8x5,rtt=500ms", "readdirplus=no");
+  REQUIRE(access((mount / "tree").c_str(), F_OK) == 0);
+  std::vector<std::unique_ptr<Child>> walkers;
+  for (int i = 0; i < kAtOnce; ++i) {
+    walkers.push_back(std::make_unique<Child>([&mount, i] {
+      return access((mount / ("tree/dir-" + std::to_string(i))).c_str(), F_OK) == 0 ? 0 : errno;
+    }));
+  }
+  walkers.push_back(std::make_unique<Child>([&mount] {
+    std::vector<RawEntry> entries;
+    RawDir dir(mount / "tree");
+    return -dir.read_all(4096, &entries);
+  }));
+  for (const auto& walker : walkers) CHECK(walker->wait() == 0);
+  CHECK(mount.figure("remote.inflight_peak") == kAtOnce + 1);
+}
+
 TEST_CASE("trap 22: a creator is not held up by two listers of a slow remote") {
   // A listing takes 200 s; the creator waits for a partial reply and its own round trips.
   const Mount mount("sim:big=1000000,rtt=200ms,batch=1000", "rw,timeout=1h");
