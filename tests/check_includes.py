@@ -45,7 +45,8 @@ RULES = [
 
 # Which files may include which system headers; what no row names is free.
 SYSTEM_RULES = [
-    (r"linux/fuse\.h", r"fusefs/dirent_encoder[^/]*$|tools/bench/"),  # replies as the kernel reads them
+    # Messages as the kernel reads them.
+    (r"linux/fuse\.h", r"fusefs/(dirent_encoder|device_io)[^/]*$|tools/bench/"),
     (r"fuse\w*\.h|fuse\d*/.*",
      r"fusefs/(session|ops|fuse_request|request|notify|mount|main)[^/]*$|tools/bench/"),
     (r"spdlog/.*|fmt/.*", r"fusefs/|tools/"),
