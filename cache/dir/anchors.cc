@@ -22,11 +22,15 @@ bool Anchors::add(uint64_t key, uint32_t position, std::string_view token) {
       added_ = true;
       return true;
     }
+    forgot_ = true;
     erase(&*at);
   }
   if (!cache_.charge(cost(token))) {
     forget_before(generation_);
-    if (!cache_.charge(cost(token))) return false;
+    if (!cache_.charge(cost(token))) {
+      forgot_ = true;
+      return false;
+    }
   }
   auto anchor = std::make_unique<Anchor>();
   anchor->key = key;
@@ -77,7 +81,9 @@ const Anchor* Anchors::at_or_above(uint64_t cookie) const {
 void Anchors::forget_before(uint32_t generation) {
   for (auto at = set_.begin(); at != set_.end();) {
     Anchor* anchor = &*at++;
-    if (anchor->generation < generation) erase(anchor);
+    if (anchor->generation >= generation) continue;
+    forgot_ = true;
+    erase(anchor);
   }
 }
 
@@ -89,6 +95,7 @@ void Anchors::begin_generation() {
 
 void Anchors::clear() {
   while (!set_.empty()) erase(&*set_.begin());
+  forgot_ = false;
 }
 
 }  // namespace cache

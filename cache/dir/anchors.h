@@ -47,6 +47,8 @@ class Anchors {
   // The arrays are gone; keys in the hands of programs are still resolved, for some generations.
   void begin_generation();
   [[nodiscard]] uint64_t size() const { return set_.size(); }
+  // Since the last clear() every key is known that was ever to be added.
+  [[nodiscard]] bool knows_all() const { return !forgot_; }
 
  private:
   struct KeyOf {
@@ -63,6 +65,7 @@ class Anchors {
   Set set_;
   uint32_t generation_ = 0;
   bool added_ = false;  // anything, in this generation
+  bool forgot_ = false;
 };
 
 }  // namespace cache

@@ -114,17 +114,18 @@ void DirCore::place_mapped(CursorState& cursor) {
     cursor.ordinal = anchor->position + cookie_map::index_after(cursor.position);
     return;
   }
-  // The array is not known any more. Where the names are, they tell the place; a number alone is
+  const uint64_t key = std::exchange(cursor.key, 0);
+  // No mapped array was ever forgotten: then it is one of the remote's own, and so is what is too
+  // small for a mapped one. Else, where the names are known, they tell the place; a number alone is
   // looked for along the chain. Only if it is nowhere there, and the directory still is as it was
   // when it switched, can it be one of the remote's own.
-  const uint64_t key = std::exchange(cursor.key, 0);
-  if (cursor.recent_count > 0) {
+  if (gave_native_ && (anchors_.knows_all() || key == 0)) {
+    place_native(cursor);
+  } else if (cursor.recent_count > 0) {
     cursor.lost = true;
   } else if (key != 0) {
     cursor.seek_key = key;
     cursor.maybe_native = gave_native_ && change_ == switch_change_;
-  } else if (gave_native_) {
-    place_native(cursor);  // too small for a mapped one
   }
 }
 

@@ -124,6 +124,30 @@ TEST_CASE("trap 12: a seek to a place of before or after the switch, its anchor 
   CHECK(seeker.got.names.empty());
 }
 
+// As long as no anchor was forgotten, a number that none of them knows is the remote's own.
+TEST_CASE("trap 12: a seek to a place of before the switch costs a few requests, not a listing") {
+  DirRig rig(with_style(CookieStyle::kOrdered, 400));
+  rig.source->set_entries(half_fitting(30'000, 40'000));
+  rig.revalidate();
+  const std::vector<std::string> names = rig.source->names();
+  Lister whole(*rig.dir);
+  REQUIRE(whole.read_all(100).ok());
+  check_exact(whole.got.names, names);
+  for (const size_t at : {size_t{5'000}, size_t{15'000}, size_t{27'000}, size_t{35'000}}) {
+    INFO("after " << at << " entries");
+    rig.cache.drop_clean();
+    REQUIRE(rig.source->wait_idle());
+    rig.source->forget_requests();
+    Lister seeker(*rig.dir);
+    seeker.seek(whole.got.cookies[at - 1]);
+    REQUIRE(seeker.read(10).ok());
+    const size_t asked = rig.source->requests().size();
+    CHECK(asked <= 4);  // with what was read ahead by then
+    REQUIRE(seeker.last > 0);
+    CHECK(seeker.got.names.front() == names[at]);
+  }
+}
+
 #ifdef CACHE_RACE_POINTS
 // Readers that begin while the directory switches: none may take an array of before it for one of
 // after it. The key after such an array meant nothing, and the listing began again there.
