@@ -71,6 +71,32 @@ TEST_CASE("anchors are inside the budget: without room there is none") {
   CHECK(rig.all_zero());
 }
 
+TEST_CASE("anchors tell whether a key was ever forgotten") {
+  ArrayRig rig(uint64_t{1} << 20);
+  {
+    Anchors anchors(rig.pages);
+    REQUIRE(anchors.add(1, 0, "a"));
+    REQUIRE(anchors.add(1, 5, "a"));
+    for (int i = 0; i < 20; ++i) anchors.begin_generation();  // nothing was added in them
+    CHECK(anchors.knows_all());
+    SECTION("to another token of the same key") { REQUIRE(anchors.add(1, 0, "b")); }
+    SECTION("with its generation") {
+      for (uint64_t i = 2; i < 20; ++i) {
+        anchors.begin_generation();
+        REQUIRE(anchors.add(i, 0, ""));
+      }
+      CHECK(anchors.find(1) == nullptr);
+    }
+    SECTION("for want of room") {
+      for (uint64_t key = 2; anchors.add(key, 0, "");) ++key;
+    }
+    CHECK_FALSE(anchors.knows_all());
+    anchors.clear();
+    CHECK(anchors.knows_all());
+  }
+  CHECK(rig.all_zero());
+}
+
 TEST_CASE("random anchors agree with a map, and every byte is given back") {
   const uint64_t seed = test::seed();
   CAPTURE(seed);
