@@ -27,8 +27,10 @@ class DeviceIo {
   ssize_t write(int fd, const iovec* parts, int count);
 
  private:
-  // Of an INIT that offered parallel operations, until it is answered; 0: none.
-  std::atomic<uint64_t> init_{0};
+  static constexpr uint64_t kAwaited = ~uint64_t{0};
+  // Which request is an INIT that offers parallel operations and waits for its answer; kAwaited
+  // until the first request has come, 0: none any more.
+  std::atomic<uint64_t> init_{kAwaited};
 };
 
 }  // namespace fusefs

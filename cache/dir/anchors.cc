@@ -22,7 +22,6 @@ bool Anchors::add(uint64_t key, uint32_t position, std::string_view token) {
       added_ = true;
       return true;
     }
-    forgot_ = true;
     erase(&*at);
   }
   if (!cache_.charge(cost(token))) {
@@ -59,6 +58,7 @@ void Anchors::erase(Anchor* anchor) {
   set_.erase(set_.iterator_to(*anchor));
   cache_.uncharge(cost(anchor->token));
   cache_.stats().anchors.sub(1);
+  forgot_ = true;
   delete anchor;
 }
 
@@ -81,9 +81,7 @@ const Anchor* Anchors::at_or_above(uint64_t cookie) const {
 void Anchors::forget_before(uint32_t generation) {
   for (auto at = set_.begin(); at != set_.end();) {
     Anchor* anchor = &*at++;
-    if (anchor->generation >= generation) continue;
-    forgot_ = true;
-    erase(anchor);
+    if (anchor->generation < generation) erase(anchor);
   }
 }
 

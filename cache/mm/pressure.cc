@@ -34,7 +34,7 @@ uint64_t low_water(const MemoryRoom& room, const PressureOptions& options) {
 PressurePolicy::PressurePolicy(const PressureOptions& options)
     : options_(checked(options)),
       bound_(options_.limit_bytes),
-      since_step_(std::chrono::hours(1)),
+      since_step_(std::chrono::hours(1)),  // long ago
       calm_for_(0),
       since_pressure_(Duration::max()),
       above_low_(std::numeric_limits<uint64_t>::max()) {}

@@ -96,7 +96,7 @@ class PressurePolicy {
   const PressureOptions options_;
   uint64_t bound_;
   PressureLevel level_ = PressureLevel::kCalm;
-  Duration since_step_;  // the last step, whichever level
+  Duration since_step_;  // time since the last step
   Duration calm_for_;    // time since anything but calm was seen
   Duration since_pressure_;
   uint64_t above_low_;  // bytes free above the low water of the tightest room

@@ -5,6 +5,7 @@ their ids, cgroups when they are empty. bench turns signals into exceptions, so 
 Ctrl-C too.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -242,21 +243,20 @@ class MemoryCgroup:
         return self._limit
 
     def try_limit(self, limit):
-        """Sets another limit; false when the kernel does not take it."""
-        name = {1: "memory.limit_in_bytes", 2: "memory.max"}[self._version]
-        try:
-            (self._path / name).write_text(str(limit))
-        except OSError:
-            return False
-        self._limit = limit
-        return True
+        """Sets another limit, unless the kernel does not take it."""
+        with contextlib.suppress(OSError):
+            self._limit_file().write_text(str(limit))
+            self._limit = limit
+
+    def _limit_file(self):
+        return self._path / {1: "memory.limit_in_bytes", 2: "memory.max"}[self._version]
 
     def _set_limit(self):
-        files = {1: ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", str(self._limit)),
-                 2: ("memory.max", "memory.swap.max", "0")}[self._version]
-        (self._path / files[0]).write_text(str(self._limit))
-        if (self._path / files[1]).exists():
-            (self._path / files[1]).write_text(files[2])
+        self._limit_file().write_text(str(self._limit))
+        swap, limit = {1: ("memory.memsw.limit_in_bytes", str(self._limit)),
+                       2: ("memory.swap.max", "0")}[self._version]
+        if (self._path / swap).exists():
+            (self._path / swap).write_text(limit)
 
     def enter(self):
         """In a child, before exec."""

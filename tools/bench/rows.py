@@ -402,11 +402,10 @@ def _falling_limit(cgroup, least):
     stop = threading.Event()
 
     def lower():
-        limit = cgroup.limit_bytes()
-        while limit > least and not stop.wait(0.005):
+        while cgroup.limit_bytes() > least and not stop.wait(0.005):
             wanted = max(least, cgroup.usage_bytes() + 4 * MIB)
-            if wanted < limit and cgroup.try_limit(wanted):
-                limit = wanted
+            if wanted < cgroup.limit_bytes():
+                cgroup.try_limit(wanted)
 
     thread = threading.Thread(target=lower)
     thread.start()
@@ -699,17 +698,17 @@ def nfs(bench, progress):
 # -------------------------------------------------------------------------------- walk ----------
 
 WALKERS = 8
-WALKS = {  # the rest of a command that takes directories, and what it shows of 50 files in each
-    "find": ["-type", "f"],
-    "ls -lR": [],
+WALKS = {
+    "find": lambda directories: ["find", *directories, "-type", "f"],
+    "ls -lR": lambda directories: ["ls", "-lR", *directories],
 }
 
 
 def _walk(bench, command, directories, files):
     """Seconds of a walk by so many programs side by side as there are groups of directories."""
     def begin(group):
-        words = ["ls", "-lR", *group] if command == "ls -lR" else ["find", *group, *WALKS[command]]
-        return subprocess.Popen(["sh", "-c", '"$@" | grep -c file-', "sh", *map(str, words)],
+        words = map(str, WALKS[command](group))
+        return subprocess.Popen(["sh", "-c", '"$@" | grep -c file-', "sh", *words],
                                 stdout=subprocess.PIPE, text=True)
 
     start = time.monotonic()
@@ -770,6 +769,8 @@ def walk(bench, progress):
         with Sshd(bench) as sshd, DelayProxy(bench, sshd.port, rtt_ms) as proxy:
             by_sftp = _sftp_clients(bench, sshd, proxy.port, directory, 0)
             clients = {f"{client.name} over SFTP": client.mount for client in by_sftp}
+            if len(clients) == 1:
+                yield Measure("walk", "sshfs", problem="not installed (package sshfs)")
             yield from _walk_rounds(bench, clients, names, each, rtt_ms / 1000, progress)
         with Ganesha(bench, directory) as server, DelayProxy(bench, server.port, rtt_ms) as proxy:
             clients = {"cookiefs over NFS": lambda: Cookiefs(bench, server.url(proxy.port))}
