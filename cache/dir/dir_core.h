@@ -76,10 +76,13 @@ struct CursorState {
   };
   static constexpr size_t kMaxGiven = 128;
   std::vector<Given> given;
-  // At an array's end: its last entry, and the place before that: to prove under a new verifier
-  // that the remote's cookies have kept their meaning.
-  std::string edge_name;
-  uint64_t edge_before = 0;
+  // The last entry of the array passed last, whichever way it was passed, and the place before it:
+  // to prove under a new verifier that the remote's cookies have kept their meaning.
+  struct Edge {
+    uint64_t key = 0;  // of the array that follows it; 0: none is known
+    std::string name;
+    uint64_t before = 0;
+  } edge;
   // Brent's cycle detection over one pass: a chain that comes back to a key, or to an entry under
   // the same cookie and name, is a server's bug. (A cookie alone may be another's by mistake.)
   uint64_t checkpoint = 0;
@@ -170,6 +173,8 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   Outcome build_own(Reading& reading, const DirAnswer& answer) EXCLUDES(mutex_);
 
   // dir_fill.cc: filling.
+  static FillTail tail_at(const CursorState& cursor);
+  void lend_tail(const CursorState& cursor, Fill& fill) REQUIRES(mutex_);
   FillPtr find_fill(uint64_t key) REQUIRES(mutex_);
   // Null with `error` 0: somebody else has the page, look again.
   // kWaiter: the caller is counted as one already, and ends in wait_for_fill().

@@ -98,6 +98,20 @@ DirCore::FillPtr DirCore::find_fill(uint64_t key) {
   return nullptr;
 }
 
+// What a reader that came through the chain knows of the place that it has reached; else empty.
+FillTail DirCore::tail_at(const CursorState& cursor) {
+  if (cursor.mapped || cursor.key == 0 || cursor.edge.key != cursor.key) return {};
+  return {.before_last = {.cookie = cursor.edge.before, .bytes = {}},
+          .last_name = cursor.edge.name};
+}
+
+// To a fill that was begun by somebody who had not come that way.
+void DirCore::lend_tail(const CursorState& cursor, Fill& fill) {
+  if (fill.tail.last_name.empty() && cursor.era == era_.load(std::memory_order_relaxed)) {
+    fill.tail = tail_at(cursor);
+  }
+}
+
 DirCore::FillPtr DirCore::start_fill(const CursorState& cursor, bool want_attrs, FillFor whom,
                                      int* error, uint32_t ask) {
   *error = 0;
@@ -114,7 +128,8 @@ DirCore::FillPtr DirCore::start_fill(const CursorState& cursor, bool want_attrs,
   }
   // A key of an older numbering may be used once it is proved that the remote still counts so.
   const bool prove = cursor.key != 0 && cursor.era != era_.load(std::memory_order_relaxed);
-  if (prove && (cursor.mapped || cursor.position != cursor.key || cursor.edge_name.empty())) {
+  FillTail tail = tail_at(cursor);
+  if (prove && tail.last_name.empty()) {
     *error = kErrBadCookie;
     return nullptr;
   }
@@ -149,11 +164,8 @@ DirCore::FillPtr DirCore::start_fill(const CursorState& cursor, bool want_attrs,
   fill->ask = ask;
   fill->reached = position;
   if (whom == FillFor::kWaiter) fill->waiters = fill->hungry = 1;
-  if (prove) {
-    fill->proving = true;
-    fill->tail = {.before_last = {.cookie = cursor.edge_before, .bytes = {}},
-                  .last_name = cursor.edge_name};
-  }
+  fill->proving = prove;
+  fill->tail = std::move(tail);
   fills_.push_back(*fill);
   fill_owners_.push_back(fill);
   stats_.fills_started.add();

@@ -342,6 +342,11 @@ bool DirCore::goes_round(CursorState& cursor, const ArrayView& left) {
 DirCore::Outcome DirCore::next_array(Reading& reading, const ArrayView& left, const ArrayEnd& end) {
   CursorState& cursor = reading.cursor;
   if (end.eof) return {Step::kDone, {}};
+  if (const uint32_t n = left.count(); n > 0 && !cursor.mapped) {
+    cursor.edge.key = end.next_key;
+    cursor.edge.name.assign(left.name(n - 1));
+    cursor.edge.before = n > 1 ? left.cookie(n - 2) : cursor.key;
+  }
   step_to(cursor, end.next_key, end.token);
   cursor.era = left.header().era;
   if (goes_round(cursor, left)) {
@@ -429,10 +434,6 @@ DirCore::Outcome DirCore::read_view(Reading& reading, const ArrayView& view, con
   }
   const Outcome outcome = consume(reading, view, *from);
   if (outcome.step == Step::kDone) return outcome;
-  if (const uint32_t n = view.count(); n > 0) {
-    cursor.edge_name.assign(view.name(n - 1));
-    cursor.edge_before = n > 1 ? view.cookie(n - 2) : cursor.key;
-  }
   return next_array(reading, view, end);
 }
 
@@ -637,6 +638,7 @@ DirCore::Outcome DirCore::read_fill(Reading& reading) {
     if (fill != nullptr) {
       ++fill->waiters;
       ++fill->hungry;
+      lend_tail(reading.cursor, *fill);
     } else if (error == 0) {
       fill = start_fill(reading.cursor, reading.options.want_attrs, FillFor::kWaiter, &error);
       if (fill != nullptr) note_lost_ahead(reading.cursor, *fill);

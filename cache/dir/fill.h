@@ -39,7 +39,7 @@ struct RequestStamp {
 // The last two entries taken in, to prove after a bad cookie that places have not moved.
 struct FillTail {
   ResumeToken before_last;  // after this comes the last entry
-  std::string last_name;    // empty: nothing was taken in by this fill
+  std::string last_name;    // empty: nothing was taken in, and no reader has told it
 };
 
 // Where the listing goes on after an array.
