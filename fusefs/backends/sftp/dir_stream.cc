@@ -71,6 +71,7 @@ void DirStream::read_ahead() {
 void DirStream::open() {
   state_ = State::kOpening;
   passed_ = 0;
+  dropping_ = tail_.ordinal > 0;
   last_batch_ = 0;
   window_ = {};
   // The token is told before the names are read: a change in between shows in the next one.
@@ -154,7 +155,8 @@ size_t DirStream::ahead_limit() const {
 
 void DirStream::send_readdirs() {
   // What is to be dropped takes no room.
-  const uint64_t drops = tail_.ordinal - passed_;
+  const uint64_t drops =
+      dropping_ ? std::max(tail_.ordinal, passed_) - passed_ + kNamesPerReply : 0;
   const size_t limit = ahead_limit() + drops;
   while (slots_.size() < window_.size() && ahead_ + slots_.size() * kNamesPerReply < limit) {
     const uint64_t serial = first_serial_ + slots_.size();
@@ -204,7 +206,7 @@ void DirStream::apply_in_order() {
 
 void DirStream::apply(Slot&& slot) {
   if (slot.error == kEnd) {
-    if (passed_ < tail_.ordinal) return fail(cache::kErrBadCookie);  // it is shorter than it was
+    if (dropping_) return fail(cache::kErrBadCookie);
     finish_reading();
     state_ = State::kEnded;
     return;
@@ -223,25 +225,27 @@ void DirStream::apply(Slot&& slot) {
   Batch batch{.names = std::move(slot.names), .next = 0};
   std::erase_if(batch.names.entries,
                 [&](const Names::Entry& entry) { return is_dot(batch.names.name(entry)); });
-  if (!skip_known(&batch)) return fail(cache::kErrBadCookie);
+  if (!drop_known(&batch)) return fail(cache::kErrBadCookie);
   const size_t count = batch.names.entries.size() - batch.next;
   if (count == 0) return;
   reopens_ = nonsense_ = 0;
   ahead_ += count;
   tail_.ordinal += static_cast<uint32_t>(count);
-  passed_ = tail_.ordinal;
   tail_.name = child_inode(directory_, batch.names.name(batch.names.entries.back()));
   batches_.push_back(std::move(batch));
 }
 
-bool DirStream::skip_known(Batch* batch) {
-  if (passed_ >= tail_.ordinal) return true;
-  const size_t count = std::min<size_t>(batch->names.entries.size(), tail_.ordinal - passed_);
-  batch->next = count;
-  passed_ += static_cast<uint32_t>(count);
-  if (passed_ < tail_.ordinal || count == 0) return true;
-  const std::string_view last = batch->names.name(batch->names.entries[count - 1]);
-  return child_inode(directory_, last) == tail_.name;
+bool DirStream::drop_known(Batch* batch) {
+  if (!dropping_) return true;
+  while (dropping_ && batch->next < batch->names.entries.size()) {
+    ++passed_;
+    const std::string_view name = batch->names.name(batch->names.entries[batch->next++]);
+    dropping_ = child_inode(directory_, name) != tail_.name;
+  }
+  if (dropping_) return passed_ < uint64_t{tail_.ordinal} + kMaxDrift;
+  // Where entries are still to be taken, those are counted as they were.
+  if (ahead_ == 0) place_.ordinal = tail_.ordinal = passed_;
+  return true;
 }
 
 bool DirStream::skip_to(const Place& place) {
@@ -255,7 +259,8 @@ bool DirStream::skip_to(const Place& place) {
     pass_one();
   }
   if (place_.ordinal == place.ordinal) return place_.name == place.name;
-  // The rest is dropped as it comes, and the last name checked.
+  // The rest is dropped as it comes.
+  if (!std::exchange(dropping_, true)) passed_ = tail_.ordinal;
   place_.ordinal = tail_.ordinal = place.ordinal;
   place_.name = tail_.name = place.name;
   return true;

@@ -4,15 +4,15 @@
 //                 stands at a place that it can name (Place); reads on from there with many
 //                 READDIR requests under way, whose replies it puts in the order of the requests;
 //                 and can be opened at a place that another stream had named: it then reads from
-//                 the beginning, drops what comes before, and checks that the last name dropped is
-//                 the one that the place tells.
+//                 the beginning and drops what comes up to the name that the place tells. Names
+//                 that came or went before it have moved it; that is no reason to lose it.
 // Ownership:      owned by the listing (sftp_listing.h); owns its handle, and closes it at the end
 //                 or when it is destroyed.
 // Thread-safety:  the client's loop only.
 // Errors:         what the server says, at the place where it says it: entries that came before are
-//                 given first. ESTALE: the directory is gone. kErrBadCookie: the place is not where
-//                 it was. A connection that is lost is no error: the stream is opened again at the
-//                 place that it has read up to.
+//                 given first. ESTALE: the directory is gone. kErrBadCookie: the name that the
+//                 place tells is gone. A connection that is lost is no error: the stream is opened
+//                 again at the place that it has read up to.
 //
 //   IDLE -> OPENING       [open]       somebody waits: LSTAT and OPENDIR go out together
 //   OPENING -> READING    [on_handle]
@@ -65,6 +65,8 @@ class DirStream {
   static constexpr uint32_t kMaxEmptyReplies = 16;
   static constexpr uint32_t kMaxNonsense = 1;  // reopens because the server spoke nonsense
   static constexpr uint32_t kMaxReopens = 16;  // in a row, without an entry
+  static constexpr uint32_t kMaxDrift =
+      4096;  // entries behind its ordinal that a name is looked for
 
   enum class Follow : uint8_t { kLinks, kNever };
 
@@ -120,8 +122,8 @@ class DirStream {
   static void read_answer(const SftpClient::Answer& answer, Slot* slot);
   void apply_in_order();
   void apply(Slot&& slot);
-  // False: the place to start from is not where it was.
-  bool skip_known(Batch* batch);
+  // False: the place to start from is not to be found.
+  bool drop_known(Batch* batch);
   void pass_one();
   void interrupt();
   void fail(int error);
@@ -137,9 +139,10 @@ class DirStream {
   State state_ = State::kIdle;
   int error_ = 0;  // FAILED: why
   bool over_ = false;
-  Place place_;          // before the first entry of `batches_`
-  Place tail_;           // behind the last of them
-  uint32_t passed_ = 0;  // entries of this enumeration seen; below tail_.ordinal they are dropped
+  Place place_;            // before the first entry of `batches_`
+  Place tail_;             // behind the last of them
+  bool dropping_ = false;  // what comes up to tail_.name
+  uint32_t passed_ = 0;    // dropping: entries of this enumeration seen
   std::string handle_;
   uint64_t connection_ = 0;  // on which the handle was opened
   SftpClient::RequestKey attributes_key_ = 0, open_key_ = 0;
