@@ -30,7 +30,9 @@ run() {
   local evicts=$1 script=$2 figures
   shift 2
   if ! "$stress/$script" --build "$build" --seconds "$seconds" "$@" >"$work/out" 2>&1 </dev/null; then
-    echo "FAILED  $script $*"
+    # What was wrong first: of a long log somebody may see no more than the lines after FAILED.
+    echo "FAILED  $script $*: $(sed -n 's/^ *wrong: //p' "$work/out" | paste -sd';')"
+    grep '^  | ' "$work/out" | head -n 4
     sed 's/^/        /' "$work/out"
     failed=$((failed + 1))
     return
