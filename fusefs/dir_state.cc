@@ -26,6 +26,18 @@ uint64_t DirState::invalidate(cache::TimePoint now) {
   return arrays;
 }
 
+bool DirState::holds_anything() const {
+  const cache::DirectoryInfo info = directory_.info();
+  return info.arrays > 0 || info.fills > 0;
+}
+
+bool DirState::fetch_ahead(cache::TimePoint now, bool want_attrs) {
+  if (!directory_.fetch_ahead(want_attrs)) return false;
+  MutexLock lock(mutex_);
+  age_.emptied(now);
+  return true;
+}
+
 ListingAge::Attributes DirState::begin_pass(cache::TimePoint now, Asks asks) {
   const uint64_t arrays = directory_.info().arrays;
   const auto holds = arrays == 0 ? ListingAge::Holds::kNothing : ListingAge::Holds::kArrays;

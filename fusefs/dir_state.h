@@ -73,6 +73,11 @@ class DirState {
   // Forgets the listing; the number of arrays it had.
   uint64_t invalidate(cache::TimePoint now);
 
+  // Something is held, or under way.
+  [[nodiscard]] bool holds_anything() const;
+  // Begins to fetch the listing for somebody who is expected; see Directory::fetch_ahead().
+  bool fetch_ahead(cache::TimePoint now, bool want_attrs);
+
   // What a listing that begins now says of its entries. Forgets what is held where it must.
   enum class Asks : uint8_t { kNames, kAttributes };
   ListingAge::Attributes begin_pass(cache::TimePoint now, Asks asks);

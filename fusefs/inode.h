@@ -2,7 +2,8 @@
 //
 // Ownership:      owned by the InodeTable. Held alive by
 //                   - its lookup count: what the kernel was told less what it forgot;
-//                   - its pins: InodeRefs of requests in progress and of open handles.
+//                   - its pins: InodeRefs of requests in progress, of open handles, and of
+//                     listings fetched ahead (tree_ahead.h).
 //                 Not by: the kernel's dentries of its children, its parent, cached listings that
 //                 name it, its DirState (which it holds, not the other way).
 // End of life:    the event that takes both counts to zero unlinks it from the table under the
@@ -16,7 +17,7 @@
 //                 that comes late can't hit another object.
 // Thread-safety:  const members by anyone who holds an InodeRef; the rest belongs to InodeTable and
 //                 is guarded by the shard's mutex.
-// Memory:         about 130 bytes an inode and the object's name beyond 15 bytes; as many as the
+// Memory:         about 140 bytes an inode and the object's name beyond 15 bytes; as many as the
 //                 kernel chooses to remember, and outside the cache's bound.
 #pragma once
 
@@ -47,6 +48,7 @@ struct TimedAttr {
 struct ObjectFacts {
   uint64_t ino = 0;         // as the remote tells it
   uint64_t parent_ino = 0;  // of the directory it was found in
+  uint64_t parent = 0;      // that directory's node id
   uint32_t mode = 0;
 };
 
@@ -62,6 +64,7 @@ class Inode : public boost::intrusive::unordered_set_base_hook<boost::intrusive:
         object_hash_(object_hash),
         ino_(facts.ino),
         parent_ino_(facts.parent_ino),
+        parent_(facts.parent),
         type_(facts.mode & S_IFMT) {}
   Inode(const Inode&) = delete;
   Inode& operator=(const Inode&) = delete;
@@ -72,7 +75,8 @@ class Inode : public boost::intrusive::unordered_set_base_hook<boost::intrusive:
   // As the remote tells it, 0 if it does not; the parent's as of the first lookup.
   [[nodiscard]] uint64_t ino() const { return ino_; }
   [[nodiscard]] uint64_t parent_ino() const { return parent_ino_; }
-  [[nodiscard]] uint32_t type() const { return type_; }  // S_IFMT bits
+  [[nodiscard]] uint64_t parent() const { return parent_; }  // its node id, forgotten or not
+  [[nodiscard]] uint32_t type() const { return type_; }      // S_IFMT bits
   [[nodiscard]] bool is_directory() const { return type_ == S_IFDIR; }
 
  private:
@@ -83,6 +87,7 @@ class Inode : public boost::intrusive::unordered_set_base_hook<boost::intrusive:
   const uint64_t object_hash_;
   const uint64_t ino_;
   const uint64_t parent_ino_;
+  const uint64_t parent_;
   const uint32_t type_;
 
   // Guarded by the shard's mutex.

@@ -71,13 +71,31 @@ Inode& InodeTable::obtain_locked(Shard& shard, ObjectId& object, uint64_t hash,
   return *fresh.release();  // the table owns it now
 }
 
+InodeRef InodeTable::find(const ObjectId& object) {
+  const uint64_t hash = cache::hash_bytes(object);
+  Shard& shard = shard_of(hash);
+  MutexLock lock(shard.mutex);
+  const auto at = shard.by_object.set.find(ObjectKey{object, hash}, ObjectHash(), ObjectEqual());
+  if (at == shard.by_object.set.end()) return {};
+  ++at->pins_;
+  return {this, &*at};
+}
+
+InodeRef InodeTable::obtain(ObjectId object, const ObjectFacts& facts) {
+  return pin(std::move(object), facts, 0);
+}
+
 InodeRef InodeTable::lookup(ObjectId object, const ObjectFacts& facts) {
+  return pin(std::move(object), facts, 1);
+}
+
+InodeRef InodeTable::pin(ObjectId object, const ObjectFacts& facts, uint64_t lookups) {
   const uint64_t hash = cache::hash_bytes(object);
   const bool is_root = hash == root_hash_ && object == root_->object_;
   Shard& shard = shard_of(is_root ? kRootNodeId : hash);
   MutexLock lock(shard.mutex);
   Inode& inode = is_root ? *root_ : obtain_locked(shard, object, hash, facts);
-  ++inode.lookups_;
+  inode.lookups_ += lookups;
   ++inode.pins_;
   return {this, &inode};
 }

@@ -76,7 +76,10 @@ class InodeTable {
   InodeTable& operator=(const InodeTable&) = delete;
 
   InodeRef find(uint64_t nodeid);
+  InodeRef find(const ObjectId& object);  // empty: not known
 
+  // This object's inode, made when there is none. The kernel is not told.
+  InodeRef obtain(ObjectId object, const ObjectFacts& facts);
   // One more lookup of this object. These two alone take a count from 0 to 1.
   InodeRef lookup(ObjectId object, const ObjectFacts& facts);
   void lookup_batch(std::span<PrimedEntry> entries);
@@ -160,6 +163,7 @@ class InodeTable {
   // The live inode of this object, made when there is none. `object` is moved from only then.
   Inode& obtain_locked(Shard& shard, ObjectId& object, uint64_t hash, const ObjectFacts& facts)
       REQUIRES(shard.mutex);
+  InodeRef pin(ObjectId object, const ObjectFacts& facts, uint64_t lookups);
   // Out of the table when nothing holds it any more; to be destroyed once the lock is dropped.
   std::unique_ptr<Inode> take_if_dead(Shard& shard, Inode& inode) REQUIRES(shard.mutex);
   void unpin(Inode& inode);

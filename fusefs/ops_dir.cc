@@ -104,6 +104,7 @@ DirState::Asks asks_for(ReadKind kind) {
 Status begin_pass(SessionImpl& session, FuseRequest& request, DirHandle& handle, uint64_t offset,
                   ReadKind kind) {
   if (!begins_pass(handle, offset)) return {};
+  session.tree_ahead().pass_begins(*handle.inode, handle.opener);
   DirState& dir = *handle.dir;
   if (dir.token_expired(session.now())) {
     const Status confirmed = session.confirm_token(request, *handle.inode, dir);
@@ -189,8 +190,12 @@ std::vector<PrimedEntry> prime(SessionImpl& session, DirHandle& handle, DirentEn
     if (!entry.has_attributes()) continue;
     ObjectId id = session.backend().child_id(parent.object(), entry.name(), entry.ino());
     if (id.empty()) session.note_children_need_lookup();
-    primed.push_back(
-        {std::move(id), {.ino = entry.ino(), .parent_ino = parent.ino(), .mode = entry.mode()}, 0});
+    primed.push_back({std::move(id),
+                      {.ino = entry.ino(),
+                       .parent_ino = parent.ino(),
+                       .parent = parent.nodeid(),
+                       .mode = entry.mode()},
+                      0});
   }
   session.inodes().lookup_batch(primed);
   size_t next = 0;

@@ -36,10 +36,33 @@ Status renew_attrs(SessionImpl& session, FuseRequest& request, DirState& dir) {
   return dir.renew_attrs(session.now(), options);
 }
 
+// What is known of a listed object by another way than the listing.
+std::optional<Found> find_known(SessionImpl& session, FuseRequest& request, const Inode& parent,
+                                DirState& dir, const char* name) {
+  const auto find = [&]() -> std::optional<Found> {
+    const auto ino = dir.directory().find_ino(name);
+    if (!ino) return std::nullopt;
+    ObjectId id = session.backend().child_id(parent.object(), name, *ino);
+    const InodeRef child = id.empty() ? InodeRef() : session.inodes().find(id);
+    const auto attr = child ? session.inodes().attr(*child) : std::nullopt;
+    if (!attr || session.now() - attr->asked >= session.options().ttl) return std::nullopt;
+    return Found{{std::move(id), attr->attr}, attr->asked};
+  };
+  auto found = find();
+  if (!found || !dir.token_expired(session.now())) return found;
+  // Its attributes are young, that it still has this name is not: for all names of the listing the
+  // one request is no dearer than a lookup.
+  if (!session.confirm_token(request, parent, dir).ok()) return std::nullopt;
+  return find();
+}
+
 Result<Found> find_child(SessionImpl& session, FuseRequest& request, const Inode& parent,
                          const char* name) {
   if (const auto dir = session.inodes().dir(parent)) {
     auto known = dir->find_attr(name, session.now());
+    if (!known) {
+      if (auto found = find_known(session, request, parent, *dir, name)) return std::move(*found);
+    }
     if (!known && dir->worth_renewing(name) && renew_attrs(session, request, *dir).ok()) {
       known = dir->find_attr(name, session.now());
     }
@@ -81,7 +104,8 @@ void lookup(SessionImpl& session, FuseRequest& request, fuse_ino_t parent_id, co
   if (!presentable(attr)) return request.fail(EIO);
 
   const InodeRef child = session.inodes().lookup(
-      found.value().answer.id, {.ino = attr.ino, .parent_ino = parent->ino(), .mode = attr.mode});
+      found.value().answer.id,
+      {.ino = attr.ino, .parent_ino = parent->ino(), .parent = parent_id, .mode = attr.mode});
   session.keep_attr(*child, attr, found.value().asked);
   const uint64_t nodeid = child->nodeid();
   fuse_entry_param entry{};

@@ -104,6 +104,15 @@ std::string set_max_threads(Draft* draft, const std::string& value) {
   return "";
 }
 
+std::string set_walk_ahead(Draft* draft, const std::string& value) {
+  constexpr uint64_t kMaxAhead = 4096;
+  const auto count = parse_count(value);
+  if (!count.ok()) return "not a number";
+  if (count.value() > kMaxAhead) return "not between 0 and " + std::to_string(kMaxAhead);
+  draft->options.walk_ahead = static_cast<uint32_t>(count.value());
+  return "";
+}
+
 std::string set_readdirplus(Draft* draft, const std::string& value) {
   if (value == "yes") {
     draft->options.readdirplus = ReaddirPlus::kAlways;
@@ -125,6 +134,7 @@ constexpr auto kOwnOptions = std::to_array<OwnOption>({
     {"log_level", "info", set_log_level},
     {"max_threads", "64", set_max_threads},
     {"readdirplus", "auto", set_readdirplus},
+    {"walk_ahead", "256", set_walk_ahead},
 });
 
 // ---- Words of mount(8), fstab and libfuse -------------------------------------------------------
@@ -568,6 +578,8 @@ mount options of cookiefs
     timeout=TIME             for the remote to answer; then ETIMEDOUT (60s)
     max_threads=N            requests served side by side (64)
     readdirplus=yes|no|auto  attributes along with listings (auto)
+    walk_ahead=N             directories fetched ahead of a program that walks the tree (256);
+                             0: none
     log_level=LEVEL          trace, debug, info, warning, error, critical or off (info)
 
 mount options of nfs:// (the README explains them)

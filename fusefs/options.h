@@ -35,6 +35,7 @@ struct Options {
   std::chrono::nanoseconds timeout{std::chrono::seconds(60)};  // for the remote to answer
   std::string log_level = "info";                              // spdlog's names
   uint32_t max_threads = 64;                                   // FUSE workers
+  uint32_t walk_ahead = 256;  // directories fetched ahead of a walk
   ReaddirPlus readdirplus = ReaddirPlus::kAuto;
 
   // What is neither of the above nor of the below: options that the source's back end knows.

@@ -148,6 +148,7 @@ SessionImpl::SessionImpl(const Options& options, std::unique_ptr<Backend> backen
       cache_(std::make_unique<cache::PageCache>(cache_options(options))),
       inodes_(std::make_unique<InodeTable>(root)) {
   inodes_->set_attr(*inodes_->find(kRootNodeId), {root.attr, started_});
+  tree_ahead_ = std::make_unique<TreeAhead>(*this, options_.walk_ahead);
 }
 
 SessionImpl::~SessionImpl() {
@@ -318,6 +319,7 @@ void SessionImpl::stop_watching() {
 // the cache but its tables.
 void SessionImpl::tear_down() {
   if (!backend_) return;
+  tree_ahead_.reset();
   handles_.clear();
   inodes_->clear();
   inodes_.reset();
@@ -405,6 +407,7 @@ std::string SessionImpl::stats_text() {
   figures.notifications = notifier_.sent();
   figures.notifications_dropped = notifier_.dropped();
   figures.remote = backend_->counters();
+  figures.walk = tree_ahead_->figures();
   return stats_json(figures, cache_->stats(), kControlTextBytes - 1);
 }
 

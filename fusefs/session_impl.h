@@ -30,6 +30,7 @@
 #include "fusefs/reply_buffers.h"
 #include "fusefs/request.h"
 #include "fusefs/stats_json.h"
+#include "fusefs/tree_ahead.h"
 
 namespace fusefs {
 
@@ -53,6 +54,7 @@ class SessionImpl {
   ReplyBuffers& buffers() { return buffers_; }
   Notifier& notifier() { return notifier_; }
   DeviceIo& device() { return device_; }
+  TreeAhead& tree_ahead() { return *tree_ahead_; }
 
   [[nodiscard]] cache::TimePoint now() const { return clock_.now(); }
   [[nodiscard]] double ttl_seconds() const;
@@ -113,6 +115,7 @@ class SessionImpl {
   std::unique_ptr<cache::PageCache> cache_;
   std::unique_ptr<cache::PressureWatcher> pressure_;  // while the loop runs
   std::unique_ptr<InodeTable> inodes_;
+  std::unique_ptr<TreeAhead> tree_ahead_;
   HandleList handles_;
   ActiveCalls calls_;
   ReplyBuffers buffers_;

@@ -113,6 +113,10 @@ void add_listings(Object& json, const DaemonFigures& figures, const cache::Stats
   json.group<uint64_t>("fills", {{"started", stats.fills_started.get()},
                                  {"ahead", stats.fills_ahead.get()},
                                  {"discarded", stats.fills_discarded.get()}});
+  json.group<uint64_t>("walk_ahead", {{"fetched", figures.walk.fetched},
+                                      {"used", figures.walk.used},
+                                      {"wasted", figures.walk.wasted},
+                                      {"window", figures.walk.window}});
   json.group<uint64_t>("remote", {{"requests", figures.remote.requests},
                                   {"inflight", figures.remote.inflight},
                                   {"inflight_peak", figures.remote.inflight_peak},

@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "cache/stats.h"
+#include "fusefs/ahead_window.h"
 #include "fusefs/backends/backend.h"
 
 namespace fusefs {
@@ -26,6 +27,7 @@ struct DaemonFigures {
   uint64_t requests_active = 0;  // of the kernel, being served
   uint64_t notifications = 0, notifications_dropped = 0;
   BackendCounters remote;
+  WalkFigures walk;
 };
 
 // At most `max_bytes` long: should the names not fit, they are cut.

@@ -1,6 +1,9 @@
 // DirCore: life, freshness and bookkeeping. Reading is in dir_read.cc, filling in dir_fill.cc.
 #include "cache/dir/dir_core.h"
 
+#include <dirent.h>
+#include <sys/stat.h>
+
 #include <algorithm>
 
 namespace cache {
@@ -186,6 +189,110 @@ std::optional<Attr> DirCore::find_attr(std::string_view name, TimePoint not_befo
   return found;
 }
 
+// --- what a walk will open next -----------------------------------------------------------------
+
+bool DirCore::fetch_ahead(bool want_attrs) {
+  bool begun = false;
+  {
+    MutexLock lock(mutex_);
+    if (pages_->find(0) || find_fill(0) != nullptr) return false;
+    CursorState start;
+    start.mapped = mapped_.load(std::memory_order_acquire);
+    start.era = era_.load(std::memory_order_acquire);
+    int error = 0;  // shows when the listing is read
+    begun = start_fill(start, want_attrs, FillFor::kLater, &error) != nullptr;
+  }
+  flush_cancels();
+  return begun;
+}
+
+namespace {
+
+std::optional<uint32_t> entry_of(const ArrayView& view, uint64_t ino) {
+  for (uint32_t i = 0; i < view.count(); ++i) {
+    if (view.ino(i) == ino) return i;
+  }
+  return std::nullopt;
+}
+
+bool is_directory(const ArrayView& view, uint32_t i) {
+  if (view.type(i) != DT_UNKNOWN) return view.type(i) == DT_DIR;
+  return view.has_attrs() && S_ISDIR(view.attr(i).mode);
+}
+
+Subdirectory subdirectory(const ArrayView& view, uint32_t i) {
+  Subdirectory found{
+      .name = std::string(view.name(i)), .ino = view.ino(i), .attr = {}, .asked = {}};
+  if (view.has_attrs()) {
+    found.attr = view.attr(i);
+    found.asked = TimePoint(Duration(view.header().filled));
+  }
+  return found;
+}
+
+}  // namespace
+
+// The array near the last one found so that has an entry for which find(view) gives its index.
+template <typename Find>
+PageRef DirCore::find_near(const Find& find, uint32_t* index) {
+  PageRef page = pages_->find(walk_hint_key_.load(std::memory_order_relaxed));
+  for (int arrays = 0; arrays < 2 && page && page->uptodate(); ++arrays) {
+    const ArrayView view = ArrayView::of(page->content());
+    if (const std::optional<uint32_t> i = find(view)) {
+      walk_hint_key_.store(page->key(), std::memory_order_relaxed);
+      *index = *i;
+      return page;
+    }
+    if ((view.header().flags & kArrayEof) != 0) break;
+    page = pages_->find(view.header().last_cookie);
+  }
+  if (pages_->page_count() > Directory::kFindAttrArrays) return {};
+  std::optional<uint64_t> key;
+  pages_->for_each([&](const Page& other) {
+    if (other.uptodate() && find(ArrayView::of(other.content()))) key = other.key();
+    return !key;
+  });
+  if (!key) return {};
+  page = pages_->find(*key);
+  const auto i = page && page->uptodate() ? find(ArrayView::of(page->content())) : std::nullopt;
+  if (!i) return {};
+  walk_hint_key_.store(*key, std::memory_order_relaxed);
+  *index = *i;
+  return page;
+}
+
+std::optional<uint64_t> DirCore::find_ino(std::string_view name) {
+  uint32_t i = 0;
+  const PageRef page =
+      find_near([&](const ArrayView& view) { return find_name(view, name, 0); }, &i);
+  if (!page) return std::nullopt;
+  return ArrayView::of(page->content()).ino(i);
+}
+
+bool DirCore::subdirectories(uint64_t after_ino, size_t most, std::vector<Subdirectory>* out) {
+  uint32_t i = 0;
+  PageRef page;
+  if (after_ino == 0) {
+    page = pages_->find(0);
+  } else {
+    page = find_near([&](const ArrayView& view) { return entry_of(view, after_ino); }, &i);
+    ++i;
+  }
+  if (!page || !page->uptodate()) return false;
+  while (page && page->uptodate()) {
+    const ArrayView view = ArrayView::of(page->content());
+    for (; i < view.count(); ++i) {
+      if (!is_directory(view, i)) continue;
+      if (most-- == 0) return true;
+      out->push_back(subdirectory(view, i));
+    }
+    if ((view.header().flags & kArrayEof) != 0) break;
+    i = 0;
+    page = pages_->find(view.header().last_cookie);
+  }
+  return true;
+}
+
 // --- the facade -------------------------------------------------------------------------------
 
 DirCursor::DirCursor() : state_(std::make_unique<CursorState>()) {}
@@ -204,6 +311,11 @@ void Directory::invalidate() { core_->invalidate(); }
 std::optional<Attr> Directory::find_attr(std::string_view name, TimePoint not_before,
                                          TimePoint* asked) {
   return core_->find_attr(name, not_before, asked);
+}
+std::optional<uint64_t> Directory::find_ino(std::string_view name) { return core_->find_ino(name); }
+bool Directory::fetch_ahead(bool want_attrs) { return core_->fetch_ahead(want_attrs); }
+bool Directory::subdirectories(uint64_t after_ino, size_t most, std::vector<Subdirectory>* out) {
+  return core_->subdirectories(after_ino, most, out);
 }
 void Directory::opened() { core_->opened(); }
 void Directory::closed() { core_->closed(); }

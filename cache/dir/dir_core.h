@@ -115,6 +115,10 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   bool revalidate(uint64_t change) EXCLUDES(mutex_);
   [[nodiscard]] bool holds_listing() const EXCLUDES(mutex_);
   void invalidate() EXCLUDES(mutex_);
+  std::optional<uint64_t> find_ino(std::string_view name) EXCLUDES(mutex_);
+  bool fetch_ahead(bool want_attrs) EXCLUDES(mutex_);
+  bool subdirectories(uint64_t after_ino, size_t most, std::vector<Subdirectory>* out)
+      EXCLUDES(mutex_);
   std::optional<Attr> find_attr(std::string_view name, TimePoint not_before, TimePoint* asked)
       EXCLUDES(mutex_);
   void opened() EXCLUDES(mutex_);
@@ -171,6 +175,9 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   Outcome read_own(Reading& reading) EXCLUDES(mutex_);
   Outcome fetch_own(Reading& reading) EXCLUDES(mutex_);
   Outcome build_own(Reading& reading, const DirAnswer& answer) EXCLUDES(mutex_);
+
+  template <typename Find>
+  PageRef find_near(const Find& find, uint32_t* index) EXCLUDES(mutex_);
 
   // dir_fill.cc: filling.
   static FillTail tail_at(const CursorState& cursor);
@@ -267,6 +274,7 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   std::atomic<Page*> attr_hint_{nullptr};   // find_attr: the array of the last name found
   std::atomic<uint64_t> attr_hint_key_{0};  // a torn trio only costs the search
   std::atomic<uint32_t> attr_hint_index_{0};
+  std::atomic<uint64_t> walk_hint_key_{0};  // subdirectories: the array of the last one found
 };
 
 // One read() call.

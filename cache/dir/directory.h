@@ -17,6 +17,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "cache/base/clock.h"
 #include "cache/base/interrupt.h"
@@ -67,6 +68,14 @@ struct DirectoryInfo {
   uint32_t fills = 0;
 };
 
+// A directory in a listing, as the listing tells it.
+struct Subdirectory {
+  std::string name;
+  uint64_t ino = 0;
+  std::optional<Attr> attr;  // where the listing carried attributes
+  TimePoint asked;           // ... and when the remote was asked for them
+};
+
 class Directory {
  public:
   Directory(PageCache& cache, DirSource& source);
@@ -97,6 +106,19 @@ class Directory {
   [[nodiscard]] std::optional<Attr> find_attr(std::string_view name,
                                               TimePoint not_before = TimePoint::min(),
                                               TimePoint* asked = nullptr);
+
+  // The inode number of the entry of that name, looked for likewise near the last one found, in
+  // arrays with attributes and without.
+  [[nodiscard]] std::optional<uint64_t> find_ino(std::string_view name);
+
+  // Begins to fetch the listing from its start, for a reader that is expected. Waits for nothing;
+  // what fails shows when it is read. False: something is held already, or under way.
+  bool fetch_ahead(bool want_attrs);
+
+  // Adds at most `most` directories to `out`: those that the arrays held tell after the entry with
+  // this inode number (0: from the start), in the listing's order. It is looked for as in
+  // find_attr(); false where it is not found. Costs no request.
+  bool subdirectories(uint64_t after_ino, size_t most, std::vector<Subdirectory>* out);
 
   // One handle fewer/more has the directory open. With none, fills nobody waits for end.
   void opened();

@@ -118,6 +118,9 @@ class Backend {
   // True: calls are to come with their callers. Else finding out who calls is not worth its cost.
   [[nodiscard]] virtual bool wants_callers() const { return false; }
 
+  // True: it answers from within the call, so nothing is gained by asking ahead.
+  [[nodiscard]] virtual bool answers_at_once() const { return false; }
+
   [[nodiscard]] virtual BackendCounters counters() const = 0;
   // What `mount` and `stats` show as the source, without secrets.
   [[nodiscard]] virtual std::string description() const = 0;

@@ -99,6 +99,30 @@ TEST_CASE("a pin keeps an inode that the kernel forgot") {
   }
 }
 
+TEST_CASE("an inode that is only pinned is nothing to the kernel, and goes with its last pin") {
+  InodeTable table(root());
+  uint64_t id = 0;
+  {
+    const InodeRef ahead = table.obtain("d", kDirectory);
+    id = ahead->nodeid();
+    CHECK(table.lookups(id) == 0);
+    CHECK(table.find(id));
+    CHECK(table.find(std::string("d"))->nodeid() == id);
+    CHECK_FALSE(table.find(std::string("e")));
+  }
+  CHECK_FALSE(table.find(id));
+  CHECK_FALSE(table.find(std::string("d")));
+  {
+    const InodeRef ahead = table.obtain("d", kDirectory);
+    id = ahead->nodeid();
+    CHECK(table.lookup("d", kDirectory)->nodeid() == id);  // the kernel comes for it
+    table.forget(id, 1);
+    CHECK(table.find(id));
+  }
+  CHECK(table.size() == 1);
+  table.check_invariants();
+}
+
 TEST_CASE("another type under the same name is another inode; the old one stays with its holders") {
   InodeTable table(root());
   const uint64_t file = lookup_id(table, "a");

@@ -200,6 +200,9 @@ TEST_CASE("other values that can't work are refused") {
   CHECK(error_of("ttl=soon") == "ttl=soon: not a time; try ttl=3s");
   CHECK(error_of("timeout=0") ==
         "timeout=0: the remote needs some time to answer; try timeout=60s");
+  CHECK(error_of("walk_ahead=-1") == "walk_ahead=-1: not a number; try walk_ahead=256");
+  CHECK(error_of("walk_ahead=4097") ==
+        "walk_ahead=4097: not between 0 and 4096; try walk_ahead=256");
   CHECK(error_of("max_threads=0") == "max_threads=0: not between 1 and 1024; try max_threads=64");
   CHECK(error_of("max_threads=4294967297") ==
         "max_threads=4294967297: not between 1 and 1024; try max_threads=64");

@@ -60,6 +60,7 @@ class LocalBackend final : public Backend {
 
   RequestId read_dir(const CallerPtr& caller, const ObjectId& directory, cache::DirRequest request,
                      cache::DirSource::Completion done) override;
+  [[nodiscard]] bool answers_at_once() const override { return true; }
   [[nodiscard]] cache::CookieKind cookie_kind() const override {
     return cache::CookieKind::kNative;
   }

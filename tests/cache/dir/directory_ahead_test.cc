@@ -1,0 +1,141 @@
+// Directory: what it tells of its entries to who looks ahead, and listings fetched before they are
+// read.
+#include <dirent.h>
+
+#include <algorithm>
+
+#include "tests/support/dir_rig.h"
+
+namespace test {
+namespace {
+
+using cache::Subdirectory;
+
+std::vector<std::string> names_of(const std::vector<Subdirectory>& found) {
+  std::vector<std::string> names;
+  for (const Subdirectory& one : found) names.push_back(one.name);
+  return names;
+}
+
+// Names and inode numbers of the directories among the entries, in order.
+std::vector<FakeEntry> directories_of(const FakeSource& source) {
+  std::vector<FakeEntry> entries = source.entries();
+  std::erase_if(entries, [](const FakeEntry& entry) {
+    return !entry.alive || FakeSource::type_of(entry.ino) != DT_DIR;
+  });
+  return entries;
+}
+
+TEST_CASE("the directories after an entry, in the listing's order, at no request") {
+  for (const CookieStyle style : kAllStyles) {
+    INFO(name_of(style));
+    DirRig rig(with_style(style));
+    rig.source->fill(1500);
+    rig.revalidate();
+    std::vector<Subdirectory> found;
+    CHECK_FALSE(rig.dir->subdirectories(0, 10, &found));  // nothing is held
+    rig.list();
+    const auto requests = rig.source->request_count();
+    const auto expected = directories_of(*rig.source);
+    REQUIRE(expected.size() > 40);
+    for (size_t at = 0; at <= expected.size(); at += 7) {
+      found.clear();
+      const uint64_t after = at == 0 ? 0 : expected[at - 1].ino;
+      REQUIRE(rig.dir->subdirectories(after, 20, &found));
+      CHECK(found.size() == std::min<size_t>(20, expected.size() - at));
+      for (size_t i = 0; i < found.size(); ++i) {
+        CHECK(found[i].name == expected[at + i].name);
+        CHECK(found[i].ino == expected[at + i].ino);
+      }
+    }
+    found.clear();
+    CHECK_FALSE(rig.dir->subdirectories(1, 20, &found));  // no such entry
+    CHECK(found.empty());
+    CHECK(rig.source->request_count() == requests);
+  }
+}
+
+TEST_CASE("evicted arrays end what is told ahead") {
+  DirRig rig(with_style(CookieStyle::kOrdered));
+  rig.source->fill(1500);
+  rig.revalidate();
+  rig.list();
+  const auto expected = directories_of(*rig.source);
+  rig.cache.reclaim(3);
+  std::vector<Subdirectory> found;
+  rig.dir->subdirectories(0, 2000, &found);
+  const auto told = names_of(found);
+  CHECK(told.size() < expected.size());
+  for (size_t i = 0; i < told.size(); ++i) CHECK(told[i] == expected[i].name);
+  rig.cache.drop_clean();
+  found.clear();
+  CHECK_FALSE(rig.dir->subdirectories(0, 2000, &found));
+  CHECK(found.empty());
+}
+
+TEST_CASE("inode numbers by name, with attributes and without") {
+  for (const bool attrs : {false, true}) {
+    DirRig rig(with_style(CookieStyle::kHashed));
+    rig.source->fill(1200);
+    rig.revalidate();
+    CHECK_FALSE(rig.dir->find_ino("f0"));
+    ReadOptions options;
+    options.want_attrs = attrs;
+    rig.list(kNoLimit, options);
+    const auto requests = rig.source->request_count();
+    for (const FakeEntry& entry : rig.source->entries()) {
+      CHECK(rig.dir->find_ino(entry.name) == entry.ino);
+    }
+    CHECK_FALSE(rig.dir->find_ino("not there"));
+    CHECK(rig.source->request_count() == requests);
+  }
+}
+
+TEST_CASE("a listing that was fetched ahead is read without a request, and only asked for once") {
+  for (const CookieStyle style : kAllStyles) {
+    INFO(name_of(style));
+    if (style == CookieStyle::kHuge) continue;  // begins anew with its first answer
+    FakeSource::Options options = with_style(style);
+    options.manual = true;
+    DirRig rig(options);
+    rig.source->fill(100);
+    rig.revalidate();
+    REQUIRE(rig.dir->fetch_ahead(true));
+    CHECK_FALSE(rig.dir->fetch_ahead(true));  // under way
+    rig.source->allow_all();
+    REQUIRE(rig.source->wait_answered(1));
+    REQUIRE(eventually([&] { return rig.dir->info().fills == 0; }));
+    const auto requests = rig.source->request_count();
+    CHECK(requests <= 2);                     // it may begin anew with mapped cookies
+    CHECK_FALSE(rig.dir->fetch_ahead(true));  // held
+    ReadOptions read;
+    read.want_attrs = true;
+    check_exact(rig.list(kNoLimit, read), rig.source->names());
+    CHECK(rig.source->request_count() == requests);
+  }
+}
+
+TEST_CASE("nobody came for a listing that is being fetched ahead") {
+  FakeSource::Options options = with_style(CookieStyle::kOrdered);
+  options.manual = true;
+  DirRig rig(options);
+  rig.source->fill(100);
+  rig.revalidate();
+  REQUIRE(rig.dir->fetch_ahead(false));
+  rig.dir->closed();  // as it was opened for that purpose alone
+  CHECK(rig.dir->info().fills == 0);
+  CHECK(rig.source->cancels() == 1);
+  rig.dir->opened();
+}
+
+TEST_CASE("a huge directory is not read to its end ahead of anybody") {
+  DirRig rig(with_style(CookieStyle::kOrdered, 1000));
+  rig.source->fill(100'000);
+  rig.revalidate();
+  REQUIRE(rig.dir->fetch_ahead(false));
+  REQUIRE(rig.source->wait_idle());
+  CHECK(rig.source->request_count() <= 4);
+}
+
+}  // namespace
+}  // namespace test
