@@ -139,7 +139,10 @@ bool wants_attributes(SessionImpl& session, DirHandle& handle, uint64_t offset, 
   }
   if (attributes == Attributes::kOmit) return false;
   dir.pass_continues(session.now());
-  return kind == ReadKind::kPlus || attributes != Attributes::kOffered;
+  if (kind == ReadKind::kPlus || attributes != Attributes::kOffered) return true;
+  // The types at least will be asked for, entry by entry; of few entries all is had at once.
+  return !session.backend().names_tell_types() &&
+         dir.directory().info().arrays <= DirState::kFewArrays;
 }
 
 // Appends '.' and '..' where the offset lies before them; the listing's own position is the answer.

@@ -108,6 +108,10 @@ class Backend {
   [[nodiscard]] virtual cache::CookieKind cookie_kind() const = 0;
   [[nodiscard]] virtual uint32_t max_batch() const = 0;
 
+  // False: a listing without attributes does not tell which entries are directories, and programs
+  // that want to know ask for each.
+  [[nodiscard]] virtual bool names_tell_types() const { return true; }
+
   // The id of a child that a listing told, without asking the remote: what READDIRPLUS needs.
   // Empty: this back end needs a lookup.
   [[nodiscard]] virtual ObjectId child_id(const ObjectId& parent, std::string_view name,

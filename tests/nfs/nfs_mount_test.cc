@@ -123,6 +123,38 @@ TEST_CASE("a listing with attributes is few requests, and what it told needs non
   CHECK(mount.end() == "");
 }
 
+// As find does: what has no type is asked about. The number of files.
+size_t files_below(const std::string& path) {
+  size_t files = 0;
+  for (const auto& entry : list(path)) {
+    if (entry.name == "." || entry.name == "..") continue;
+    struct stat status {};
+    if (entry.type == DT_UNKNOWN) REQUIRE(lstat((path + "/" + entry.name).c_str(), &status) == 0);
+    const bool directory = entry.type == DT_DIR || S_ISDIR(status.st_mode);
+    files += directory ? files_below(path + "/" + entry.name) : 1;
+  }
+  return files;
+}
+
+TEST_CASE("a walk through 500 directories waits for few of them", "[mount]") {
+  const std::string version = GENERATE("3", "4");
+  INFO("version " << version);
+  const std::string top = server().directory("plain") + "/walk" + version;
+  for (int i = 0; i < 500; ++i) make_files(top + "/d" + std::to_string(i), 3);
+  // Directories that have just changed are not trusted for long.
+  std::this_thread::sleep_for(std::chrono::seconds(2));
+  {
+    const DelayProxy proxy(proxy_options(milliseconds(3)));
+    Mount mount(server().url("/plain", proxy.port(), version), "ttl=1h");
+    CHECK(files_below(mount / ("walk" + version)) == 1500);
+    CHECK(mount.figure("walk_ahead.fetched") >= 400);
+    CHECK(mount.figure("walk_ahead.wasted") == 0);
+    CHECK(mount.figure("readdir.misses") <= 60);
+    CHECK(mount.end() == "");
+  }
+  std::filesystem::remove_all(top);
+}
+
 TEST_CASE("cookies at and above 2^63: a directory in the server's memory", "[mount]") {
   const std::string version = GENERATE("3", "4");
   NfsWriter writer(server().url("/mem"));

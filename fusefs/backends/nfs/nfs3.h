@@ -12,6 +12,7 @@ class Nfs3 final : public Protocol {
  public:
   explicit Nfs3(Client& client) : client_(client) {}
 
+  [[nodiscard]] bool names_tell_types() const override { return false; }
   void lookup(uint64_t id, const CallerPtr& caller, const Handle& directory,
               const std::string& name, Done<FoundObject> done) override;
   void getattr(uint64_t id, const CallerPtr& caller, const Handle& handle,

@@ -20,6 +20,7 @@ class Nfs4 final : public Protocol {
   // The handle of the server's root.
   void root(uint64_t id, const CallerPtr& caller, Done<Handle> done);
 
+  [[nodiscard]] bool names_tell_types() const override { return true; }
   void lookup(uint64_t id, const CallerPtr& caller, const Handle& directory,
               const std::string& name, Done<FoundObject> done) override;
   void getattr(uint64_t id, const CallerPtr& caller, const Handle& handle,

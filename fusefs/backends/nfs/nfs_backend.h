@@ -64,6 +64,7 @@ class NfsBackend final : public Backend {
     return cache::CookieKind::kNative;
   }
   [[nodiscard]] uint32_t max_batch() const override { return kMaxBatch; }
+  [[nodiscard]] bool names_tell_types() const override { return protocol_->names_tell_types(); }
   [[nodiscard]] ObjectId child_id(const ObjectId& parent, std::string_view name,
                                   uint64_t ino) const override;
 

@@ -66,6 +66,7 @@ class Protocol {
 
   virtual ~Protocol() = default;
 
+  [[nodiscard]] virtual bool names_tell_types() const = 0;  // Backend::names_tell_types()
   virtual void lookup(uint64_t id, const CallerPtr& caller, const Handle& directory,
                       const std::string& name, Done<FoundObject> done) = 0;
   virtual void getattr(uint64_t id, const CallerPtr& caller, const Handle& handle,
