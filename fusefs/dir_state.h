@@ -39,6 +39,10 @@ class BackendDirSource final : public cache::DirSource {
     cache::MutexLock lock(mutex_);
     caller_.swap(old);
   }
+  void act_first_for(const CallerPtr& caller) {
+    cache::MutexLock lock(mutex_);
+    if (!caller_) caller_ = caller;
+  }
 
  private:
   CallerPtr caller() {
@@ -66,6 +70,8 @@ class DirState {
 
   // Whose identity the directory's next requests have. Only where the back end wants callers.
   void act_for(const CallerPtr& caller) { source_.act_for(caller); }
+  // ... unless somebody has opened it already.
+  void act_first_for(const CallerPtr& caller) { source_.act_first_for(caller); }
 
   [[nodiscard]] bool token_expired(cache::TimePoint now);
   // The remote's token as of `asked`. True when the listing was forgotten over it.

@@ -82,6 +82,9 @@ InodeRef InodeTable::find(const ObjectId& object) {
 }
 
 InodeRef InodeTable::obtain(ObjectId object, const ObjectFacts& facts) {
+  if (const InodeRef known = find(object); known && known->type() != (facts.mode & S_IFMT)) {
+    return {};
+  }
   return pin(std::move(object), facts, 0);
 }
 

@@ -78,7 +78,8 @@ class InodeTable {
   InodeRef find(uint64_t nodeid);
   InodeRef find(const ObjectId& object);  // empty: not known
 
-  // This object's inode, made when there is none. The kernel is not told.
+  // This object's inode, made when there is none. The kernel is not told. Empty where an object of
+  // another type is known by that id.
   InodeRef obtain(ObjectId object, const ObjectFacts& facts);
   // One more lookup of this object. These two alone take a count from 0 to 1.
   InodeRef lookup(ObjectId object, const ObjectFacts& facts);

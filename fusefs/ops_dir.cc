@@ -104,7 +104,7 @@ DirState::Asks asks_for(ReadKind kind) {
 Status begin_pass(SessionImpl& session, FuseRequest& request, DirHandle& handle, uint64_t offset,
                   ReadKind kind) {
   if (!begins_pass(handle, offset)) return {};
-  session.tree_ahead().pass_begins(*handle.inode, handle.opener);
+  session.tree_ahead().pass_begins(*handle.inode, *handle.dir, handle.opener);
   DirState& dir = *handle.dir;
   if (dir.token_expired(session.now())) {
     const Status confirmed = session.confirm_token(request, *handle.inode, dir);

@@ -45,7 +45,8 @@ std::optional<Found> find_known(SessionImpl& session, FuseRequest& request, cons
     ObjectId id = session.backend().child_id(parent.object(), name, *ino);
     const InodeRef child = id.empty() ? InodeRef() : session.inodes().find(id);
     const auto attr = child ? session.inodes().attr(*child) : std::nullopt;
-    if (!attr || session.now() - attr->asked >= session.options().ttl) return std::nullopt;
+    const bool young = attr && session.now() - attr->asked < session.options().ttl;
+    if (!young || !presentable(attr->attr)) return std::nullopt;
     return Found{{std::move(id), attr->attr}, attr->asked};
   };
   auto found = find();
@@ -111,8 +112,7 @@ void lookup(SessionImpl& session, FuseRequest& request, fuse_ino_t parent_id, co
   fuse_entry_param entry{};
   entry.ino = nodeid;
   entry.attr = to_stat(attr, nodeid);
-  entry.attr_timeout = session.ttl_seconds();
-  entry.entry_timeout = session.ttl_seconds();
+  entry.attr_timeout = entry.entry_timeout = session.seconds_left(found.value().asked);
   // An interrupted caller gets no node id: the kernel will not forget what it was not told.
   if (request.reply(fuse_reply_entry, &entry) != 0) session.inodes().forget(nodeid, 1);
 }
@@ -145,9 +145,7 @@ void getattr(SessionImpl& session, FuseRequest& request, fuse_ino_t ino) {
   const Result<TimedAttr> known = session.fresh_attr(request, *inode);
   if (!known.ok()) return request.fail(known.error_number());
   const struct stat status = to_stat(known.value().attr, inode->nodeid());
-  // Attributes of some age keep what is left of their time.
-  const std::chrono::duration<double> age = session.now() - known.value().asked;
-  request.reply(fuse_reply_attr, &status, std::max(0.0, session.ttl_seconds() - age.count()));
+  request.reply(fuse_reply_attr, &status, session.seconds_left(known.value().asked));
 }
 
 void operation_getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info* /*fi*/) {

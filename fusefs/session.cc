@@ -164,6 +164,11 @@ double SessionImpl::ttl_seconds() const {
   return std::chrono::duration<double>(options_.ttl).count();
 }
 
+double SessionImpl::seconds_left(cache::TimePoint asked) const {
+  const std::chrono::duration<double> age = now() - asked;
+  return std::max(0.0, ttl_seconds() - age.count());
+}
+
 bool SessionImpl::mount(std::string* error) {
   CACHE_CHECK(fuse_ == nullptr);
   fuse_set_log_func(log_libfuse);
@@ -281,6 +286,7 @@ void SessionImpl::watch() {
     watch_changed_.wait_until(watch_mutex_, std::chrono::steady_clock::now() + kWatchPeriod);
     if (!watching_) return;
     lock.unlock();
+    tree_ahead_->drop_old();
     pollfd device = {.fd = fuse_session_fd(fuse_), .events = 0, .revents = 0};
     const bool unmounted = poll(&device, 1, 0) == 1 && (device.revents & (POLLERR | POLLNVAL)) != 0;
     if (unmounted) fuse_session_exit(fuse_);

@@ -58,6 +58,8 @@ class SessionImpl {
 
   [[nodiscard]] cache::TimePoint now() const { return clock_.now(); }
   [[nodiscard]] double ttl_seconds() const;
+  // What is left of the time for which the kernel may keep an answer that was asked for then.
+  [[nodiscard]] double seconds_left(cache::TimePoint asked) const;
   [[nodiscard]] cache::TimePoint deadline(const FuseRequest& request) const {
     return request.started() + timeout_;
   }

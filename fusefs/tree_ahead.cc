@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <unordered_set>
 
 #include "fusefs/dirent_encoder.h"
 #include "fusefs/session_impl.h"
@@ -71,11 +72,12 @@ class Turn {
 struct TreeAhead::Prediction {
   const CallerPtr& caller;
   cache::TimePoint now;
-  uint32_t left;    // directories to fetch
-  uint32_t looked;  // directories that may still be looked at
-  std::vector<AheadPtr> fetched;
+  uint32_t left;                           // directories to fetch
+  uint32_t looked;                         // directories that were looked at
+  std::unordered_set<uint64_t> under_way;  // node ids
 
-  [[nodiscard]] bool over() const { return left == 0 || looked == 0; }
+  static constexpr uint32_t kMostLooked = 1024;
+  [[nodiscard]] bool over() const { return left == 0 || looked >= kMostLooked; }
 };
 
 TreeAhead::TreeAhead(SessionImpl& session, uint32_t most)
@@ -88,31 +90,22 @@ TreeAhead::TreeAhead(SessionImpl& session, uint32_t most)
 
 TreeAhead::~TreeAhead() { gate_->close(); }
 
-void TreeAhead::pass_begins(const Inode& directory, const CallerPtr& caller) {
+void TreeAhead::pass_begins(const Inode& directory, const DirState& dir, const CallerPtr& caller) {
   if (most_ == 0) return;
-  const cache::TimePoint now = session_.now();
-  std::vector<AheadPtr> dropped;  // destroyed with no lock held
-  bool right = false;
-  {
-    MutexLock lock(mutex_);
-    const auto at = std::find_if(ahead_.begin(), ahead_.end(), [&](const AheadPtr& ahead) {
-      return ahead->inode->nodeid() == directory.nodeid();
-    });
-    right = at != ahead_.end();
-    if (right) {
-      if ((*at)->begun.load(std::memory_order_relaxed)) ++figures_.used;
-      dropped.push_back(std::move(*at));
-      ahead_.erase(at);
-    }
-    drop_old(now, &dropped);
-  }
-  if (!right) right = follows(directory);
+  const bool fetched = take(directory);
+  // Of what is there already nobody can tell by whom it was wanted.
+  const bool held = !fetched && dir.holds_anything();
+  const bool right = fetched || (!held && follows(directory));
   uint32_t count = 0;
   {
     MutexLock lock(mutex_);
-    right ? window_.hit() : window_.miss();
+    if (!held) right ? window_.hit() : window_.miss();
     recent_[opened_++ % kRecent] = {
         .nodeid = directory.nodeid(), .parent = directory.parent(), .ino = directory.ino()};
+    if (pause_ > 0) {
+      --pause_;
+      return;
+    }
     // By halves of the window: each is looked for once or twice.
     const auto waiting = static_cast<uint32_t>(ahead_.size());
     if (right && waiting <= window_.size() / 2) count = window_.size() - waiting;
@@ -122,14 +115,37 @@ void TreeAhead::pass_begins(const Inode& directory, const CallerPtr& caller) {
   if (turn.mine()) fetch(directory, caller, count);
 }
 
-void TreeAhead::drop_old(cache::TimePoint now, std::vector<AheadPtr>* dropped) {
-  while (!ahead_.empty() &&
-         (now - ahead_.front()->since > kLife || ahead_.size() > std::max(most_, uint32_t{1}))) {
-    if (ahead_.front()->begun.load(std::memory_order_relaxed)) ++figures_.wasted;
-    window_.wasted();
-    dropped->push_back(std::move(ahead_.front()));
+// True when it had been fetched.
+bool TreeAhead::take(const Inode& directory) {
+  AheadPtr taken;  // destroyed with no lock held
+  MutexLock lock(mutex_);
+  const auto at = std::find_if(ahead_.begin(), ahead_.end(), [&](const AheadPtr& ahead) {
+    return ahead->inode->nodeid() == directory.nodeid();
+  });
+  if (at == ahead_.end()) return false;
+  taken = std::move(*at);
+  ahead_.erase(at);
+  if (taken->begun.load(std::memory_order_relaxed)) ++figures_.used;
+  return true;
+}
+
+void TreeAhead::add(const AheadPtr& ahead) {
+  MutexLock lock(mutex_);
+  ahead_.push_back(ahead);
+}
+
+void TreeAhead::drop_old() {
+  std::vector<AheadPtr> dropped;  // destroyed with no lock held
+  const cache::TimePoint now = session_.now();
+  MutexLock lock(mutex_);
+  uint64_t wasted = 0;
+  while (!ahead_.empty() && now - ahead_.front()->since > kLife) {
+    wasted += ahead_.front()->begun.load(std::memory_order_relaxed) ? 1 : 0;
+    dropped.push_back(std::move(ahead_.front()));
     ahead_.pop_front();
   }
+  figures_.wasted += wasted;
+  if (wasted > 0) window_.wasted();
 }
 
 // Whether it comes next, or nearly so, after a directory that was opened lately.
@@ -195,10 +211,14 @@ TreeAhead::Siblings TreeAhead::following(DirState& listing, uint64_t after_ino, 
 
 void TreeAhead::fetch(const Inode& from, const CallerPtr& caller, uint32_t count) {
   Prediction prediction{
-      .caller = caller, .now = session_.now(), .left = count, .looked = 4 * most_, .fetched = {}};
+      .caller = caller, .now = session_.now(), .left = count, .looked = 0, .under_way = {}};
+  {
+    MutexLock lock(mutex_);
+    for (const AheadPtr& ahead : ahead_) prediction.under_way.insert(ahead->inode->nodeid());
+  }
   predict(prediction, from);
   MutexLock lock(mutex_);
-  for (AheadPtr& fetched : prediction.fetched) ahead_.push_back(std::move(fetched));
+  if (prediction.left == count) pause_ = prediction.looked / 2;
 }
 
 // In the order of a walk: what is in it, then what follows it, then what follows its parent.
@@ -218,30 +238,32 @@ void TreeAhead::predict_within(Prediction& prediction, const Inode& parent, uint
   const auto listing = session_.inodes().dir(parent);
   if (!listing || depth > kDeepest) return;
   const Order order = order_.load(std::memory_order_relaxed);
-  for (const Subdirectory& told : following(*listing, after_ino, prediction.looked, order)) {
+  for (const Subdirectory& told : following(*listing, after_ino, Prediction::kMostLooked, order)) {
     if (prediction.over()) return;
-    --prediction.looked;
+    ++prediction.looked;
     ObjectId id = session_.backend().child_id(parent.object(), told.name, told.ino);
     if (id.empty() || told.ino == 0) continue;
     InodeRef child = session_.inodes().obtain(
         std::move(id),
         {.ino = told.ino, .parent_ino = parent.ino(), .parent = parent.nodeid(), .mode = S_IFDIR});
-    if (!child->is_directory()) continue;
+    if (!child) continue;
     const auto known = session_.inodes().dir(*child);
     if (known && known->holds_anything()) {
       predict_within(prediction, *child, 0, depth + 1);
-    } else {
+    } else if (prediction.under_way.count(child->nodeid()) == 0) {
       fetch_one(prediction, std::move(child), told);
     }
   }
 }
 
 void TreeAhead::fetch_one(Prediction& prediction, InodeRef child, const Subdirectory& told) {
-  if (told.attr) session_.keep_attr(*child, *told.attr, told.asked);
+  const bool told_all = told.attr && presentable(*told.attr) && S_ISDIR(told.attr->mode);
+  if (told_all) session_.keep_attr(*child, *told.attr, told.asked);
   const auto attr = session_.inodes().attr(*child);
   auto dir = session_.obtain_dir(*child);
-  if (prediction.caller) dir->act_for(prediction.caller);
+  if (prediction.caller) dir->act_first_for(prediction.caller);
   auto ahead = std::make_shared<Ahead>(std::move(child), std::move(dir), prediction.now);
+  add(ahead);
   // The token first: it must be older than the listing.
   const bool young = attr && prediction.now - attr->asked < session_.options().ttl;
   if (young) {
@@ -250,7 +272,6 @@ void TreeAhead::fetch_one(Prediction& prediction, InodeRef child, const Subdirec
     ask_token(ahead, prediction.caller);
   }
   --prediction.left;
-  prediction.fetched.push_back(std::move(ahead));
 }
 
 void TreeAhead::ask_token(const AheadPtr& ahead, const CallerPtr& caller) {
@@ -261,7 +282,8 @@ void TreeAhead::ask_token(const AheadPtr& ahead, const CallerPtr& caller) {
     if (const AheadPtr waiting = weak.lock();
         waiting && attr.ok() && presentable(attr.value()) && S_ISDIR(attr.value().mode)) {
       session_.keep_attr(*waiting->inode, attr.value(), asked);
-      begin(*waiting, {attr.value(), asked});
+      const auto known = session_.inodes().attr(*waiting->inode);
+      if (known && known->asked == asked) begin(*waiting, *known);  // else it was overtaken
     }
     gate->leave();
   };

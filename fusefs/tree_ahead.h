@@ -5,6 +5,7 @@
 //                 can be told ahead, those that follow are fetched side by side before it comes:
 //                 depth first, as far as listings at hand tell, by as many as AheadWindow says.
 // Orders:         as the parents list them, or by name, as ls, rsync and all that sort take them.
+//                 What is held already is passed over, at no cost: a warm walk is as it was.
 // What counts:    a directory that follows one of the last few opened, or is the first one in one
 //                 of them: several workers that share a tree are as good as one. Opening one here
 //                 and one there fetches nothing.
@@ -54,7 +55,9 @@ class TreeAhead {
   TreeAhead& operator=(const TreeAhead&) = delete;
 
   // A listing of this directory begins, from its start.
-  void pass_begins(const Inode& directory, const CallerPtr& caller);
+  void pass_begins(const Inode& directory, const DirState& dir, const CallerPtr& caller);
+  // Lets go of what nobody came for in time. To be called now and then.
+  void drop_old();
   [[nodiscard]] WalkFigures figures();
 
  private:
@@ -97,7 +100,8 @@ class TreeAhead {
   void fetch_one(Prediction& prediction, InodeRef child, const cache::Subdirectory& told);
   void ask_token(const AheadPtr& ahead, const CallerPtr& caller);
   void begin(Ahead& ahead, const TimedAttr& attr);
-  void drop_old(cache::TimePoint now, std::vector<AheadPtr>* dropped) REQUIRES(mutex_);
+  [[nodiscard]] bool take(const Inode& directory);
+  void add(const AheadPtr& ahead);
 
   SessionImpl& session_;
   const uint32_t most_;
@@ -109,6 +113,7 @@ class TreeAhead {
   std::deque<AheadPtr> ahead_ GUARDED_BY(mutex_);  // oldest first
   std::array<Opened, kRecent> recent_ GUARDED_BY(mutex_){};
   uint64_t opened_ GUARDED_BY(mutex_) = 0;
+  uint32_t pause_ GUARDED_BY(mutex_) = 0;  // openings to pass by: there was nothing to fetch
   WalkFigures figures_ GUARDED_BY(mutex_);
 };
 

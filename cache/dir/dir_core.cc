@@ -200,7 +200,7 @@ bool DirCore::fetch_ahead(bool want_attrs) {
     start.mapped = mapped_.load(std::memory_order_acquire);
     start.era = era_.load(std::memory_order_acquire);
     int error = 0;  // shows when the listing is read
-    begun = start_fill(start, want_attrs, FillFor::kLater, &error) != nullptr;
+    begun = start_fill(start, want_attrs, FillFor::kExpected, &error) != nullptr;
   }
   flush_cancels();
   return begun;
@@ -279,7 +279,8 @@ bool DirCore::subdirectories(uint64_t after_ino, size_t most, std::vector<Subdir
     ++i;
   }
   if (!page || !page->uptodate()) return false;
-  while (page && page->uptodate()) {
+  // Bounded: where no reader has been yet, nobody has found out that a chain goes round.
+  for (uint32_t n = 0; n < Directory::kLookAhead && page && page->uptodate(); ++n) {
     const ArrayView view = ArrayView::of(page->content());
     for (; i < view.count(); ++i) {
       if (!is_directory(view, i)) continue;

@@ -185,9 +185,10 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   FillPtr find_fill(uint64_t key) REQUIRES(mutex_);
   // Null with `error` 0: somebody else has the page, look again.
   // kWaiter: the caller is counted as one already, and ends in wait_for_fill().
-  enum class FillFor : uint8_t { kWaiter, kLater };
+  enum class FillFor : uint8_t { kWaiter, kLater, kExpected };
   FillPtr start_fill(const CursorState& cursor, bool want_attrs, FillFor whom, int* error,
                      uint32_t ask = kEntriesPerArray) REQUIRES(mutex_);
+  void count_fill(Fill& fill, bool counts) REQUIRES(mutex_);
   void send_request(const FillPtr& fill) REQUIRES(mutex_);
   [[nodiscard]] bool wants_more(const Fill& fill) const REQUIRES(mutex_);
   void on_answer(const FillPtr& fill, uint64_t serial, DirAnswer&& answer) EXCLUDES(mutex_);

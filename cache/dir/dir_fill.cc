@@ -169,13 +169,14 @@ DirCore::FillPtr DirCore::start_fill(const CursorState& cursor, bool want_attrs,
   fills_.push_back(*fill);
   fill_owners_.push_back(fill);
   stats_.fills_started.add();
-  stats_.fills_active.add(1);
+  fill->expected = whom == FillFor::kExpected;
   send_request(fill);
   return fill;
 }
 
 void DirCore::send_request(const FillPtr& fill) {
   if (closed_ || fill->ended) return;
+  count_fill(*fill, true);
   DirRequest request;
   if (fill->renewing) {
     request.max_entries = 1;
@@ -214,11 +215,15 @@ void DirCore::send_request(const FillPtr& fill) {
   }
 }
 
+void DirCore::count_fill(Fill& fill, bool counts) {
+  if (std::exchange(fill.counted, counts) != counts) stats_.fills_active.add(counts ? 1 : -1);
+}
+
 void DirCore::end_fill(Fill& fill, int error) {
   if (fill.ended) return;
   fill.ended = true;
   fill.error = error;
-  stats_.fills_active.sub(1);
+  count_fill(fill, false);
   if (!fill.sealed) pages_->fill_failed(*fill.page);
   // Waiters may still read what was built: the last of them drops the pin. A completion that comes
   // late, or never, must not hold it.
@@ -360,6 +365,8 @@ void DirCore::on_answer(const FillPtr& fill, uint64_t serial, DirAnswer&& answer
     fill->taking = false;
     // A reader may have come while the answer was being put away.
     if (wants_more(*fill)) send_request(fill);
+    // Until its reader comes it needs no room for an answer.
+    if (fill->expected && !fill->in_flight) count_fill(*fill, false);
     progress_.notify_all();
   }
   flush_cancels();

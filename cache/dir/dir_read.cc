@@ -706,6 +706,9 @@ DirCore::Outcome DirCore::wait_for_fill(Reading& reading, const FillPtr& fill) {
   if (fill->waiters == 0 && outlived(*fill)) end_fill(*fill, 0);
   if (fill->waiters == 0 && fill->ended) fill->page.reset();
   if (error == kErrBadCookie) return {Step::kLost, Status::error(error)};
+  // Asked for on behalf of somebody who came that way, and who may not read it: who is here asks
+  // again, for himself.
+  if (fill->expected && (error == EACCES || error == EPERM)) return {Step::kAgain, {}};
   if (error != 0 && error != ENOMEM) return {Step::kDone, Status::error(error)};
   if (error == ENOMEM) {
     reading.stuck = ENOMEM;

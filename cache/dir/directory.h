@@ -117,7 +117,8 @@ class Directory {
 
   // Adds at most `most` directories to `out`: those that the arrays held tell after the entry with
   // this inode number (0: from the start), in the listing's order. It is looked for as in
-  // find_attr(); false where it is not found. Costs no request.
+  // find_attr(); false where it is not found. Costs no request, and looks at kLookAhead arrays.
+  static constexpr uint32_t kLookAhead = 64;
   bool subdirectories(uint64_t after_ino, size_t most, std::vector<Subdirectory>* out);
 
   // One handle fewer/more has the directory open. With none, fills nobody waits for end.

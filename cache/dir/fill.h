@@ -81,6 +81,8 @@ struct Fill : boost::intrusive::list_base_hook<> {
   uint32_t failures = 0;            // answers in a row that gave nothing
   uint32_t unread = 0;              // answers taken in that no reader has reached
 
+  bool expected = false;  // fetched ahead of a reader: Directory::fetch_ahead()
+  bool counted = false;   // in stats.fills_active, which divides the room among fills
   uint32_t waiters = 0;
   uint32_t hungry = 0;  // of them, those who wait for the array being built
   bool ended = false;

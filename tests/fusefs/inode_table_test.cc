@@ -120,6 +120,10 @@ TEST_CASE("an inode that is only pinned is nothing to the kernel, and goes with 
     CHECK(table.find(id));
   }
   CHECK(table.size() == 1);
+  // What the kernel holds under that id is not replaced by a guess.
+  const InodeRef file = table.lookup("f", kFile);
+  CHECK_FALSE(table.obtain("f", kDirectory));
+  CHECK(table.lookup("f", kFile)->nodeid() == file->nodeid());
   table.check_invariants();
 }
 

@@ -243,6 +243,7 @@ bool DirStream::drop_known(Batch* batch) {
     dropping_ = child_inode(directory_, name) != tail_.name;
   }
   if (dropping_) return passed_ < uint64_t{tail_.ordinal} + kMaxDrift;
+  if (uint64_t{passed_} + kMaxDrift < tail_.ordinal) return false;
   // Where entries are still to be taken, those are counted as they were.
   if (ahead_ == 0) place_.ordinal = tail_.ordinal = passed_;
   return true;

@@ -5,14 +5,15 @@
 //                 READDIR requests under way, whose replies it puts in the order of the requests;
 //                 and can be opened at a place that another stream had named: it then reads from
 //                 the beginning and drops what comes up to the name that the place tells. Names
-//                 that came or went before it have moved it; that is no reason to lose it.
+//                 that came or went before it have moved it a little, which is no reason to lose
+//                 it; a name that is somewhere else altogether was put there, and tells no place.
 // Ownership:      owned by the listing (sftp_listing.h); owns its handle, and closes it at the end
 //                 or when it is destroyed.
 // Thread-safety:  the client's loop only.
 // Errors:         what the server says, at the place where it says it: entries that came before are
 //                 given first. ESTALE: the directory is gone. kErrBadCookie: the name that the
-//                 place tells is gone. A connection that is lost is no error: the stream is opened
-//                 again at the place that it has read up to.
+//                 place tells is not there any more. A connection that is lost is no error: the
+//                 stream is opened again at the place that it has read up to.
 //
 //   IDLE -> OPENING       [open]       somebody waits: LSTAT and OPENDIR go out together
 //   OPENING -> READING    [on_handle]
@@ -65,8 +66,7 @@ class DirStream {
   static constexpr uint32_t kMaxEmptyReplies = 16;
   static constexpr uint32_t kMaxNonsense = 1;  // reopens because the server spoke nonsense
   static constexpr uint32_t kMaxReopens = 16;  // in a row, without an entry
-  static constexpr uint32_t kMaxDrift =
-      4096;  // entries behind its ordinal that a name is looked for
+  static constexpr uint32_t kMaxDrift = 256;   // entries by which a place may have moved
 
   enum class Follow : uint8_t { kLinks, kNever };
 

@@ -3,6 +3,8 @@
 #include <dirent.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <thread>
 
 #include "tests/support/dir_rig.h"
 
@@ -126,6 +128,56 @@ TEST_CASE("nobody came for a listing that is being fetched ahead") {
   CHECK(rig.dir->info().fills == 0);
   CHECK(rig.source->cancels() == 1);
   rig.dir->opened();
+}
+
+TEST_CASE("who waits for what another was refused asks for himself") {
+  for (const int error : {EACCES, EPERM}) {
+    FakeSource::Options options = with_style(CookieStyle::kOrdered);
+    options.manual = true;
+    DirRig rig(options);
+    rig.source->fill(100);
+    rig.revalidate();
+    HookGuard guard(*rig.source);
+    rig.source->on_answer(
+        [&](FakeSource::Number number, const DirRequest&, cache::DirAnswer& answer) {
+          if (number > 1) return;
+          answer = {};
+          answer.error = error;
+        });
+    REQUIRE(rig.dir->fetch_ahead(false));
+    std::thread opener([&] {
+      REQUIRE(eventually([&] { return rig.cache.stats().readdir_misses.get() > 0; }));
+      rig.source->allow_all();
+    });
+    check_exact(rig.list(), rig.source->names());
+    opener.join();
+    CHECK(rig.source->request_count() == 2);
+  }
+}
+
+TEST_CASE("a chain that goes round and has no directories ends what is told ahead") {
+  DirRig rig(with_style(CookieStyle::kOrdered, 202));
+  std::vector<FakeEntry> entries;
+  for (uint64_t i = 1; i <= 404; ++i) entries.push_back({"f" + std::to_string(i), i, 7 * i + 1});
+  rig.source->set_entries(entries);
+  rig.revalidate();
+  HookGuard guard(*rig.source);
+  // Two arrays in one answer, and behind them the first one comes again.
+  rig.source->on_answer([&](FakeSource::Number, const DirRequest& asked, cache::DirAnswer& answer) {
+    const size_t from = answer.entries.size();
+    const size_t to = asked.after.cookie == 404 ? 202 : 404;
+    for (size_t i = from; i < to; ++i) {
+      answer.add(entries[i].name, entries[i].ino, DT_REG, entries[i].cookie);
+    }
+    answer.eof = false;
+  });
+  REQUIRE(rig.dir->fetch_ahead(false));
+  REQUIRE(rig.source->wait_idle());
+  REQUIRE(eventually([&] { return rig.dir->info().arrays >= 3; }));
+  std::vector<Subdirectory> found;
+  CHECK(rig.dir->subdirectories(0, 10, &found));
+  CHECK(rig.dir->subdirectories(entries.back().ino, 10, &found));
+  CHECK(found.empty());
 }
 
 TEST_CASE("a huge directory is not read to its end ahead of anybody") {

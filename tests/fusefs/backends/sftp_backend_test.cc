@@ -150,8 +150,26 @@ TEST_CASE("a place is found again where names before it have gone or come") {
   for (const size_t gone : {0, 5, 90, 91, 92}) fs::remove(dir / ("d/" + all[gone]));
   for (const size_t at : {93, 99, 750, 1498, 1499}) expect_rest(at);
   // Wherever the file system puts them.
-  for (int i = 0; i < 300; ++i) std::ofstream(dir / ("d/n" + std::to_string(i)));
+  for (int i = 0; i < 100; ++i) std::ofstream(dir / ("d/n" + std::to_string(i)));
   for (const size_t at : {100, 751, 1499}) expect_rest(at);
+}
+
+TEST_CASE("a name that stands far from its place tells no place") {
+  const TempDir dir;
+  make_files(dir / "d", 3000);
+  const auto backend = mounted(dir);
+  const Listing whole = list_after(*backend, "d", 400);
+  REQUIRE(whole.entries.size() == 3000);
+  // As if it had been made anew, where the file system puts such files last, or first.
+  const auto moved = [&](size_t from, size_t to) {
+    std::string token = whole.entries[from].token;
+    token.replace(12, 8, whole.entries[to].token, 12, 8);
+    return list_after(*backend, "d", 250, token);
+  };
+  CHECK(moved(2500, 5).error == cache::kErrBadCookie);
+  CHECK(moved(5, 2500).error == cache::kErrBadCookie);
+  CHECK(moved(1500, 1300).error == 0);
+  CHECK(moved(1300, 1500).entries.size() == 1499);
 }
 
 TEST_CASE("a place whose name is gone is a bad cookie, on a new stream only") {
