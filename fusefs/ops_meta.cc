@@ -18,6 +18,7 @@ namespace fusefs {
 namespace {
 
 constexpr size_t kMaxLinkBytes = 4095;  // what the kernel has room for
+constexpr double kStatSeconds = 0.1;
 
 // ---- Names --------------------------------------------------------------------------------------
 
@@ -112,7 +113,10 @@ void lookup(SessionImpl& session, FuseRequest& request, fuse_ino_t parent_id, co
   fuse_entry_param entry{};
   entry.ino = nodeid;
   entry.attr = to_stat(attr, nodeid);
-  entry.attr_timeout = entry.entry_timeout = session.seconds_left(found.value().asked);
+  // Long enough for the stat that the lookup is part of: or the kernel would ask once more.
+  const double soon = std::min(session.ttl_seconds(), kStatSeconds);
+  entry.attr_timeout = std::max(session.seconds_left(found.value().asked), soon);
+  entry.entry_timeout = entry.attr_timeout;
   // An interrupted caller gets no node id: the kernel will not forget what it was not told.
   if (request.reply(fuse_reply_entry, &entry) != 0) session.inodes().forget(nodeid, 1);
 }

@@ -72,12 +72,12 @@ class Turn {
 struct TreeAhead::Prediction {
   const CallerPtr& caller;
   cache::TimePoint now;
-  uint32_t left;                           // directories to fetch
-  uint32_t looked;                         // directories that were looked at
-  std::unordered_set<uint64_t> under_way;  // node ids
+  uint32_t left;  // directories to fetch
+  const uint32_t most_looked;
+  uint32_t looked = 0;                       // directories that were looked at
+  std::unordered_set<uint64_t> under_way{};  // node ids
 
-  static constexpr uint32_t kMostLooked = 1024;
-  [[nodiscard]] bool over() const { return left == 0 || looked >= kMostLooked; }
+  [[nodiscard]] bool over() const { return left == 0 || looked >= most_looked; }
 };
 
 TreeAhead::TreeAhead(SessionImpl& session, uint32_t most)
@@ -211,7 +211,7 @@ TreeAhead::Siblings TreeAhead::following(DirState& listing, uint64_t after_ino, 
 
 void TreeAhead::fetch(const Inode& from, const CallerPtr& caller, uint32_t count) {
   Prediction prediction{
-      .caller = caller, .now = session_.now(), .left = count, .looked = 0, .under_way = {}};
+      .caller = caller, .now = session_.now(), .left = count, .most_looked = 4 * most_};
   {
     MutexLock lock(mutex_);
     for (const AheadPtr& ahead : ahead_) prediction.under_way.insert(ahead->inode->nodeid());
@@ -238,7 +238,7 @@ void TreeAhead::predict_within(Prediction& prediction, const Inode& parent, uint
   const auto listing = session_.inodes().dir(parent);
   if (!listing || depth > kDeepest) return;
   const Order order = order_.load(std::memory_order_relaxed);
-  for (const Subdirectory& told : following(*listing, after_ino, Prediction::kMostLooked, order)) {
+  for (const Subdirectory& told : following(*listing, after_ino, prediction.most_looked, order)) {
     if (prediction.over()) return;
     ++prediction.looked;
     ObjectId id = session_.backend().child_id(parent.object(), told.name, told.ino);

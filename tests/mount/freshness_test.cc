@@ -158,6 +158,25 @@ TEST_CASE("a walk that stats all it lists costs few requests a directory, again 
   }
 }
 
+TEST_CASE("listing and statting in turn takes longer than ttl: still no request an entry") {
+  constexpr uint64_t kFiles = 4000;
+  const Mount mount("sim:rtt=1ms,big=" + std::to_string(kFiles), "ttl=400ms");
+  const auto start = std::chrono::steady_clock::now();
+  std::vector<RawEntry> entries;
+  RawDir dir(mount / "big");
+  for (size_t i = 0; dir.read(32768, &entries) > 0;) {
+    for (; i < entries.size(); ++i) {
+      struct stat status {};
+      REQUIRE(lstat((mount / ("big/" + entries[i].name)).c_str(), &status) == 0);
+      if (i % 20 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(8));
+    }
+  }
+  CHECK(entries.size() == kFiles + 2);
+  CHECK(std::chrono::steady_clock::now() - start > std::chrono::milliseconds(1200));
+  INFO(mount.figure("remote.requests"));
+  CHECK(mount.figure("remote.requests") < static_cast<int64_t>(kFiles) / 40);
+}
+
 TEST_CASE("lookups of what is not there are no reason to fetch a listing again") {
   const Mount mount("sim:tree=1x50", "ttl=200ms");
   const std::string directory = mount / "tree/" + list(mount / "tree").back().name;
