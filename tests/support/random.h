@@ -36,7 +36,7 @@ constexpr bool kSanitized = kThreadSanitizer || kAddressSanitizer;
 // Steps of a long test: fewer under sanitizers, which are some ten and six times slower.
 constexpr uint64_t scaled(uint64_t steps) {
   if (kThreadSanitizer) return steps / 10;
-  return kAddressSanitizer ? steps / 4 : steps;
+  return kAddressSanitizer ? steps / 6 : steps;
 }
 
 class Random {

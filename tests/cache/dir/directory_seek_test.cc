@@ -27,6 +27,7 @@ void list_with_evictions(DirRig& rig, size_t every, uint64_t limit) {
 TEST_CASE("everything evicted after every k entries: each once, requests O(n) (trap 8)") {
   for (const CookieStyle style : kAllStyles) {
     for (const size_t every : {1, 50, 201, 202, 203, 5000}) {
+      if (kSanitized && (every == 50 || every == 201)) continue;  // the same steps again
       const size_t size =
           every == 1 ? 2000 : scaled(style == CookieStyle::kHashed ? 100'000 : 20'000);
       INFO(name_of(style) << ", every " << every);
