@@ -52,7 +52,7 @@ struct Stats {
   Counter readdir_uncached;           // reads that took the uncached path
   Counter fills_started;              // chains of requests begun
   Counter fills_ahead;                // of them, begun from anchors ahead of a reader
-  Gauge fills_active;                 // chains of requests not ended
+  Gauge fills_active;                 // chains not ended, but idle ones ahead
   Counter fills_discarded;            // answers that came after an invalidation
   Counter bad_names;                  // entries refused for their names
   Counter bad_answers;                // answers that broke the protocol

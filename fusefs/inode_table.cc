@@ -56,49 +56,57 @@ InodeRef InodeTable::find(uint64_t nodeid) {
 Inode& InodeTable::obtain_locked(Shard& shard, ObjectId& object, uint64_t hash,
                                  const ObjectFacts& facts) {
   auto& objects = shard.by_object.set;
-  const auto found = objects.find(ObjectKey{object, hash}, ObjectHash(), ObjectEqual());
-  const bool known = found != objects.end();
-  if (known && found->type_ == (facts.mode & S_IFMT)) return *found;
+  Inode* const known = find_locked(shard, object, hash);
+  if (known != nullptr && known->type_ == (facts.mode & S_IFMT)) return *known;
   shard.by_nodeid.reserve_one();
   shard.by_object.reserve_one();
   const uint64_t nodeid = (shard.last_id + 1) << kShardBits | hash % kShards;
   auto fresh = std::make_unique<Inode>(nodeid, std::move(object), hash, facts);
   ++shard.last_id;
-  if (known) objects.erase(found);  // replaced: found by its node id alone from now on
+  // Replaced: found by its node id alone from now on.
+  if (known != nullptr) objects.erase(objects.iterator_to(*known));
   shard.by_nodeid.insert(*fresh);
   shard.by_object.insert(*fresh);
   size_.fetch_add(1, std::memory_order_relaxed);
   return *fresh.release();  // the table owns it now
 }
 
+Inode* InodeTable::find_locked(Shard& shard, const ObjectId& object, uint64_t hash) {
+  auto& set = shard.by_object.set;
+  const auto found = set.find(ObjectKey{object, hash}, ObjectHash(), ObjectEqual());
+  return found == set.end() ? nullptr : &*found;
+}
+
 InodeRef InodeTable::find(const ObjectId& object) {
   const uint64_t hash = cache::hash_bytes(object);
   Shard& shard = shard_of(hash);
   MutexLock lock(shard.mutex);
-  const auto at = shard.by_object.set.find(ObjectKey{object, hash}, ObjectHash(), ObjectEqual());
-  if (at == shard.by_object.set.end()) return {};
-  ++at->pins_;
-  return {this, &*at};
+  Inode* const inode = find_locked(shard, object, hash);
+  if (inode == nullptr) return {};
+  ++inode->pins_;
+  return {this, inode};
 }
 
 InodeRef InodeTable::obtain(ObjectId object, const ObjectFacts& facts) {
-  if (const InodeRef known = find(object); known && known->type() != (facts.mode & S_IFMT)) {
-    return {};
-  }
-  return pin(std::move(object), facts, 0);
+  const uint64_t hash = cache::hash_bytes(object);
+  // The root as somebody's child is in no index.
+  if (hash == root_hash_ && object == root_->object_) return {};
+  Shard& shard = shard_of(hash);
+  MutexLock lock(shard.mutex);
+  const Inode* const known = find_locked(shard, object, hash);
+  if (known != nullptr && known->type_ != (facts.mode & S_IFMT)) return {};
+  Inode& inode = obtain_locked(shard, object, hash, facts);
+  ++inode.pins_;
+  return {this, &inode};
 }
 
 InodeRef InodeTable::lookup(ObjectId object, const ObjectFacts& facts) {
-  return pin(std::move(object), facts, 1);
-}
-
-InodeRef InodeTable::pin(ObjectId object, const ObjectFacts& facts, uint64_t lookups) {
   const uint64_t hash = cache::hash_bytes(object);
   const bool is_root = hash == root_hash_ && object == root_->object_;
   Shard& shard = shard_of(is_root ? kRootNodeId : hash);
   MutexLock lock(shard.mutex);
   Inode& inode = is_root ? *root_ : obtain_locked(shard, object, hash, facts);
-  inode.lookups_ += lookups;
+  ++inode.lookups_;
   ++inode.pins_;
   return {this, &inode};
 }

@@ -79,7 +79,7 @@ class InodeTable {
   InodeRef find(const ObjectId& object);  // empty: not known
 
   // This object's inode, made when there is none. The kernel is not told. Empty where an object of
-  // another type is known by that id.
+  // another type is known by that id, and for the root, which is nobody's child.
   InodeRef obtain(ObjectId object, const ObjectFacts& facts);
   // One more lookup of this object. These two alone take a count from 0 to 1.
   InodeRef lookup(ObjectId object, const ObjectFacts& facts);
@@ -161,10 +161,10 @@ class InodeTable {
 
   Shard& shard_of(uint64_t nodeid_or_hash) { return shards_[nodeid_or_hash % kShards]; }
   Inode* find_locked(Shard& shard, uint64_t nodeid) REQUIRES(shard.mutex);
+  Inode* find_locked(Shard& shard, const ObjectId& object, uint64_t hash) REQUIRES(shard.mutex);
   // The live inode of this object, made when there is none. `object` is moved from only then.
   Inode& obtain_locked(Shard& shard, ObjectId& object, uint64_t hash, const ObjectFacts& facts)
       REQUIRES(shard.mutex);
-  InodeRef pin(ObjectId object, const ObjectFacts& facts, uint64_t lookups);
   // Out of the table when nothing holds it any more; to be destroyed once the lock is dropped.
   std::unique_ptr<Inode> take_if_dead(Shard& shard, Inode& inode) REQUIRES(shard.mutex);
   void unpin(Inode& inode);

@@ -15,6 +15,8 @@ using cache::Subdirectory;
 
 namespace {
 
+bool tells_directory(const Attr& attr) { return presentable(attr) && S_ISDIR(attr.mode); }
+
 uint32_t bounded(uint32_t most, uint64_t cache_bytes) {
   const uint64_t room = cache_bytes / TreeAhead::kShares / TreeAhead::kBytesEach;
   return static_cast<uint32_t>(std::min<uint64_t>(most, room));
@@ -257,8 +259,7 @@ void TreeAhead::predict_within(Prediction& prediction, const Inode& parent, uint
 }
 
 void TreeAhead::fetch_one(Prediction& prediction, InodeRef child, const Subdirectory& told) {
-  const bool told_all = told.attr && presentable(*told.attr) && S_ISDIR(told.attr->mode);
-  if (told_all) session_.keep_attr(*child, *told.attr, told.asked);
+  if (told.attr && tells_directory(*told.attr)) session_.keep_attr(*child, *told.attr, told.asked);
   const auto attr = session_.inodes().attr(*child);
   auto dir = session_.obtain_dir(*child);
   if (prediction.caller) dir->act_first_for(prediction.caller);
@@ -280,7 +281,7 @@ void TreeAhead::ask_token(const AheadPtr& ahead, const CallerPtr& caller) {
                      asked](const cache::Result<Attr>& attr) {
     if (!gate->enter()) return;
     if (const AheadPtr waiting = weak.lock();
-        waiting && attr.ok() && presentable(attr.value()) && S_ISDIR(attr.value().mode)) {
+        waiting && attr.ok() && tells_directory(attr.value())) {
       session_.keep_attr(*waiting->inode, attr.value(), asked);
       const auto known = session_.inodes().attr(*waiting->inode);
       if (known && known->asked == asked) begin(*waiting, *known);  // else it was overtaken

@@ -10,8 +10,7 @@
 //                 of them: several workers that share a tree are as good as one. Opening one here
 //                 and one there fetches nothing.
 // Ownership:      of the session. Keeps a pin on the inode and an opening of the listing of each
-//                 directory that it fetched, until the walk comes to it, or it was fetched in vain:
-//                 kLife has passed, or newer ones need the room.
+//                 directory that it fetched, until the walk comes to it, or kLife has passed.
 // Thread-safety:  all members from any thread.
 // Locks:          LockRank::kLeaf, never across a call to anything else.
 // Errors:         none: what could not be fetched is fetched by who opens it, and fails there.

@@ -129,7 +129,7 @@ DirectoryInfo DirCore::info() const {
   return info;
 }
 
-// --- attributes by name -----------------------------------------------------------------------
+// --- entries by name and number ---------------------------------------------------------------
 
 namespace {
 
@@ -143,50 +143,67 @@ std::optional<uint32_t> find_name(const ArrayView& view, std::string_view name, 
   return std::nullopt;
 }
 
-bool usable(const Page& page, TimePoint not_before) {
-  if (!page.uptodate()) return false;
-  const ArrayView view = ArrayView::of(page.content());
+bool has_attrs_since(const ArrayView& view, TimePoint not_before) {
   return view.has_attrs() && view.header().filled >= not_before.time_since_epoch().count();
 }
 
 }  // namespace
 
-std::optional<Attr> DirCore::find_attr(std::string_view name, TimePoint not_before,
-                                       TimePoint* asked) {
-  Page* hint = attr_hint_.load(std::memory_order_acquire);
-  uint64_t key = attr_hint_key_.load(std::memory_order_relaxed);
-  uint32_t start = attr_hint_index_.load(std::memory_order_relaxed) + 1;
-  // The next name asked for is nearly always the next entry: this array, or the one after it.
-  PageRef page = pages_->find_hint(hint, key);
-  if (!page) page = pages_->find(key);
-  for (int arrays = 0; arrays < 2 && page && usable(*page, not_before); ++arrays) {
-    const ArrayView view = ArrayView::of(page->content());
-    if (const auto i = find_name(view, name, start < view.count() ? start : 0)) {
-      attr_hint_key_.store(page->key(), std::memory_order_relaxed);
-      attr_hint_index_.store(*i, std::memory_order_relaxed);
-      attr_hint_.store(page.get(), std::memory_order_release);
-      if (asked != nullptr) *asked = TimePoint(Duration(view.header().filled));
-      return view.attr(*i);
+// Where find(view, start) tells an entry's index, in the arrays for which usable(view) holds.
+template <typename Usable, typename Find>
+DirCore::FoundEntry DirCore::find_near(SearchHint& hint, const Usable& usable, const Find& find) {
+  const auto look_at = [&](const Page& page, uint32_t start) -> std::optional<uint32_t> {
+    const ArrayView view = ArrayView::of(page.content());
+    return find(view, start < view.count() ? start : 0);
+  };
+  const auto may_look_at = [&](const Page& page) {
+    return page.uptodate() && usable(ArrayView::of(page.content()));
+  };
+  const uint64_t hint_key = hint.key.load(std::memory_order_relaxed);
+  PageRef page = pages_->find_hint(hint.page.load(std::memory_order_acquire), hint_key);
+  if (!page) page = pages_->find(hint_key);
+  uint32_t start = hint.index.load(std::memory_order_relaxed) + 1;
+  // What is asked for next is nearly always the next entry: this array, or the one after it.
+  for (int arrays = 0; arrays < 2 && page && may_look_at(*page); ++arrays) {
+    if (const auto i = look_at(*page, start)) {
+      hint.set(page.get(), page->key(), *i);
+      return {std::move(page), *i};
     }
+    const ArrayView view = ArrayView::of(page->content());
     if ((view.header().flags & kArrayEof) != 0) break;
     start = 0;
     page = pages_->find(view.header().last_cookie);
   }
-  if (pages_->page_count() > Directory::kFindAttrArrays) return std::nullopt;
-  std::optional<Attr> found;
-  pages_->for_each([&](Page& other) {
-    if (!usable(other, not_before)) return true;
-    const ArrayView view = ArrayView::of(other.content());
-    const auto i = find_name(view, name, 0);
-    if (!i) return true;
-    attr_hint_key_.store(other.key(), std::memory_order_relaxed);
-    attr_hint_index_.store(*i, std::memory_order_relaxed);
-    attr_hint_.store(&other, std::memory_order_release);
-    found = view.attr(*i);
-    if (asked != nullptr) *asked = TimePoint(Duration(view.header().filled));
-    return false;
+  if (pages_->page_count() > Directory::kFindAttrArrays) return {};
+  std::optional<uint64_t> key;
+  pages_->for_each([&](const Page& other) {
+    if (may_look_at(other) && look_at(other, 0)) key = other.key();
+    return !key;
   });
-  return found;
+  page = key ? pages_->find(*key) : PageRef();
+  const auto i = page && may_look_at(*page) ? look_at(*page, 0) : std::nullopt;
+  if (!i) return {};
+  hint.set(page.get(), *key, *i);
+  return {std::move(page), *i};
+}
+
+std::optional<Attr> DirCore::find_attr(std::string_view name, TimePoint not_before,
+                                       TimePoint* asked) {
+  const FoundEntry found = find_near(
+      attr_hint_, [&](const ArrayView& view) { return has_attrs_since(view, not_before); },
+      [&](const ArrayView& view, uint32_t start) { return find_name(view, name, start); });
+  if (!found.page) return std::nullopt;
+  const ArrayView view = ArrayView::of(found.page->content());
+  if (asked != nullptr) *asked = TimePoint(Duration(view.header().filled));
+  return view.attr(found.index);
+}
+
+std::optional<uint64_t> DirCore::find_ino(std::string_view name) {
+  const FoundEntry found = find_near(
+      walk_hint_, [](const ArrayView&) { return true; },
+      [&](const ArrayView& view, uint32_t start) { return find_name(view, name, start); });
+  if (!found.page) return std::nullopt;
+  return ArrayView::of(found.page->content()).ino(found.index);
 }
 
 // --- what a walk will open next -----------------------------------------------------------------
@@ -232,51 +249,17 @@ Subdirectory subdirectory(const ArrayView& view, uint32_t i) {
 
 }  // namespace
 
-// The array near the last one found so that has an entry for which find(view) gives its index.
-template <typename Find>
-PageRef DirCore::find_near(const Find& find, uint32_t* index) {
-  PageRef page = pages_->find(walk_hint_key_.load(std::memory_order_relaxed));
-  for (int arrays = 0; arrays < 2 && page && page->uptodate(); ++arrays) {
-    const ArrayView view = ArrayView::of(page->content());
-    if (const std::optional<uint32_t> i = find(view)) {
-      walk_hint_key_.store(page->key(), std::memory_order_relaxed);
-      *index = *i;
-      return page;
-    }
-    if ((view.header().flags & kArrayEof) != 0) break;
-    page = pages_->find(view.header().last_cookie);
-  }
-  if (pages_->page_count() > Directory::kFindAttrArrays) return {};
-  std::optional<uint64_t> key;
-  pages_->for_each([&](const Page& other) {
-    if (other.uptodate() && find(ArrayView::of(other.content()))) key = other.key();
-    return !key;
-  });
-  if (!key) return {};
-  page = pages_->find(*key);
-  const auto i = page && page->uptodate() ? find(ArrayView::of(page->content())) : std::nullopt;
-  if (!i) return {};
-  walk_hint_key_.store(*key, std::memory_order_relaxed);
-  *index = *i;
-  return page;
-}
-
-std::optional<uint64_t> DirCore::find_ino(std::string_view name) {
-  uint32_t i = 0;
-  const PageRef page =
-      find_near([&](const ArrayView& view) { return find_name(view, name, 0); }, &i);
-  if (!page) return std::nullopt;
-  return ArrayView::of(page->content()).ino(i);
-}
-
 bool DirCore::subdirectories(uint64_t after_ino, size_t most, std::vector<Subdirectory>* out) {
   uint32_t i = 0;
   PageRef page;
   if (after_ino == 0) {
     page = pages_->find(0);
   } else {
-    page = find_near([&](const ArrayView& view) { return entry_of(view, after_ino); }, &i);
-    ++i;
+    FoundEntry found = find_near(
+        walk_hint_, [](const ArrayView&) { return true; },
+        [&](const ArrayView& view, uint32_t /*start*/) { return entry_of(view, after_ino); });
+    page = std::move(found.page);
+    i = found.index + 1;
   }
   if (!page || !page->uptodate()) return false;
   // Bounded: where no reader has been yet, nobody has found out that a chain goes round.

@@ -176,8 +176,24 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   Outcome fetch_own(Reading& reading) EXCLUDES(mutex_);
   Outcome build_own(Reading& reading, const DirAnswer& answer) EXCLUDES(mutex_);
 
-  template <typename Find>
-  PageRef find_near(const Find& find, uint32_t* index) EXCLUDES(mutex_);
+  // Where an entry was found last. Torn, it only costs the search.
+  struct SearchHint {
+    std::atomic<Page*> page{nullptr};
+    std::atomic<uint64_t> key{0};
+    std::atomic<uint32_t> index{0};
+
+    void set(Page* new_page, uint64_t new_key, uint32_t new_index) {
+      key.store(new_key, std::memory_order_relaxed);
+      index.store(new_index, std::memory_order_relaxed);
+      page.store(new_page, std::memory_order_release);
+    }
+  };
+  struct FoundEntry {
+    PageRef page;  // empty: not found
+    uint32_t index = 0;
+  };
+  template <typename Usable, typename Find>
+  FoundEntry find_near(SearchHint& hint, const Usable& usable, const Find& find) EXCLUDES(mutex_);
 
   // dir_fill.cc: filling.
   static FillTail tail_at(const CursorState& cursor);
@@ -271,11 +287,9 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   uint32_t calls_out_ GUARDED_BY(mutex_) = 0;  // threads inside the source
   uint32_t handles_ GUARDED_BY(mutex_) = 0;
   uint64_t invalidations_ GUARDED_BY(mutex_) = 0;
-  std::atomic<bool> attrs_wanted_{false};   // what reads past the beginning asked for last
-  std::atomic<Page*> attr_hint_{nullptr};   // find_attr: the array of the last name found
-  std::atomic<uint64_t> attr_hint_key_{0};  // a torn trio only costs the search
-  std::atomic<uint32_t> attr_hint_index_{0};
-  std::atomic<uint64_t> walk_hint_key_{0};  // subdirectories: the array of the last one found
+  std::atomic<bool> attrs_wanted_{false};  // what reads past the beginning asked for last
+  SearchHint attr_hint_;                   // find_attr
+  SearchHint walk_hint_;                   // find_ino, subdirectories
 };
 
 // One read() call.

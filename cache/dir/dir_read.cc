@@ -445,9 +445,7 @@ DirCore::Outcome DirCore::consume(Reading& reading, const ArrayView& view, uint3
   if (taken > 0) {
     if (!reading.consumed && view.has_attrs()) {
       // The names that come next will be asked about from here on.
-      attr_hint_key_.store(cursor.key, std::memory_order_relaxed);
-      attr_hint_index_.store(from - 1, std::memory_order_relaxed);
-      attr_hint_.store(nullptr, std::memory_order_release);
+      attr_hint_.set(nullptr, cursor.key, from - 1);
     }
     reading.consumed = true;
     cursor.era = view.header().era;

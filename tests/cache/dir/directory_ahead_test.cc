@@ -108,7 +108,7 @@ TEST_CASE("a listing that was fetched ahead is read without a request, and only 
     REQUIRE(rig.source->wait_answered(1));
     REQUIRE(eventually([&] { return rig.dir->info().fills == 0; }));
     const auto requests = rig.source->request_count();
-    CHECK(requests <= 2);                     // it may begin anew with mapped cookies
+    CHECK(requests <= 2);
     CHECK_FALSE(rig.dir->fetch_ahead(true));  // held
     ReadOptions read;
     read.want_attrs = true;
