@@ -258,7 +258,7 @@ auto_size() {
   local pid=$! mib
   until_true mounted && lists 1000 || return 1
   mib=$(sed -nE 's/.*cache_size=auto: ([0-9]+) MiB.*/\1/p' "$err")
-  "$ctl" stats --json "$mnt" | grep -q "\"limit_bytes\": *$((mib << 20))," ||
+  grep -q "\"limit_bytes\": *$((mib << 20))," < <("$ctl" stats --json "$mnt") ||
     { echo "said '$mib' MiB, but: $("$ctl" stats --json "$mnt" | grep limit_bytes)"; return 1; }
   kill -INT $pid
   wait $pid || { echo "exit status $?: $(tail -1 "$err")"; return 1; }
