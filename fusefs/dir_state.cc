@@ -1,5 +1,7 @@
 #include "fusefs/dir_state.h"
 
+#include <utility>
+
 namespace fusefs {
 
 using cache::MutexLock;
@@ -13,6 +15,7 @@ bool DirState::revalidate(uint64_t change, cache::TimePoint asked) {
   const bool changed = directory_.revalidate(change);
   MutexLock lock(mutex_);
   age_.token_confirmed(asked);
+  token_ = change;
   if (changed) age_.emptied(asked);
   return changed;
 }
@@ -36,6 +39,13 @@ bool DirState::fetch_ahead(cache::TimePoint now, bool want_attrs) {
   MutexLock lock(mutex_);
   age_.emptied(now);
   return true;
+}
+
+bool DirState::lend_to_kernel(cache::TimePoint now) {
+  const uint64_t generation = directory_.generation();
+  MutexLock lock(mutex_);
+  const Lent before = std::exchange(lent_, {.generation = generation, .token = token_});
+  return token_ != 0 && before == lent_ && !age_.token_expired(now);
 }
 
 ListingAge::Attributes DirState::begin_pass(cache::TimePoint now, Asks asks) {
@@ -63,6 +73,16 @@ void DirState::pass_continues(cache::TimePoint now) {
 void DirState::note_wanted() {
   MutexLock lock(mutex_);
   age_.note_wanted();
+}
+
+bool DirState::still_linked(cache::TimePoint now) {
+  MutexLock lock(mutex_);
+  return age_.still_linked(now);
+}
+
+void DirState::note_linked(cache::TimePoint now, cache::Duration valid) {
+  MutexLock lock(mutex_);
+  age_.note_linked(now, valid);
 }
 
 cache::TimePoint DirState::oldest_listed(cache::TimePoint now) {

@@ -84,11 +84,18 @@ class DirState {
   // Begins to fetch the listing for somebody who is expected; see Directory::fetch_ahead().
   bool fetch_ahead(cache::TimePoint now, bool want_attrs);
 
+  // The kernel is about to keep what a handle opened now lists. True: what it kept before is still
+  // right, and confirmed less than ttl ago.
+  bool lend_to_kernel(cache::TimePoint now);
+
   // What a listing that begins now says of its entries. Forgets what is held where it must.
   enum class Asks : uint8_t { kNames, kAttributes };
   ListingAge::Attributes begin_pass(cache::TimePoint now, Asks asks);
   void pass_continues(cache::TimePoint now);
   void note_wanted();
+  // Which entries the first reply of a pass links, and that it did.
+  [[nodiscard]] bool still_linked(cache::TimePoint now);
+  void note_linked(cache::TimePoint now, cache::Duration valid);
   // Attributes asked for before this are too old to go with a listing.
   [[nodiscard]] cache::TimePoint oldest_listed(cache::TimePoint now);
   // The entry of that name as the listing told it, where that is recent enough.
@@ -105,6 +112,15 @@ class DirState {
   WalkHint& walk_;
   cache::Mutex mutex_{cache::LockRank::kInode};
   ListingAge age_ GUARDED_BY(mutex_);
+  // The remote's token as last confirmed; 0: unknown. The directory itself compares tokens with
+  // what it fetched, but keeps none of what it gave past the cache, which the kernel may have.
+  uint64_t token_ GUARDED_BY(mutex_) = 0;
+  struct Lent {
+    uint64_t generation = 0;  // of the listing
+    uint64_t token = 0;
+    bool operator==(const Lent&) const = default;
+  };
+  Lent lent_ GUARDED_BY(mutex_);
 };
 
 }  // namespace fusefs

@@ -127,7 +127,7 @@ uint32_t DirentEncoder::append(const cache::ArrayView& view, uint32_t from, uint
       if (with_attrs) {
         const cache::Attr attr = view.attr(i);
         if (presentable(attr)) {
-          store(at, wire_entry(attr, valid));
+          if (link_ == Link::kAll || S_ISDIR(attr.mode)) store(at, wire_entry(attr, valid));
           if (type == 0) type = static_cast<uint8_t>((attr.mode & S_IFMT) >> 12);  // DT_UNKNOWN
         }
       }

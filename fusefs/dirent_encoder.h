@@ -27,20 +27,24 @@ namespace fusefs {
 
 enum class DirentFormat : uint8_t { kPlain, kPlus };  // READDIR, READDIRPLUS
 
+// Which entries of a READDIRPLUS get their attributes, and so a node of the kernel's (LinkHint).
+enum class Link : uint8_t { kAll, kDirectories };
+
 // What the kernel refuses with EIO: an unknown type of file, a size beyond 2^63-1.
 [[nodiscard]] bool presentable(const cache::Attr& attr);
 
 class DirentEncoder {
  public:
   DirentEncoder() = default;  // no room for anything
-  DirentEncoder(std::byte* buffer, size_t capacity, DirentFormat format)
-      : buffer_(buffer), capacity_(capacity), format_(format) {}
+  DirentEncoder(std::byte* buffer, size_t capacity, DirentFormat format, Link link = Link::kAll)
+      : buffer_(buffer), capacity_(capacity), format_(format), link_(link) {}
 
   // One entry without attributes; false when it does not fit. `offset`: the place after it.
   bool append_name(std::string_view name, uint64_t ino, uint8_t type, uint64_t offset);
 
   // Entries [from, to), in order; returns how many fitted. READDIRPLUS: with the attributes that
-  // the array has, good for `valid` longer; none when that is not positive. Nodeids are still 0.
+  // the array has, good for `valid` longer, where they are linked; none when that is not positive.
+  // Nodeids are still 0.
   uint32_t append(const cache::ArrayView& view, uint32_t from, uint32_t to,
                   std::chrono::nanoseconds valid = {});
 
@@ -54,6 +58,7 @@ class DirentEncoder {
   size_t capacity_ = 0;
   size_t used_ = 0;
   DirentFormat format_ = DirentFormat::kPlain;
+  Link link_ = Link::kAll;
 };
 
 // One entry of an encoded READDIRPLUS reply: what is filled in once its inode is known.

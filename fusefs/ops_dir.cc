@@ -5,7 +5,8 @@
 //   2. read_entries    the cached directory gives arrays to the sink, which encodes them
 //   3. prime           READDIRPLUS: node ids for the entries that fitted, one lookup each
 //   4. reply           what the kernel did not take is forgotten again
-// opendir asks the remote nothing, so that the control channel works on a dead one.
+// opendir asks the remote nothing, so that the control channel works on a dead one. (Where the
+// kernel keeps listings it asks for the change token, but not for the root's.)
 
 #include <dirent.h>
 #include <sys/stat.h>
@@ -35,13 +36,16 @@ struct Ages {
 // Encodes what a listing gives into the reply. Takes its buffer with the first entry.
 class ReplySink final : public cache::EntrySink {
  public:
-  ReplySink(ReplyBuffers& buffers, size_t capacity, DirentFormat format, const Ages& ages)
-      : lease_(buffers), capacity_(capacity), format_(format), ages_(ages) {}
+  ReplySink(ReplyBuffers& buffers, size_t capacity, DirentFormat format, Link link,
+            const Ages& ages)
+      : lease_(buffers), capacity_(capacity), format_(format), link_(link), ages_(ages) {}
 
   uint32_t consume(const cache::ArrayView& view, uint32_t from, uint32_t to) override {
     if (from >= to || !ready()) return 0;
     const cache::TimePoint filled{cache::Duration(view.header().filled)};
-    const uint32_t taken = encoder_.append(view, from, to, ages_.ttl - (ages_.now - filled));
+    const cache::Duration valid = ages_.ttl - (ages_.now - filled);
+    const uint32_t taken = encoder_.append(view, from, to, valid);
+    valid_ = std::min(valid_, view.has_attrs() ? valid : cache::Duration::zero());
     if (taken < to - from) full_ = true;
     entries_ += taken;
     note_reserved(view, from, from + taken);
@@ -57,6 +61,8 @@ class ReplySink final : public cache::EntrySink {
 
   DirentEncoder& encoder() { return encoder_; }
   [[nodiscard]] uint64_t entries() const { return entries_; }  // without '.' and '..'
+  // How long all attributes given so far are good; nothing where some were missing.
+  [[nodiscard]] cache::Duration valid() const { return valid_; }
   [[nodiscard]] bool full() const { return full_; }
   [[nodiscard]] bool out_of_memory() const { return out_of_memory_; }
   [[nodiscard]] bool entry_at_dot() const { return entry_at_dot_; }
@@ -68,7 +74,7 @@ class ReplySink final : public cache::EntrySink {
     if (encoder_.data() != nullptr) return true;
     std::byte* const buffer = lease_.get();
     out_of_memory_ = buffer == nullptr;
-    if (!out_of_memory_) encoder_ = DirentEncoder(buffer, capacity_, format_);
+    if (!out_of_memory_) encoder_ = DirentEncoder(buffer, capacity_, format_, link_);
     return !out_of_memory_;
   }
   void note_reserved(const cache::ArrayView& view, uint32_t from, uint32_t to) {
@@ -81,36 +87,55 @@ class ReplySink final : public cache::EntrySink {
   ReplyBuffers::Lease lease_;
   const size_t capacity_;
   const DirentFormat format_;
+  const Link link_;
   const Ages ages_;
   DirentEncoder encoder_;
   uint64_t entries_ = 0;
+  cache::Duration valid_ = cache::Duration::max();
   bool full_ = false;
   bool out_of_memory_ = false;
   bool entry_at_dot_ = false;
   bool entry_at_dotdot_ = false;
 };
 
-// ---- 1. Freshness -------------------------------------------------------------------------------
+// ---- 1. Freshness, and what is given ------------------------------------------------------------
 
 bool begins_pass(DirHandle& handle, uint64_t offset) {
   cache::MutexLock lock(handle.mutex);
   return offset == 0 || !handle.pass.begun;
 }
 
+// In automatic mode the kernel asks for attributes at the start of every pass; in mid-pass only
+// when it uses what it got.
+bool asks_by_habit(SessionImpl& session, uint64_t offset, ReadKind kind) {
+  return kind == ReadKind::kPlus && offset == 0 &&
+         session.options().readdirplus == ReaddirPlus::kAuto;
+}
+
+Link what_links(SessionImpl& session, DirState& dir, cache::TimePoint now) {
+  if (dir.still_linked(now)) return Link::kDirectories;
+  return session.link_hint().begin_pass() ? Link::kAll : Link::kDirectories;
+}
+
 DirState::Asks asks_for(ReadKind kind) {
   return kind == ReadKind::kPlus ? DirState::Asks::kAttributes : DirState::Asks::kNames;
 }
 
-Status begin_pass(SessionImpl& session, FuseRequest& request, DirHandle& handle, uint64_t offset,
-                  ReadKind kind) {
-  if (!begins_pass(handle, offset)) return {};
+Status begin_pass(SessionImpl& session, FuseRequest& request, DirHandle& handle,
+                  DirState::Asks asks) {
   session.tree_ahead().pass_begins(*handle.inode, *handle.dir, handle.opener);
   DirState& dir = *handle.dir;
   if (dir.token_expired(session.now())) {
     const Status confirmed = session.confirm_token(request, *handle.inode, dir);
     if (!confirmed.ok()) return confirmed;
   }
-  const auto attributes = dir.begin_pass(session.now(), asks_for(kind));
+  auto attributes = dir.begin_pass(session.now(), asks);
+  // Where the kernel would take them but nobody is known to use them, and where a request for each
+  // costs no more than with the listing.
+  const bool later = asks == DirState::Asks::kNames && session.backend().answers_at_once();
+  if (later && attributes == ListingAge::Attributes::kOffered) {
+    attributes = ListingAge::Attributes::kOmit;
+  }
   cache::MutexLock lock(handle.mutex);
   handle.pass = {.begun = true, .attributes = attributes};
   return {};
@@ -228,18 +253,23 @@ void read_directory(SessionImpl& session, FuseRequest& request, DirHandle& handl
                     off_t offset_in, ReadKind kind) {
   if (offset_in < 0) return request.fail(EINVAL);
   const auto offset = static_cast<uint64_t>(offset_in);
-  const Status begun = begin_pass(session, request, handle, offset, kind);
-  if (!begun.ok()) return request.fail(begun.error_number());
-
-  cache::ReadOptions options;
-  options.want_attrs = wants_attributes(session, handle, offset, kind);
+  const bool by_habit = asks_by_habit(session, offset, kind);
+  const Link link = by_habit ? what_links(session, *handle.dir, session.now()) : Link::kAll;
+  if (begins_pass(handle, offset)) {
+    const bool names = link == Link::kDirectories && session.backend().answers_at_once();
+    const Status begun =
+        begin_pass(session, request, handle, names ? DirState::Asks::kNames : asks_for(kind));
+    if (!begun.ok()) return request.fail(begun.error_number());
+  }
   const Ages ages = {.now = session.now(),
                      .ttl = session.children_need_lookup()
                                 ? cache::Duration::zero()
                                 : cache::Duration(session.options().ttl)};
+  cache::ReadOptions options;
+  options.want_attrs = wants_attributes(session, handle, offset, kind);
   options.attrs_not_before = handle.dir->oldest_listed(ages.now);
   const auto format = kind == ReadKind::kPlus ? DirentFormat::kPlus : DirentFormat::kPlain;
-  ReplySink sink(session.buffers(), std::min(size, ReplyBuffers::kMaxBytes), format, ages);
+  ReplySink sink(session.buffers(), std::min(size, ReplyBuffers::kMaxBytes), format, link, ages);
   const Status status = read_entries(session, request, handle, offset, sink, options);
   DirentEncoder& encoder = sink.encoder();
   if (sink.out_of_memory()) return request.fail(ENOMEM);
@@ -247,9 +277,13 @@ void read_directory(SessionImpl& session, FuseRequest& request, DirHandle& handl
   if (!status.ok() && sink.entries() == 0) return request.fail(status.error_number());
   if (sink.full() && encoder.size() == 0) return request.fail(EINVAL);  // empty would mean the end
 
+  if (by_habit && link == Link::kAll && sink.entries() > 0) {
+    handle.dir->note_linked(ages.now, sink.valid());
+  }
   const std::vector<PrimedEntry> primed = prime(session, handle, encoder);
   const int refused =
       request.reply(fuse_reply_buf, reinterpret_cast<const char*>(encoder.data()), encoder.size());
+  // The handle may be gone by now: whoever has the reply may have closed it.
   if (refused != 0) forget_primed(session, primed);
 }
 
@@ -269,12 +303,23 @@ void operation_readdirplus(fuse_req_t req, fuse_ino_t /*ino*/, size_t size, off_
   });
 }
 
+// The kernel keeps what this handle lists; what it kept before is left to it while that is right.
+void let_kernel_keep(SessionImpl& session, FuseRequest& request, const Inode& inode, DirState& dir,
+                     fuse_file_info* fi) {
+  const bool ask = inode.nodeid() != kRootNodeId && dir.token_expired(session.now());
+  // Where it can't be confirmed the first READDIR says why.
+  const bool keep = !ask || session.confirm_token(request, inode, dir).ok();
+  fi->cache_readdir = 1;
+  fi->keep_cache = dir.lend_to_kernel(session.now()) && keep ? 1 : 0;
+}
+
 void operation_opendir(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   serve(req, [&](SessionImpl& session, FuseRequest& request) {
     InodeRef inode = session.inodes().find(ino);
     if (!inode) return request.fail(ESTALE);
     if (!inode->is_directory()) return request.fail(ENOTDIR);
     std::shared_ptr<DirState> dir = session.obtain_dir(*inode);
+    if (session.kernel_keeps_listings()) let_kernel_keep(session, request, *inode, *dir, fi);
     const uint64_t fh = session.handles().add(
         std::make_unique<DirHandle>(std::move(inode), std::move(dir), session.caller(request)));
     fi->fh = fh;

@@ -58,6 +58,13 @@ std::optional<Found> find_known(SessionImpl& session, FuseRequest& request, cons
   return find();
 }
 
+// A LOOKUP that a listing with nodes would have saved.
+void note_use(SessionImpl& session, const Inode& parent, const char* name, uint32_t mode) {
+  if (S_ISDIR(mode)) return;
+  const auto dir = session.inodes().dir(parent);
+  if (dir && dir->directory().find_ino(name)) session.link_hint().note_lookup();
+}
+
 Result<Found> find_child(SessionImpl& session, FuseRequest& request, const Inode& parent,
                          const char* name) {
   if (const auto dir = session.inodes().dir(parent)) {
@@ -104,6 +111,7 @@ void lookup(SessionImpl& session, FuseRequest& request, fuse_ino_t parent_id, co
   if (!found.ok()) return request.fail(found.error_number());
   const Attr& attr = found.value().answer.attr;
   if (!presentable(attr)) return request.fail(EIO);
+  note_use(session, *parent, name, attr.mode);
 
   const InodeRef child = session.inodes().lookup(
       found.value().answer.id,

@@ -126,6 +126,12 @@ std::string set_readdirplus(Draft* draft, const std::string& value) {
   return "";
 }
 
+std::string set_kernel_listings(Draft* draft, const std::string& value) {
+  if (value != "yes" && value != "no") return "not one of yes, no";
+  draft->options.kernel_listings = value == "yes";
+  return "";
+}
+
 constexpr auto kOwnOptions = std::to_array<OwnOption>({
     {"cache_size", "64M", set_cache_size},
     {"cache_min", "16M", set_cache_min},
@@ -135,6 +141,7 @@ constexpr auto kOwnOptions = std::to_array<OwnOption>({
     {"max_threads", "64", set_max_threads},
     {"readdirplus", "auto", set_readdirplus},
     {"walk_ahead", "256", set_walk_ahead},
+    {"kernel_listings", "no", set_kernel_listings},
 });
 
 // ---- Words of mount(8), fstab and libfuse -------------------------------------------------------
@@ -580,6 +587,7 @@ mount options of cookiefs
     readdirplus=yes|no|auto  attributes along with listings (auto)
     walk_ahead=N             directories fetched ahead of a program that walks the tree (256);
                              0: none
+    kernel_listings=yes|no   let the kernel keep listings too (no)
     log_level=LEVEL          trace, debug, info, warning, error, critical or off (info)
 
 mount options of nfs:// (the README explains them)

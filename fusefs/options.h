@@ -37,6 +37,7 @@ struct Options {
   uint32_t max_threads = 64;                                   // FUSE workers
   uint32_t walk_ahead = 256;  // directories fetched ahead of a walk
   ReaddirPlus readdirplus = ReaddirPlus::kAuto;
+  bool kernel_listings = false;  // the kernel keeps listings too, beyond cache_size
 
   // What is neither of the above nor of the below: options that the source's back end knows.
   BackendOptions backend_options;

@@ -8,6 +8,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -85,6 +86,22 @@ std::vector<std::string> libfuse_arguments(const Options& options, const std::st
   if (!has_option(options.fuse_args, "subtype=")) arguments.emplace_back("-osubtype=cookiefs");
   if (options.debug) arguments.emplace_back("-odebug");
   return arguments;
+}
+
+// Linux 6.9 to 6.12 keep a listing that an opendir tells them to drop.
+bool kernel_forgets_listings() {
+  utsname system{};
+  unsigned major = 0;
+  unsigned minor = 0;
+  const bool known =
+      uname(&system) == 0 && std::sscanf(system.release, "%u.%u", &major, &minor) == 2;
+  const bool right = known && (major != 6 || minor < 9 || minor > 12);
+  if (!right) {
+    spdlog::warn(
+        "kernel_listings=yes has no effect: Linux {} does not forget listings when told to",
+        system.release);
+  }
+  return right;
 }
 
 void operation_init(void* userdata, fuse_conn_info* connection) {
@@ -225,6 +242,7 @@ void SessionImpl::negotiate(fuse_conn_info* connection) {
   connection->max_background = kMaxBackground;
   connection->congestion_threshold = kMaxBackground * 3 / 4;
   connection->time_gran = 1;
+  kernel_listings_ = options_.kernel_listings && kernel_forgets_listings();
   if (ready_) std::exchange(ready_, nullptr)();
 }
 

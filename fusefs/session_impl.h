@@ -55,6 +55,9 @@ class SessionImpl {
   Notifier& notifier() { return notifier_; }
   DeviceIo& device() { return device_; }
   TreeAhead& tree_ahead() { return *tree_ahead_; }
+  LinkHint& link_hint() { return link_; }
+  // As asked for, and as the kernel can be trusted with it.
+  [[nodiscard]] bool kernel_keeps_listings() const { return kernel_listings_; }
 
   [[nodiscard]] cache::TimePoint now() const { return clock_.now(); }
   [[nodiscard]] double ttl_seconds() const;
@@ -124,6 +127,8 @@ class SessionImpl {
   CallerCache callers_;
   std::atomic<bool> children_need_lookup_{false};
   WalkHint walk_;
+  LinkHint link_;
+  bool kernel_listings_ = false;  // constant once the mount works
 
   DeviceIo device_;
   fuse_session* fuse_ = nullptr;

@@ -292,6 +292,7 @@ Status Directory::read(DirCursor& cursor, uint64_t position, const ReadOptions& 
 bool Directory::revalidate(uint64_t change) { return core_->revalidate(change); }
 bool Directory::holds_listing() const { return core_->holds_listing(); }
 void Directory::invalidate() { core_->invalidate(); }
+uint64_t Directory::generation() const { return core_->generation(); }
 std::optional<Attr> Directory::find_attr(std::string_view name, TimePoint not_before,
                                          TimePoint* asked) {
   return core_->find_attr(name, not_before, asked);

@@ -123,6 +123,7 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
       EXCLUDES(mutex_);
   void opened() EXCLUDES(mutex_);
   void closed() EXCLUDES(mutex_);
+  [[nodiscard]] uint64_t generation() const { return pages_->sequence(); }
   [[nodiscard]] DirectoryInfo info() const EXCLUDES(mutex_);
 
  private:

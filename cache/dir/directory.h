@@ -99,6 +99,9 @@ class Directory {
   // Forgets every array at once, whoever reads them; fills under way are not installed.
   void invalidate();
 
+  // Moves with each invalidation, whether anything was held or not.
+  [[nodiscard]] uint64_t generation() const;
+
   // The entry of that name when a resident array near the last one found (or, where there are at
   // most kFindAttrArrays, any array) has it with attributes no older than `not_before`. Costs no
   // request. `asked`, where given, tells when the remote was asked for them.

@@ -225,6 +225,30 @@ TEST_CASE("READDIRPLUS entries are names only where attributes are missing, stal
   }
 }
 
+TEST_CASE("where only directories are linked, other entries are names and types") {
+  test::HandMadeArray array;
+  cache::Attr attr;
+  array.add("file", 9, DT_UNKNOWN, 1);
+  attr.mode = S_IFREG | 0644;
+  array.add_attr(attr);
+  array.add("directory", 10, DT_DIR, 2);
+  attr.mode = S_IFDIR | 0755;
+  array.add_attr(attr);
+  std::vector<std::byte> buffer(4096);
+  DirentEncoder encoder(buffer.data(), buffer.size(), DirentFormat::kPlus,
+                        fusefs::Link::kDirectories);
+  REQUIRE(encoder.append(array.view(), 0, 2, kValid) == 2);
+  fusefs::PlusEntries walk(encoder.data(), encoder.size());
+  CHECK(walk.entry().name() == "file");
+  CHECK_FALSE(walk.entry().has_attributes());
+  uint32_t type = 0;
+  std::memcpy(&type, encoder.data() + 128 + 20, sizeof type);
+  CHECK(type == DT_REG);
+  walk.next();
+  CHECK(walk.entry().name() == "directory");
+  CHECK(walk.entry().mode() == attr.mode);
+}
+
 TEST_CASE("a type that only the attributes tell is shown, and an unknown inode number is not 0") {
   test::HandMadeArray array;
   array.add("x", 0, DT_UNKNOWN, 3);

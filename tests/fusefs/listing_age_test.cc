@@ -107,6 +107,42 @@ TEST_CASE("what a walk wanted counts for so many directories") {
   CHECK_FALSE(walk.wanted());
 }
 
+TEST_CASE("listings link files for so many passes when lookups follow one that did not") {
+  fusefs::LinkHint hint;
+  CHECK_FALSE(hint.begin_pass());
+  for (uint32_t i = 0; i < fusefs::LinkHint::kLookups - 1; ++i) hint.note_lookup();
+  SECTION("enough of them") {
+    hint.note_lookup();
+    for (uint32_t i = 0; i < fusefs::LinkHint::kPasses; ++i) CHECK(hint.begin_pass());
+    CHECK_FALSE(hint.begin_pass());  // this one is judged again
+    CHECK_FALSE(hint.begin_pass());
+  }
+  SECTION("a few in each directory, one after the other") {
+    CHECK_FALSE(hint.begin_pass());
+    for (uint32_t i = 0; i < fusefs::LinkHint::kLookups - 1; ++i) hint.note_lookup();
+    CHECK(hint.begin_pass());
+  }
+  SECTION("one in each directory is not worth it") {
+    for (int i = 0; i < 100; ++i) {
+      CHECK_FALSE(hint.begin_pass());
+      hint.note_lookup();
+    }
+  }
+}
+
+TEST_CASE("what was linked is not linked again for half of the time that the kernel believes it") {
+  ListingAge age(kTtl);
+  CHECK_FALSE(age.still_linked(at(0)));
+  age.note_linked(at(10), std::chrono::seconds(2));
+  CHECK(age.still_linked(at(10)));
+  CHECK_FALSE(age.still_linked(at(11)));
+  age.note_linked(at(20), std::chrono::seconds(0));
+  CHECK_FALSE(age.still_linked(at(20)));
+  age.note_linked(at(30), std::chrono::seconds(2));
+  age.emptied(at(30));  // what comes next is younger than what the kernel has
+  CHECK_FALSE(age.still_linked(at(30)));
+}
+
 TEST_CASE("lookups use attributes as of the pass for as long again as the pass took") {
   ListingAge age(kTtl);
   CHECK(age.oldest_looked_up(at(0)) == at(-3));

@@ -208,6 +208,8 @@ TEST_CASE("other values that can't work are refused") {
         "max_threads=4294967297: not between 1 and 1024; try max_threads=64");
   CHECK(error_of("readdirplus=maybe") ==
         "readdirplus=maybe: not one of yes, no, auto; try readdirplus=auto");
+  CHECK(error_of("kernel_listings=auto") ==
+        "kernel_listings=auto: not one of yes, no; try kernel_listings=no");
   CHECK(error_of("log_level=loud").starts_with("log_level=loud: not one of trace, debug"));
   CHECK(error_of("ro=1") == "ro=1: takes no value; try ro");
   CHECK(error_of("fsname") == "fsname: needs a value; try fsname=...");

@@ -86,6 +86,66 @@ TEST_CASE("traps 18 and 19: a change elsewhere is seen after the ttl, in the ker
   CHECK(mount.figure("invalidations") > 0);
 }
 
+TEST_CASE("a listing that the kernel keeps is asked for again only when it changed") {
+  TempDir source;
+  fs::create_directory(source / "dir");
+  put_file(source / "dir/stays");
+  put_file(source / "dir/goes");
+  const Mount mount(source.path(), "ttl=200ms,kernel_listings=yes");
+  const auto list_all = [&](const std::vector<std::string>& names) {
+    return lists_exactly(mount / "dir", names);
+  };
+  const auto calls_of_listing = [&] {
+    const int64_t before = mount.figure("readdir.calls");
+    REQUIRE(list_all({"stays", "goes"}));
+    return mount.figure("readdir.calls") - before;
+  };
+  REQUIRE(calls_of_listing() > 0);
+  // The token of a directory as young as this one was proves nothing when it is asked for again.
+  REQUIRE(wait_until([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(250));
+    return calls_of_listing() == 0;
+  }));
+  const int64_t calls = mount.figure("readdir.calls");
+  for (int i = 0; i < 10; ++i) {
+    // Also after ttl: the token is asked for then, the listing is not.
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    CHECK(calls_of_listing() == 0);
+  }
+
+  SECTION("a change elsewhere is seen after the ttl") {
+    put_file(source / "dir/comes");
+    REQUIRE(unlink((source / "dir/goes").c_str()) == 0);
+    CHECK(wait_until([&] { return list_all({"stays", "comes"}); }));
+  }
+  SECTION("the same when nothing but the kernel has the listing any more") {
+    REQUIRE(mount.drop() > 0);
+    const auto before = fs::last_write_time(source / "dir");
+    put_file(source / "dir/comes");
+    REQUIRE(unlink((source / "dir/goes").c_str()) == 0);
+    fs::last_write_time(source / "dir", before);  // which is all that the kernel compares itself
+    CHECK(wait_until([&] { return list_all({"stays", "comes"}); }));
+  }
+  SECTION("what is told to be invalid is asked for") {
+    REQUIRE(mount.invalidate(mount / "dir") >= 0);
+    CHECK(list_all({"stays", "goes"}));
+    CHECK(mount.figure("readdir.calls") > calls);
+  }
+}
+
+TEST_CASE("a kept listing that grows and shrinks all the time is never seen older than ttl") {
+  TempDir source;
+  fs::create_directory(source / "dir");
+  const Mount mount(source.path(), "ttl=20ms,kernel_listings=yes");
+  for (int i = 0; i < 50; ++i) {
+    const std::string name = "new-" + std::to_string(i);
+    put_file(source / ("dir/" + name));
+    std::this_thread::sleep_for(std::chrono::milliseconds(25));
+    REQUIRE(lists_exactly(mount / "dir", {name}));
+    fs::remove(source / ("dir/" + name));
+  }
+}
+
 TEST_CASE("trap 18: changes are told to the kernel while readers wait for that directory") {
   TempDir source;
   fs::create_directory(source / "dir");

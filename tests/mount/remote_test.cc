@@ -67,6 +67,23 @@ TEST_CASE("trap 17: lookup counts go back to nothing when the kernel forgets") {
   CHECK(differences(list(mount / "big"), big_names(kFiles)).empty());
 }
 
+TEST_CASE("only who stats what it lists has the kernel keep the files") {
+  constexpr int64_t kDirectories = 40;
+  constexpr int64_t kFiles = 30;
+  const Mount mount("sim:tree=40x30", "ttl=1h");
+  const auto walk = [&](const std::string& program) {
+    const std::string command = program + " " + (mount / "tree") + " > /dev/null";
+    return std::system(command.c_str());  // NOLINT: the tests' own words
+  };
+  REQUIRE(walk("find") == 0);
+  CHECK(mount.figure("inodes.count") <= kDirectories + kFewInodes);
+  REQUIRE(walk("ls -lR") == 0);
+  CHECK(mount.figure("inodes.count") >= kDirectories * kFiles);
+  const int64_t requests = mount.figure("remote.requests");
+  REQUIRE(walk("ls -lR") == 0);
+  CHECK(mount.figure("remote.requests") == requests);
+}
+
 TEST_CASE("trap 17: the same when listers are killed in the middle") {
   if (!drop_dentries()) {
     WARN("may not drop dentries: skipped");

@@ -299,9 +299,10 @@ class Bench:
         self._points += 1
         return self.work / f"{name}-{self._points}"
 
-    def reference(self, entries):
-        command = [self.program("bench_reference"), "--entries", entries, "{}", "-f"]
-        return Mount("reference", command, self.new_point("reference"))
+    def reference(self, entries, *options):
+        command = [self.program("bench_reference"), "--entries", entries, *options, "{}", "-f"]
+        name = " ".join(("reference", *options))
+        return Mount(name, command, self.new_point("reference"))
 
     def listing(self, directory, *options, cgroup=None):
         """One or more passes of bench_list; a dictionary each."""

@@ -8,7 +8,8 @@
 // Thread-safety:  the listing is constant while the loop runs.
 //
 // The mount's root is the directory. Its names are those of `sim:big=N,name_len=24`; they can be
-// listed, not opened.
+// listed and looked at, not opened. With --plus every listing is a READDIRPLUS; with --keep the
+// kernel keeps the listing in its own cache.
 #include <fuse_lowlevel.h>
 #include <linux/fuse.h>
 #include <sys/stat.h>
@@ -38,18 +39,41 @@ constexpr uint32_t kIdleThreads = 10;
 constexpr int kNameLength = 24;
 constexpr uint64_t kFirstIno = 1u << 20;
 
+constexpr double kValidSeconds = 3;
+
+struct ServeOptions {
+  uint64_t entries = 1'000'000;
+  bool plus = false;
+  bool keep = false;
+};
+
+fuse_attr file_attr(uint64_t ino) {
+  fuse_attr attr{};
+  attr.ino = ino;
+  attr.mode = S_IFREG | 0644;
+  attr.nlink = 1;
+  attr.blksize = 4096;
+  return attr;
+}
+
 // "." and "..", then the files: every file's dirent has one size, so an offset gives its place.
 class ReadyListing {
  public:
-  explicit ReadyListing(uint64_t files) : files_(files) {
-    bytes_.reserve(kDots * kDotBytes + files * kFileBytes);
+  explicit ReadyListing(const ServeOptions& options)
+      : options_(options), files_(options.entries), prefix_(options.plus ? kPlusBytes : 0) {
+    bytes_.reserve(place(kDots + files_));
     append(".", FUSE_ROOT_ID, S_IFDIR >> 12, 1);
     append("..", FUSE_ROOT_ID, S_IFDIR >> 12, 2);
-    for (uint64_t i = 0; i < files; ++i) {
+    for (uint64_t i = 0; i < files_; ++i) {
       char name[32];
       std::snprintf(name, sizeof name, "file-%019llu", static_cast<unsigned long long>(i));
       append({name, kNameLength}, kFirstIno + i, S_IFREG >> 12, kDots + i + 1);
     }
+  }
+
+  [[nodiscard]] const ServeOptions& options() const { return options_; }
+  [[nodiscard]] bool is_file(uint64_t ino) const {
+    return ino >= kFirstIno && ino - kFirstIno < files_;
   }
 
   // The dirents after `offset` that fit into `size` bytes.
@@ -59,7 +83,7 @@ class ReadyListing {
     const size_t from = place(offset);
     size_t to = std::min(from + size, bytes_.size());
     if (to < place(kDots)) return {};  // no room for the dots: no caller's page is that small
-    to -= (to - place(kDots)) % kFileBytes;
+    to -= (to - place(kDots)) % (prefix_ + kFileBytes);
     return {bytes_.data() + from, to - from};
   }
 
@@ -68,27 +92,45 @@ class ReadyListing {
   static constexpr size_t kDotBytes = FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + 2);
   static constexpr size_t kFileBytes = FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + kNameLength);
 
-  static size_t place(uint64_t index) {
-    return index < kDots ? index * kDotBytes : kDots * kDotBytes + (index - kDots) * kFileBytes;
+  static constexpr size_t kPlusBytes = sizeof(fuse_entry_out);
+
+  [[nodiscard]] size_t place(uint64_t index) const {
+    const size_t dot = prefix_ + kDotBytes;
+    return index < kDots ? index * dot : kDots * dot + (index - kDots) * (prefix_ + kFileBytes);
   }
 
   void append(std::string_view name, uint64_t ino, uint32_t type, uint64_t offset) {
     const fuse_dirent header = {
         .ino = ino, .off = offset, .namelen = static_cast<uint32_t>(name.size()), .type = type};
     const size_t begin = bytes_.size();
-    bytes_.resize(begin + FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + name.size()));
-    std::memcpy(&bytes_[begin], &header, FUSE_NAME_OFFSET);
-    std::memcpy(&bytes_[begin + FUSE_NAME_OFFSET], name.data(), name.size());
+    bytes_.resize(begin + prefix_ + FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + name.size()));
+    if (prefix_ != 0 && type == S_IFREG >> 12) {
+      fuse_entry_out entry{};
+      entry.nodeid = ino;
+      entry.entry_valid = entry.attr_valid = static_cast<uint64_t>(kValidSeconds);
+      entry.attr = file_attr(ino);
+      std::memcpy(&bytes_[begin], &entry, sizeof entry);
+    }
+    std::memcpy(&bytes_[begin + prefix_], &header, FUSE_NAME_OFFSET);
+    std::memcpy(&bytes_[begin + prefix_ + FUSE_NAME_OFFSET], name.data(), name.size());
   }
 
+  const ServeOptions options_;
   const uint64_t files_;
+  const size_t prefix_;  // of each dirent, in bytes
   std::vector<char> bytes_;
 };
 
-void operation_init(void*, fuse_conn_info* connection) {
+const ReadyListing& listing_of(fuse_req_t req) {
+  return *static_cast<const ReadyListing*>(fuse_req_userdata(req));
+}
+
+void operation_init(void* listing, fuse_conn_info* connection) {
+  const bool plus = static_cast<const ReadyListing*>(listing)->options().plus;
   connection->want &= ~(FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_SPLICE_READ |
                         FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE);
   connection->want |= connection->capable & FUSE_CAP_PARALLEL_DIROPS;
+  if (plus) connection->want |= connection->capable & FUSE_CAP_READDIRPLUS;
   connection->max_write = kMaxRequestBytes;
   connection->max_background = kMaxBackground;
   connection->congestion_threshold = kMaxBackground * 3 / 4;
@@ -96,28 +138,32 @@ void operation_init(void*, fuse_conn_info* connection) {
 
 void operation_lookup(fuse_req_t req, fuse_ino_t, const char*) { fuse_reply_err(req, ENOENT); }
 
+void operation_forget(fuse_req_t req, fuse_ino_t, uint64_t) { fuse_reply_none(req); }
+
+void operation_forget_multi(fuse_req_t req, size_t, fuse_forget_data*) { fuse_reply_none(req); }
+
 void operation_getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
-  if (ino != FUSE_ROOT_ID) {
+  if (ino != FUSE_ROOT_ID && !listing_of(req).is_file(ino)) {
     fuse_reply_err(req, ENOENT);
     return;
   }
   struct stat attr {};
   attr.st_ino = ino;
-  attr.st_mode = S_IFDIR | 0755;
-  attr.st_nlink = 2;
+  attr.st_mode = ino == FUSE_ROOT_ID ? S_IFDIR | 0755 : S_IFREG | 0644;
+  attr.st_nlink = ino == FUSE_ROOT_ID ? 2 : 1;
   attr.st_uid = ::getuid();
   attr.st_gid = ::getgid();
-  fuse_reply_attr(req, &attr, 3.0);
+  fuse_reply_attr(req, &attr, kValidSeconds);
 }
 
 void operation_opendir(fuse_req_t req, fuse_ino_t, fuse_file_info* info) {
+  if (listing_of(req).options().keep) info->cache_readdir = info->keep_cache = 1;
   fuse_reply_open(req, info);
 }
 
 void operation_readdir(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info*) {
-  const auto& listing = *static_cast<const ReadyListing*>(fuse_req_userdata(req));
-  const std::string_view reply =
-      listing.reply(static_cast<uint64_t>(offset), std::min<size_t>(size, kMaxRequestBytes));
+  const std::string_view reply = listing_of(req).reply(static_cast<uint64_t>(offset),
+                                                       std::min<size_t>(size, kMaxRequestBytes));
   fuse_reply_buf(req, reply.data(), reply.size());
 }
 
@@ -133,14 +179,17 @@ int serve(fuse_session* session) {
   return result < 0 ? 1 : 0;  // positive: ended by that signal
 }
 
-int run(uint64_t entries, const std::string& mountpoint) {
-  ReadyListing listing(entries);
+int run(const ServeOptions& options, const std::string& mountpoint) {
+  ReadyListing listing(options);
   fuse_lowlevel_ops operations{};
   operations.init = operation_init;
   operations.lookup = operation_lookup;
+  operations.forget = operation_forget;
+  operations.forget_multi = operation_forget_multi;
   operations.getattr = operation_getattr;
   operations.opendir = operation_opendir;
-  operations.readdir = operation_readdir;
+  // The kernel asks for the one or for the other, and for nothing else.
+  (options.plus ? operations.readdirplus : operations.readdir) = operation_readdir;
   operations.releasedir = operation_releasedir;
   std::string words[] = {"bench_reference", "-ofsname=bench_reference"};
   char* pointers[] = {words[0].data(), words[1].data(), nullptr};
@@ -165,14 +214,17 @@ int run(uint64_t entries, const std::string& mountpoint) {
 
 int main(int argc, char** argv) try {
   CLI::App app("Serves one directory of ready-made dirents: the limit of FUSE");
-  uint64_t entries = 1'000'000;
+  ServeOptions options;
   std::string mountpoint;
   bool foreground = false;
-  app.add_option("--entries", entries, "files in the directory")->check(CLI::Range(1, 100'000'000));
+  app.add_option("--entries", options.entries, "files in the directory")
+      ->check(CLI::Range(1, 100'000'000));
+  app.add_flag("--plus", options.plus, "give attributes with every listing (READDIRPLUS)");
+  app.add_flag("--keep", options.keep, "let the kernel keep the listing (FOPEN_CACHE_DIR)");
   app.add_option("MOUNTPOINT", mountpoint, "where to mount")->required();
   app.add_flag("-f", foreground, "stay in the foreground (it always does)");
   CLI11_PARSE(app, argc, argv);
-  return run(entries, mountpoint);
+  return run(options, mountpoint);
 } catch (const std::exception& error) {
   std::fprintf(stderr, "bench_reference: %s\n", error.what());
   return 1;

@@ -110,6 +110,10 @@ class Sshd(Server):
                 "UserKnownHostsFile": self._work / "known", "HostKeyAlias": "bench",
                 "StrictHostKeyChecking": "yes", "BatchMode": "yes"}
 
+    def host_key(self):
+        """Type and key, as in a file of known hosts."""
+        return " ".join((self._work / "host.pub").read_text(encoding="utf-8").split()[:2])
+
     def ssh(self, port):
         """The command that a raw client speaks SFTP with."""
         words = ["ssh", "-F", "none", "-p", port]

@@ -1,0 +1,156 @@
+"""The rows in which cookiefs and its peers do the same work: what people run on such trees.
+
+A round mounts anew and does the work cold, then warm, WARM times. What a program prints is counted, so
+that no wrong answer is a fast one. A measure is cookiefs' time against the best peer's of the same
+round: above 1 cookiefs was slower.
+"""
+
+import contextlib
+import os
+import subprocess
+import tempfile
+import time
+
+import peers
+from contenders import BenchError, median
+from report import AT_MOST, Measure
+from servers import DelayProxy, Sshd
+
+PYTHON_WALK = """
+import os, sys
+print(sum(len(d) + len(f) for _, d, f in os.walk(sys.argv[1])))
+"""
+WARM = 5
+MILLION = 1_000_000
+# What is counted of the output: its lines, or the number that it is. `{}` is the tree.
+COUNTED = 'set -o pipefail; "$@" | wc -l'
+WORK = {
+    "ls -f": ["ls", "-f", "{}"],
+    "ls -lR": ["ls", "-lR", "{}"],
+    "find": ["find", "{}", "-type", "f"],
+    "find -newer": ["find", "{}", "-newer", "/etc/hostname"],
+    "find -depth": ["find", "{}", "-depth"],  # the order of rm -r
+    "du": ["du", "-a", "{}"],
+    "rsync -n": ["rsync", "-ain", "{}/", "/nonexistent"],
+    "tar": ["tar", "-cvf", "/dev/null", "{}"],  # tar knows /dev/null, and reads no contents
+    "os.walk": ["python3", "-c", PYTHON_WALK, "{}"],
+}
+
+
+def do_work(name, directory):
+    """(seconds, lines of output) of that work on that directory."""
+    words = [word.replace("{}", str(directory)) for word in WORK[name]]
+    start = time.monotonic()
+    done = subprocess.run(["bash", "-c", COUNTED, "bash", *words], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    seconds = time.monotonic() - start
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()
+        raise BenchError(f"{name} failed: {said[-1] if said else done.returncode}")
+    return seconds, int(done.stdout)
+
+
+class Tree:
+    """Directories of empty files: `shape` is (directories, files each, how deep the chain is)."""
+
+    def __init__(self, name, directories, files, chain=False):
+        self.name, self._directories, self._files, self._chain = name, directories, files, chain
+
+    def make(self, top):
+        path = top
+        for i in range(self._directories):
+            path = f"{path if self._chain else top}/d{i:04}"
+            os.mkdir(path)
+            for j in range(self._files):
+                os.close(os.open(f"{path}/file-{j:06}", os.O_CREAT | os.O_WRONLY, 0o644))
+
+
+def _at_new_mount(client, work, lines):
+    """{"cold": s, "warm": s, "cpu": s} of that work, cold and then again and again."""
+    with client.mount() as mounted:
+        times = []
+        for _ in range(1 + WARM):
+            seconds, said = do_work(work, mounted.directory)
+            if said != lines:
+                raise BenchError(f"{client.name}: {work} gave {said} lines instead of {lines}")
+            times.append(seconds)
+        return {"cold": times[0], "warm": median(times[1:]), "cpu": mounted.cpu_seconds()}
+
+
+def _times(clients, results, work, state):
+    return ", ".join(f"{client.name} {median([one[state] for one in results[client.name, work]]):.3g} s"
+                     for client in clients)
+
+
+def _compare(row, label, clients, expected, rounds, progress):
+    """Measures of every work that is in `expected`, which tells the lines of its output."""
+    results = {}
+    for i in range(rounds):
+        for work, lines in expected.items():
+            for client in clients[i % len(clients):] + clients[:i % len(clients)]:
+                progress(f"{label}: {work}, {client.name}, round {i + 1} of {rounds}")
+                results.setdefault((client.name, work), []).append(
+                    _at_new_mount(client, work, lines))
+    for work in expected:
+        ours = results["cookiefs", work]
+        for state in ("cold", "warm"):
+            best = [min(results[peer.name, work][i][state] for peer in clients[1:])
+                    for i in range(rounds)] if clients[1:] else []
+            yield Measure(row, f"{label}: {work}, {state} / best peer", "",
+                          [one[state] / other for one, other in zip(ours, best)], AT_MOST, 1,
+                          note=_times(clients, results, work, state),
+                          problem="" if best else "no peer is installed")
+    for client in clients:
+        seconds = [sum(results[client.name, work][i]["cpu"] for work in expected)
+                   for i in range(rounds)]
+        yield Measure(row, f"{label}: CPU of {client.name}, all of the above", "s", seconds)
+
+
+def _expected(directory, works=tuple(WORK)):
+    """What each work says of the tree itself; it is in the page cache then."""
+    return {work: do_work(work, directory)[1] for work in works}
+
+
+@contextlib.contextmanager
+def _made(bench, tree, place=None):
+    with tempfile.TemporaryDirectory(prefix="cookiefs-bench-", dir=place or bench.work) as top:
+        os.chmod(top, 0o755)
+        tree.make(top)
+        yield top
+
+
+def work(bench, progress):
+    """What people run on a tree, over SFTP, at a new mount: cold, then warm, against the peers"""
+    for program, why in peers.missing(("sshfs", "rclone")):
+        yield Measure("work", program, problem=why)
+    mixed, small, wide, deep = (Tree("mixed", 200, 50), Tree("small", 40, 25),
+                                Tree("wide", 1, bench.rounds(5_000, 100_000)),
+                                Tree("deep", 50, 10, chain=True))
+    # A walk of the peers at 100 ms takes minutes.
+    few = ("ls -lR", "find", "rsync -n")
+    plan = [(mixed, 0, WORK, 2), (small, 10, WORK, 1), (wide, 10, few, 1)]
+    if not bench.quick:
+        plan = [(tree, rtt_ms, WORK if rtt_ms < 100 else few, 3 if rtt_ms < 10 else 1)
+                for tree in (mixed, wide, deep) for rtt_ms in (0, 1, 10, 100)]
+    for tree, rtt_ms, works, rounds in plan:
+        with _made(bench, tree) as top, Sshd(bench) as sshd, \
+                DelayProxy(bench, sshd.port, rtt_ms) as proxy:
+            clients = list(peers.sftp_clients(bench, sshd, proxy.port, top))
+            yield from _compare("work", f"{tree.name}, {rtt_ms} ms", clients,
+                                _expected(top, works), rounds, progress)
+
+
+def local(bench, progress):
+    """The same on a directory of this machine, against those that pass it through"""
+    for program, why in peers.missing(("bindfs", "mergerfs")):
+        yield Measure("local", program, problem=why)
+    # bindfs takes 250 us for each file of ls -l: it is asked for two extended attributes a file.
+    few = ("find", "find -newer", "rsync -n")
+    plan = [(Tree("mixed", bench.rounds(100, 1000), 50), WORK),
+            (Tree("wide", 1, bench.rounds(20_000, 100_000)), few)]
+    if not bench.quick:
+        plan += [(Tree("deep", 50, 10, chain=True), WORK), (Tree("a million", 1, MILLION), few)]
+    for tree, works in plan:
+        with _made(bench, tree) as top:
+            yield from _compare("local", tree.name, list(peers.local_clients(bench, top)),
+                                _expected(top, works), bench.rounds(2, 5), progress)
