@@ -100,6 +100,8 @@ std::optional<TimedAttr> DirState::find_attr(std::string_view name, cache::TimeP
   TimedAttr found;
   const auto attr = directory_.find_attr(name, oldest, &found.asked);
   if (!attr) return std::nullopt;
+  MutexLock lock(mutex_);
+  credit_.note_found();
   found.attr = *attr;
   return found;
 }
@@ -109,9 +111,11 @@ namespace {
 struct PassOver final : cache::EntrySink {
   uint32_t consume(const cache::ArrayView& view, uint32_t from, uint32_t to) override {
     position = view.cookie(to - 1);
+    entries += to - from;
     return to - from;
   }
   uint64_t position = 0;
+  uint64_t entries = 0;
 };
 
 }  // namespace
@@ -138,6 +142,40 @@ Status DirState::renew_attrs(cache::TimePoint now, cache::ReadOptions options) {
     if (!status.ok() || sink.position == before) return status;
   }
   return {};
+}
+
+void DirState::note_asked(cache::Duration took) {
+  MutexLock lock(mutex_);
+  credit_.note_asked(took);
+}
+
+bool DirState::renew_around(std::string_view name, cache::TimePoint now,
+                            cache::ReadOptions options) {
+  if (directory_.info().arrays <= kFewArrays) return false;
+  uint32_t arrays = 0;
+  {
+    MutexLock lock(mutex_);
+    if (age_.oldest_looked_up(now) == cache::TimePoint::max()) return false;  // ttl=0
+    arrays = credit_.arrays();
+  }
+  const auto place = arrays != 0 ? directory_.place_of(name) : std::nullopt;
+  if (!place) return false;
+  {
+    MutexLock lock(mutex_);
+    credit_.spend();
+  }
+  options.want_attrs = true;
+  options.attrs_not_before = oldest_listed(now);
+  options.most_arrays = arrays;
+  cache::DirCursor cursor;
+  PassOver sink;
+  sink.position = *place;
+  while (sink.entries + 1 < uint64_t{arrays} * cache::kEntriesPerArray) {  // but the first of all
+    const uint64_t before = sink.position;
+    if (!directory_.read(cursor, before, options, sink).ok()) return false;
+    if (sink.position == before) break;
+  }
+  return true;
 }
 
 }  // namespace fusefs

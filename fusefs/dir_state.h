@@ -17,6 +17,7 @@
 #include "fusefs/backends/backend.h"
 #include "fusefs/inode.h"
 #include "fusefs/listing_age.h"
+#include "fusefs/renew_credit.h"
 
 namespace fusefs {
 
@@ -105,6 +106,11 @@ class DirState {
   [[nodiscard]] bool worth_renewing(std::string_view name);
   // Reads the listing again, with attributes. When that is done find_attr() may find them.
   Status renew_attrs(cache::TimePoint now, cache::ReadOptions options);
+  // The same for longer listings, a part at a time where the name is, as RenewCredit allows. The
+  // remote was asked for a listed name:
+  void note_asked(cache::Duration took);
+  // True when a part was read.
+  bool renew_around(std::string_view name, cache::TimePoint now, cache::ReadOptions options);
 
  private:
   BackendDirSource source_;
@@ -121,6 +127,7 @@ class DirState {
     bool operator==(const Lent&) const = default;
   };
   Lent lent_ GUARDED_BY(mutex_);
+  RenewCredit credit_ GUARDED_BY(mutex_);
 };
 
 }  // namespace fusefs

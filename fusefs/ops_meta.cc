@@ -25,16 +25,18 @@ constexpr double kStatSeconds = 0.1;
 struct Found {
   LookupAnswer answer;
   cache::TimePoint asked;
+  std::optional<cache::Duration> took;  // where the remote was asked for this alone
 };
 
 // A program stats what it has listed: one request for all, where the listing has become too old.
-Status renew_attrs(SessionImpl& session, FuseRequest& request, DirState& dir) {
+bool renew_attrs(SessionImpl& session, FuseRequest& request, DirState& dir, const char* name) {
   const Waiting waiting(session, request);
   if (CallerPtr caller = session.caller(request)) dir.act_for(caller);
   cache::ReadOptions options;
   options.deadline = waiting.patience().deadline;
   options.interrupt = waiting.patience().interrupt;
-  return dir.renew_attrs(session.now(), options);
+  if (dir.worth_renewing(name)) return dir.renew_attrs(session.now(), options).ok();
+  return dir.renew_around(name, session.now(), options);
 }
 
 // What is known of a listed object by another way than the listing.
@@ -48,7 +50,7 @@ std::optional<Found> find_known(SessionImpl& session, FuseRequest& request, cons
     const auto attr = child ? session.inodes().attr(*child) : std::nullopt;
     const bool young = attr && session.now() - attr->asked < session.options().ttl;
     if (!young || !presentable(attr->attr)) return std::nullopt;
-    return Found{{std::move(id), attr->attr}, attr->asked};
+    return Found{{std::move(id), attr->attr}, attr->asked, {}};
   };
   auto found = find();
   if (!found || !dir.token_expired(session.now())) return found;
@@ -59,10 +61,10 @@ std::optional<Found> find_known(SessionImpl& session, FuseRequest& request, cons
 }
 
 // A LOOKUP that a listing with nodes would have saved.
-void note_use(SessionImpl& session, const Inode& parent, const char* name, uint32_t mode) {
-  if (S_ISDIR(mode)) return;
-  const auto dir = session.inodes().dir(parent);
-  if (dir && dir->directory().find_ino(name)) session.link_hint().note_lookup();
+void note_use(SessionImpl& session, DirState& dir, const char* name, const Found& found) {
+  if (!dir.directory().find_ino(name)) return;
+  if (!S_ISDIR(found.answer.attr.mode)) session.link_hint().note_lookup();
+  if (found.took) dir.note_asked(*found.took);
 }
 
 Result<Found> find_child(SessionImpl& session, FuseRequest& request, const Inode& parent,
@@ -72,13 +74,13 @@ Result<Found> find_child(SessionImpl& session, FuseRequest& request, const Inode
     if (!known) {
       if (auto found = find_known(session, request, parent, *dir, name)) return std::move(*found);
     }
-    if (!known && dir->worth_renewing(name) && renew_attrs(session, request, *dir).ok()) {
+    if (!known && renew_attrs(session, request, *dir, name)) {
       known = dir->find_attr(name, session.now());
     }
     // A server may leave out the attributes of some entries of a listing.
     if (known && presentable(known->attr)) {
       ObjectId id = session.backend().child_id(parent.object(), name, known->attr.ino);
-      if (!id.empty()) return Found{{std::move(id), known->attr}, known->asked};
+      if (!id.empty()) return Found{{std::move(id), known->attr}, known->asked, {}};
     }
   }
   const cache::TimePoint asked = session.now();
@@ -87,7 +89,7 @@ Result<Found> find_child(SessionImpl& session, FuseRequest& request, const Inode
                                     std::move(done));
   });
   if (!answer.ok()) return answer.status();
-  return Found{std::move(answer).value(), asked};
+  return Found{std::move(answer).value(), asked, session.now() - asked};
 }
 
 void reply_absent(SessionImpl& session, FuseRequest& request) {
@@ -111,7 +113,7 @@ void lookup(SessionImpl& session, FuseRequest& request, fuse_ino_t parent_id, co
   if (!found.ok()) return request.fail(found.error_number());
   const Attr& attr = found.value().answer.attr;
   if (!presentable(attr)) return request.fail(EIO);
-  note_use(session, *parent, name, attr.mode);
+  if (const auto dir = session.inodes().dir(*parent)) note_use(session, *dir, name, found.value());
 
   const InodeRef child = session.inodes().lookup(
       found.value().answer.id,

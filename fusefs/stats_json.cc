@@ -97,6 +97,7 @@ void add_cache(Object& json, const DaemonFigures& figures, const cache::Stats& s
   json.group<int64_t>("attrs", {{"bytes", stats.attrs_bytes.get()}});
   json.group<int64_t>("anchors", {{"count", stats.anchors.get()}});
   json.group<int64_t>("entries", {{"resident", stats.entries_resident.get()}});
+  json.group<int64_t>("name_index", {{"bytes", stats.name_index_bytes.get()}});
   json.group<uint64_t>("reclaim", {{"pages", stats.reclaim_pages.get()},
                                    {"scanned", stats.reclaim_scanned.get()},
                                    {"direct", stats.reclaim_direct.get()},

@@ -33,6 +33,7 @@ void DirCore::close() {
     while (calls_out_ > 0) progress_.wait(mutex_);
     anchors_.clear();
   }
+  drop_index();
   for (const DirSource::RequestId id : ids) source_.cancel(id);
   pages_.reset();
 }
@@ -89,6 +90,7 @@ uint64_t DirCore::invalidate_locked() {
   } else {
     anchors_.clear();
   }
+  drop_index();
   has_stamp_ = false;
   mixed_ = false;
   ascending_.store(true, std::memory_order_relaxed);
@@ -134,7 +136,7 @@ DirectoryInfo DirCore::info() const {
 namespace {
 
 // The entry of that name, looked for from `start` on, around.
-std::optional<uint32_t> find_name(const ArrayView& view, std::string_view name, uint32_t start) {
+std::optional<uint32_t> index_of(const ArrayView& view, std::string_view name, uint32_t start) {
   const uint32_t n = view.count();
   for (uint32_t step = 0; step < n; ++step) {
     const uint32_t i = start + step < n ? start + step : start + step - n;
@@ -187,11 +189,113 @@ DirCore::FoundEntry DirCore::find_near(SearchHint& hint, const Usable& usable, c
   return {std::move(page), *i};
 }
 
+// The same by name, in listings of any length.
+template <typename Usable>
+DirCore::FoundEntry DirCore::find_name(SearchHint& hint, const Usable& usable,
+                                       std::string_view name) {
+  FoundEntry found = find_near(hint, usable, [&](const ArrayView& view, uint32_t start) {
+    return index_of(view, name, start);
+  });
+  if (found.page) return found;
+  const bool indexed = index_state_.load(std::memory_order_relaxed) == IndexState::kReady;
+  const uint64_t arrays = pages_->page_count();
+  if (arrays <= Directory::kFindAttrArrays) {
+    if (indexed) drop_index();
+    return {};
+  }
+  if (!indexed) {
+    if (index_misses_.fetch_add(1, std::memory_order_relaxed) + 1 < kIndexMisses) return {};
+    make_index();
+  }
+  std::array<uint64_t, 8> keys{};
+  size_t count = 0;
+  bool mostly_gone = false;
+  {
+    MutexLock lock(index_mutex_);
+    if (!index_) return {};
+    count = index_->find(name, keys);
+    mostly_gone = index_->arrays() > arrays * 2 + 64;
+  }
+  for (size_t k = 0; k < count; ++k) {
+    PageRef page = pages_->find(keys[k]);
+    if (!page || !page->uptodate()) continue;
+    const ArrayView view = ArrayView::of(page->content());
+    const auto i = usable(view) ? index_of(view, name, 0) : std::nullopt;
+    if (!i) continue;
+    hint.set(page.get(), keys[k], *i);
+    return {std::move(page), *i};
+  }
+  if (mostly_gone) drop_index();
+  return {};
+}
+
+// By the thread that missed it, with no lock held: a million names take some 0.1 s.
+void DirCore::make_index() {
+  {
+    MutexLock lock(index_mutex_);
+    if (index_state_.load(std::memory_order_relaxed) != IndexState::kNone) return;
+    index_state_.store(IndexState::kMaking, std::memory_order_relaxed);
+    index_misses_.store(0, std::memory_order_relaxed);
+  }
+  const uint64_t sequence = pages_->sequence();
+  std::vector<uint64_t> keys;
+  uint64_t entries = 0;
+  pages_->for_each([&](const Page& page) {
+    if (page.uptodate()) {
+      keys.push_back(page.key());
+      entries += ArrayView::of(page.content()).count();
+    }
+    return true;
+  });
+  std::unique_ptr<NameIndex> index = NameIndex::create(cache_, entries, keys.size());
+  bool complete = index != nullptr;
+  while (complete && !keys.empty()) {
+    for (const uint64_t key : keys) {
+      const PageRef page = pages_->find(key);
+      if (!page || !page->uptodate()) continue;
+      complete &= index->add(key, ArrayView::of(page->content()));
+    }
+    keys.clear();
+    MutexLock lock(index_mutex_);
+    keys.swap(index_later_);
+    if (!keys.empty() || !complete || sequence != pages_->sequence()) continue;
+    index_ = std::move(index);
+    index_state_.store(IndexState::kReady, std::memory_order_relaxed);
+    return;
+  }
+  MutexLock lock(index_mutex_);
+  index_later_.clear();
+  index_state_.store(IndexState::kNone, std::memory_order_relaxed);
+  if (!complete) index_misses_.store(-kIndexPause, std::memory_order_relaxed);
+}
+
+// A page that is sealed just as an index is begun may be left out: a lookup then costs a request.
+void DirCore::index_sealed(const Page& page) {
+  if (index_state_.load(std::memory_order_relaxed) == IndexState::kNone) return;
+  std::unique_ptr<NameIndex> full;  // destroyed outside the lock
+  MutexLock lock(index_mutex_);
+  const IndexState state = index_state_.load(std::memory_order_relaxed);
+  if (state == IndexState::kNone) return;
+  if (state == IndexState::kMaking) {
+    index_later_.push_back(page.key());
+  } else if (!index_->add(page.key(), ArrayView::of(page.content()))) {
+    full = std::move(index_);
+    index_state_.store(IndexState::kNone, std::memory_order_relaxed);
+  }
+}
+
+void DirCore::drop_index() {
+  std::unique_ptr<NameIndex> old;  // destroyed outside the lock
+  MutexLock lock(index_mutex_);
+  if (index_ == nullptr) return;
+  old = std::move(index_);
+  index_state_.store(IndexState::kNone, std::memory_order_relaxed);
+}
+
 std::optional<Attr> DirCore::find_attr(std::string_view name, TimePoint not_before,
                                        TimePoint* asked) {
-  const FoundEntry found = find_near(
-      attr_hint_, [&](const ArrayView& view) { return has_attrs_since(view, not_before); },
-      [&](const ArrayView& view, uint32_t start) { return find_name(view, name, start); });
+  const FoundEntry found = find_name(
+      attr_hint_, [&](const ArrayView& view) { return has_attrs_since(view, not_before); }, name);
   if (!found.page) return std::nullopt;
   const ArrayView view = ArrayView::of(found.page->content());
   if (asked != nullptr) *asked = TimePoint(Duration(view.header().filled));
@@ -199,11 +303,19 @@ std::optional<Attr> DirCore::find_attr(std::string_view name, TimePoint not_befo
 }
 
 std::optional<uint64_t> DirCore::find_ino(std::string_view name) {
-  const FoundEntry found = find_near(
-      walk_hint_, [](const ArrayView&) { return true; },
-      [&](const ArrayView& view, uint32_t start) { return find_name(view, name, start); });
+  const FoundEntry found = find_name(
+      walk_hint_, [](const ArrayView&) { return true; }, name);
   if (!found.page) return std::nullopt;
   return ArrayView::of(found.page->content()).ino(found.index);
+}
+
+std::optional<uint64_t> DirCore::place_of(std::string_view name) {
+  const FoundEntry found = find_name(
+      walk_hint_, [](const ArrayView&) { return true; }, name);
+  if (!found.page) return std::nullopt;
+  // Where the array will be once it has attributes.
+  attr_hint_.set(found.page.get(), found.page->key(), found.index);
+  return ArrayView::of(found.page->content()).cookie(0);
 }
 
 // --- what a walk will open next -----------------------------------------------------------------
@@ -217,7 +329,7 @@ bool DirCore::fetch_ahead(bool want_attrs) {
     start.mapped = mapped_.load(std::memory_order_acquire);
     start.era = era_.load(std::memory_order_acquire);
     int error = 0;  // shows when the listing is read
-    begun = start_fill(start, want_attrs, FillFor::kExpected, &error) != nullptr;
+    begun = start_fill(start, {.attrs = want_attrs}, FillFor::kExpected, &error) != nullptr;
   }
   flush_cancels();
   return begun;
@@ -298,6 +410,7 @@ std::optional<Attr> Directory::find_attr(std::string_view name, TimePoint not_be
   return core_->find_attr(name, not_before, asked);
 }
 std::optional<uint64_t> Directory::find_ino(std::string_view name) { return core_->find_ino(name); }
+std::optional<uint64_t> Directory::place_of(std::string_view name) { return core_->place_of(name); }
 bool Directory::fetch_ahead(bool want_attrs) { return core_->fetch_ahead(want_attrs); }
 bool Directory::subdirectories(uint64_t after_ino, size_t most, std::vector<Subdirectory>* out) {
   return core_->subdirectories(after_ino, most, out);

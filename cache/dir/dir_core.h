@@ -24,6 +24,7 @@
 #include "cache/dir/array_hooks.h"
 #include "cache/dir/directory.h"
 #include "cache/dir/fill.h"
+#include "cache/dir/name_index.h"
 #include "cache/mm/address_space.h"
 #include "cache/mm/page_cache.h"
 
@@ -116,6 +117,7 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   [[nodiscard]] bool holds_listing() const EXCLUDES(mutex_);
   void invalidate() EXCLUDES(mutex_);
   std::optional<uint64_t> find_ino(std::string_view name) EXCLUDES(mutex_);
+  std::optional<uint64_t> place_of(std::string_view name) EXCLUDES(mutex_);
   bool fetch_ahead(bool want_attrs) EXCLUDES(mutex_);
   bool subdirectories(uint64_t after_ino, size_t most, std::vector<Subdirectory>* out)
       EXCLUDES(mutex_);
@@ -163,6 +165,8 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
     return cursor.mapped != mapped_.load(std::memory_order_acquire);
   }
   Outcome next_array(Reading& reading, const ArrayView& left, const ArrayEnd& end);
+  // It reads on for nobody: what comes after its arrays is left as it is.
+  [[nodiscard]] static bool bounded(const Reading& reading);
   [[nodiscard]] bool lacks_attrs(const Reading& reading, const ArrayView& view) const;
   static void step_to(CursorState& cursor, uint64_t key, std::string_view token);
   void set_waker(const ReadOptions& options);
@@ -195,6 +199,12 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   };
   template <typename Usable, typename Find>
   FoundEntry find_near(SearchHint& hint, const Usable& usable, const Find& find) EXCLUDES(mutex_);
+  template <typename Usable>
+  FoundEntry find_name(SearchHint& hint, const Usable& usable, std::string_view name)
+      EXCLUDES(mutex_);
+  void make_index() EXCLUDES(mutex_, index_mutex_);
+  void index_sealed(const Page& page) EXCLUDES(index_mutex_);
+  void drop_index() EXCLUDES(index_mutex_);
 
   // dir_fill.cc: filling.
   static FillTail tail_at(const CursorState& cursor);
@@ -203,8 +213,14 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   // Null with `error` 0: somebody else has the page, look again.
   // kWaiter: the caller is counted as one already, and ends in wait_for_fill().
   enum class FillFor : uint8_t { kWaiter, kLater, kExpected };
-  FillPtr start_fill(const CursorState& cursor, bool want_attrs, FillFor whom, int* error,
+  FillPtr start_fill(const CursorState& cursor, const FillWish& wish, FillFor whom, int* error,
                      uint32_t ask = kEntriesPerArray) REQUIRES(mutex_);
+  static FillWish wish_of(const ReadOptions& options) {
+    return {options.want_attrs, options.attrs_not_before, options.most_arrays};
+  }
+  // The fill puts its own in the place of that array.
+  [[nodiscard]] bool replaces(const Fill& fill, const Page& page) const REQUIRES(mutex_);
+  static uint32_t left_of(const Fill& fill);
   void count_fill(Fill& fill, bool counts) REQUIRES(mutex_);
   void send_request(const FillPtr& fill) REQUIRES(mutex_);
   [[nodiscard]] bool wants_more(const Fill& fill) const REQUIRES(mutex_);
@@ -289,8 +305,17 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   uint32_t handles_ GUARDED_BY(mutex_) = 0;
   uint64_t invalidations_ GUARDED_BY(mutex_) = 0;
   std::atomic<bool> attrs_wanted_{false};  // what reads past the beginning asked for last
-  SearchHint attr_hint_;                   // find_attr
-  SearchHint walk_hint_;                   // find_ino, subdirectories
+  // Names by hash, once enough lookups had to do without. What is sealed while it is made waits.
+  enum class IndexState : uint8_t { kNone, kMaking, kReady };
+  static constexpr int32_t kIndexMisses = 16;
+  static constexpr int32_t kIndexPause = 4096;  // misses, where there was no room
+  Mutex index_mutex_{LockRank::kLeaf};
+  std::atomic<IndexState> index_state_{IndexState::kNone};  // changed under the mutex
+  std::atomic<int32_t> index_misses_{0};
+  std::unique_ptr<NameIndex> index_ GUARDED_BY(index_mutex_);
+  std::vector<uint64_t> index_later_ GUARDED_BY(index_mutex_);  // keys
+  SearchHint attr_hint_;                                        // find_attr
+  SearchHint walk_hint_;                                        // find_ino, subdirectories
 };
 
 // One read() call.

@@ -112,7 +112,7 @@ void DirCore::lend_tail(const CursorState& cursor, Fill& fill) {
   }
 }
 
-DirCore::FillPtr DirCore::start_fill(const CursorState& cursor, bool want_attrs, FillFor whom,
+DirCore::FillPtr DirCore::start_fill(const CursorState& cursor, const FillWish& wish, FillFor whom,
                                      int* error, uint32_t ask) {
   *error = 0;
   if (closed_) {
@@ -153,7 +153,8 @@ DirCore::FillPtr DirCore::start_fill(const CursorState& cursor, bool want_attrs,
       anchor != nullptr ? anchor->position : static_cast<uint32_t>(cursor.ordinal);
   // Known anew in this generation: it is in use.
   anchors_.add(cursor.key, position, anchor != nullptr ? anchor->token : cursor.token);
-  fill->want_attrs = want_attrs && !attrs_refused_;
+  fill->want_attrs = wish.attrs && !attrs_refused_;
+  fill->attrs_since = wish.attrs_since;
   fill->builder.reset(fill->page->content(), {.change = change_,
                                               .filled = fill->stamp.when,
                                               .position = position,
@@ -162,6 +163,7 @@ DirCore::FillPtr DirCore::start_fill(const CursorState& cursor, bool want_attrs,
   fill->after = resume_token(cursor.key, cursor.token);
   fill->verifier = cursor.key == 0 ? 0 : verifier_;
   fill->ask = ask;
+  fill->arrays_left = wish.most_arrays;
   fill->reached = position;
   if (whom == FillFor::kWaiter) fill->waiters = fill->hungry = 1;
   fill->proving = prove;
@@ -172,6 +174,12 @@ DirCore::FillPtr DirCore::start_fill(const CursorState& cursor, bool want_attrs,
   fill->expected = whom == FillFor::kExpected;
   send_request(fill);
   return fill;
+}
+
+// Entries that a fill with a bound has still to ask for.
+uint32_t DirCore::left_of(const Fill& fill) {
+  const uint32_t end = fill.builder.position() + fill.arrays_left * kEntriesPerArray;
+  return end > fill.reached ? end - fill.reached : 0;
 }
 
 void DirCore::send_request(const FillPtr& fill) {
@@ -188,6 +196,9 @@ void DirCore::send_request(const FillPtr& fill) {
     request.max_entries = std::min(fill->ask, max_ask());
     if (missing > 0 && fill->failures == 0)
       request.max_entries = std::min(request.max_entries, missing);
+    if (fill->arrays_left > 0) {
+      request.max_entries = std::clamp(left_of(*fill), 1u, request.max_entries);
+    }
     fill->asked_until = fill->reached + expected_of(request.max_entries);
     request.want_attrs = fill->want_attrs && !attrs_refused_;
   }
@@ -292,8 +303,8 @@ void DirCore::refill_ahead(CursorState& cursor, uint32_t position) {
     there.ordinal = next->position;
     there.token = next->token;
     int error = 0;  // shows when a reader asks for the array
-    const FillPtr fill = start_fill(there, attrs_wanted_.load(std::memory_order_relaxed),
-                                    FillFor::kLater, &error, stride);
+    const FillWish wish = {.attrs = attrs_wanted_.load(std::memory_order_relaxed)};
+    const FillPtr fill = start_fill(there, wish, FillFor::kLater, &error, stride);
     if (closed_ || error != 0) return;
     if (fill != nullptr) stats_.fills_ahead.add();
   }
@@ -321,9 +332,9 @@ uint32_t DirCore::missing_after(const Fill& fill) const {
   for (const Anchor* next = anchors_.after(fill.key); next != nullptr && next->position < far;
        next = anchors_.after(next->key)) {
     if (next->position < from) continue;
-    if (asked_until(next->position) > next->position || pages_->find(next->key)) {
-      return next->position - from;
-    }
+    const PageRef page = pages_->find(next->key);
+    const bool held = page && !replaces(fill, *page);
+    if (held || asked_until(next->position) > next->position) return next->position - from;
   }
   return ~uint32_t{0};
 }
@@ -423,10 +434,11 @@ void DirCore::take_answer(const FillPtr& fill, DirAnswer& answer) {
   }
   grow(fill->ask, kGrowth);
   // The next request goes out before this answer is put into arrays.
-  if (!answer.eof && wants_more(*fill) && missing_after(*fill) > 0) {
+  const bool more = fill->arrays_left == 0 || left_of(*fill) > 0;
+  if (!answer.eof && more && wants_more(*fill) && missing_after(*fill) > 0) {
     // An array has them all or none: what readers want now counts from the next array on.
     const size_t built = fill->builder.count() + answer.entries.size() - from;
-    if (built >= kEntriesPerArray)
+    if (built >= kEntriesPerArray && fill->arrays_left == 0)
       fill->want_attrs = attrs_wanted_.load(std::memory_order_relaxed) && !attrs_refused_;
     send_request(fill);
   }
@@ -617,6 +629,7 @@ bool DirCore::seal_array(Fill& fill, uint16_t flags, std::string_view token) {
     return false;
   }
   note_stamp(fill.stamp.change);
+  index_sealed(*fill.page);
   if (fill.waiters > 0) progress_.notify_all();
   return true;
 }
@@ -634,6 +647,12 @@ void DirCore::note_order(const Fill& fill) {
   }
 }
 
+bool DirCore::replaces(const Fill& fill, const Page& page) const {
+  if (!fill.want_attrs || attrs_refused_ || !page.uptodate()) return false;
+  const ArrayView view = ArrayView::of(page.content());
+  return !view.has_attrs() || view.header().filled < fill.attrs_since.time_since_epoch().count();
+}
+
 bool DirCore::begin_next_array(Fill& fill, std::string_view token, const RequestStamp& stamp) {
   const bool mapped = mapped_.load(std::memory_order_relaxed);
   const uint64_t key = fill.builder.last_cookie();
@@ -643,10 +662,14 @@ bool DirCore::begin_next_array(Fill& fill, std::string_view token, const Request
     end_fill(fill, ENOMEM);
     return false;
   }
+  if (fill.arrays_left == 1) {
+    anchors_.chain(fill.key, key);
+    end_fill(fill, 0);
+    return false;
+  }
+  if (fill.arrays_left > 0) --fill.arrays_left;
   Result<AddressSpace::Grabbed> grabbed = pages_->grab(key);
-  if (grabbed.ok() && !grabbed.value().created && fill.want_attrs && !attrs_refused_ &&
-      grabbed.value().page->uptodate() &&
-      !ArrayView::of(grabbed.value().page->content()).has_attrs()) {
+  if (grabbed.ok() && !grabbed.value().created && replaces(fill, *grabbed.value().page)) {
     pages_->remove(*grabbed.value().page);
     grabbed = pages_->grab(key);
   }

@@ -35,7 +35,8 @@ Status DirCore::read(CursorState& cursor, uint64_t position, const ReadOptions& 
                      EntrySink& sink) {
   stats_.readdir_calls.add();
   place(cursor, position);
-  if (position != 0) attrs_wanted_.store(options.want_attrs, std::memory_order_relaxed);
+  if (position != 0 && options.most_arrays == 0)
+    attrs_wanted_.store(options.want_attrs, std::memory_order_relaxed);
   if (cursor.owed_error != 0) return Status::error(std::exchange(cursor.owed_error, 0));
   Reading reading(cursor, options, sink);
   reading.sequence = pages_->sequence();
@@ -360,6 +361,8 @@ DirCore::Outcome DirCore::next_array(Reading& reading, const ArrayView& left, co
 
 // --- one step ---------------------------------------------------------------------------------
 
+bool DirCore::bounded(const Reading& reading) { return reading.options.most_arrays != 0; }
+
 bool DirCore::lacks_attrs(const Reading& reading, const ArrayView& view) const {
   if (!reading.options.want_attrs || reading.way_back || view.count() == 0) return false;
   return !view.has_attrs() ||
@@ -400,7 +403,7 @@ DirCore::Outcome DirCore::read_array(Reading& reading, PageRef page) {
   }
   if (page->has(page_state::kMark) && page->clear(page_state::kMark)) {
     MutexLock lock(mutex_);
-    demand(cursor, ArrayView::of(page->content()).header().position);
+    if (!bounded(reading)) demand(cursor, ArrayView::of(page->content()).header().position);
   }
   const ArrayView view = ArrayView::of(page->content());
   return read_view(reading, view,
@@ -614,7 +617,7 @@ void DirCore::prefetch(const Reading& reading) {
       if (!fill->taking && wants_more(*fill)) send_request(fill);
     } else {
       const FillPtr begun =
-          start_fill(reading.cursor, reading.options.want_attrs, FillFor::kLater, &error);
+          start_fill(reading.cursor, wish_of(reading.options), FillFor::kLater, &error);
       if (begun != nullptr) note_lost_ahead(reading.cursor, *begun);
     }
   }
@@ -623,7 +626,7 @@ void DirCore::prefetch(const Reading& reading) {
 
 DirCore::Outcome DirCore::read_fill(Reading& reading) {
   if (reading.consumed) {
-    prefetch(reading);
+    if (!bounded(reading)) prefetch(reading);
     return {Step::kDone, {}};
   }
   stats_.readdir_misses.add();
@@ -638,10 +641,14 @@ DirCore::Outcome DirCore::read_fill(Reading& reading) {
       ++fill->hungry;
       lend_tail(reading.cursor, *fill);
     } else if (error == 0) {
-      fill = start_fill(reading.cursor, reading.options.want_attrs, FillFor::kWaiter, &error);
+      const uint32_t most = reading.options.most_arrays;
+      fill = start_fill(reading.cursor, wish_of(reading.options), FillFor::kWaiter, &error,
+                        std::max(most, 1u) * kEntriesPerArray);
       if (fill != nullptr) note_lost_ahead(reading.cursor, *fill);
     }
-    if (fill != nullptr) refill_ahead(reading.cursor, fill->builder.position());
+    if (fill != nullptr && !bounded(reading)) {
+      refill_ahead(reading.cursor, fill->builder.position());
+    }
     if (fill != nullptr) {
       outcome = wait_for_fill(reading, fill);
     } else if (error == ENOMEM && std::chrono::steady_clock::now() < reading.options.deadline) {
@@ -664,6 +671,7 @@ DirCore::Outcome DirCore::wait_for_fill(Reading& reading, const FillPtr& fill) {
   const bool skipping = reading.way_back || reading.cursor.seek_key != 0;
   fill->unread = 0;
   fill->want_attrs |= reading.options.want_attrs && !attrs_refused_;
+  fill->attrs_since = std::max(fill->attrs_since, reading.options.attrs_not_before);
   Outcome outcome;
   int error = 0;
   // So that what was waited for can't be reclaimed before it is read.

@@ -55,7 +55,8 @@ class DirCursor {
 struct ReadOptions {
   bool want_attrs = false;                        // refill arrays that lack attributes
   TimePoint attrs_not_before = TimePoint::min();  // ... or whose attributes are older
-  TimePoint deadline = TimePoint::max();          // on std::chrono::steady_clock
+  uint32_t most_arrays = 0;               // a fill that is begun ends after so many; 0: goes on
+  TimePoint deadline = TimePoint::max();  // on std::chrono::steady_clock
   Interrupt* interrupt = nullptr;
 };
 
@@ -102,17 +103,22 @@ class Directory {
   // Moves with each invalidation, whether anything was held or not.
   [[nodiscard]] uint64_t generation() const;
 
-  // The entry of that name when a resident array near the last one found (or, where there are at
-  // most kFindAttrArrays, any array) has it with attributes no older than `not_before`. Costs no
-  // request. `asked`, where given, tells when the remote was asked for them.
+  // The entry of that name when a resident array has it with attributes no older than `not_before`.
+  // Costs no request. `asked`, where given, tells when the remote was asked for them. Looked at is
+  // the array found last, and the next; of at most kFindAttrArrays all; of more those that an index
+  // of names tells, which is made when some have been missed (and where there is room).
   static constexpr uint32_t kFindAttrArrays = 8;
   [[nodiscard]] std::optional<Attr> find_attr(std::string_view name,
                                               TimePoint not_before = TimePoint::min(),
                                               TimePoint* asked = nullptr);
 
-  // The inode number of the entry of that name, looked for likewise near the last one found, in
-  // arrays with attributes and without.
+  // The inode number of the entry of that name, looked for likewise, in arrays with attributes and
+  // without.
   [[nodiscard]] std::optional<uint64_t> find_ino(std::string_view name);
+
+  // A position from which read() comes by the whole array of that name but its first entry, and
+  // fetches it again where attributes are wanted that it lacks. Looked for likewise.
+  [[nodiscard]] std::optional<uint64_t> place_of(std::string_view name);
 
   // Begins to fetch the listing from its start, for a reader that is expected. Waits for nothing;
   // what fails shows when it is read. False: something is held already, or under way.

@@ -49,6 +49,13 @@ struct ArrayEnd {
   bool eof = false;
 };
 
+// What whoever begins a fill wants of it.
+struct FillWish {
+  bool attrs = false;
+  TimePoint attrs_since = TimePoint::min();  // older ones are no better than none
+  uint32_t most_arrays = 0;                  // then it ends; 0: it goes on
+};
+
 struct Fill : boost::intrusive::list_base_hook<> {
   // The array being built.
   uint64_t key = 0;
@@ -66,8 +73,9 @@ struct Fill : boost::intrusive::list_base_hook<> {
   uint32_t reached = 0;      // position of the next entry to be asked for
   uint32_t asked_until = 0;  // position that the request under way reaches
   bool want_attrs = false;   // of the next request
-  bool sent_attrs = false;   // of the request under way
-  uint32_t sent_ask = 0;     // entries that it asked for
+  TimePoint attrs_since = TimePoint::min();
+  bool sent_attrs = false;  // of the request under way
+  uint32_t sent_ask = 0;    // entries that it asked for
   bool in_flight = false;
   bool taking = false;    // a thread is in on_answer
   bool renewing = false;  // the request under way only fetches a new verifier
@@ -79,6 +87,7 @@ struct Fill : boost::intrusive::list_base_hook<> {
   std::optional<DirAnswer> queued;  // arrived while another thread was taking
   uint32_t renewals = 0;            // bad cookies in a row
   uint32_t failures = 0;            // answers in a row that gave nothing
+  uint32_t arrays_left = 0;         // until it ends, this one included; 0: it goes on
   uint32_t unread = 0;              // answers taken in that no reader has reached
 
   bool expected = false;  // fetched ahead of a reader: Directory::fetch_ahead()

@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <memory>
+#include <random>
 
 #include "tests/support/mount.h"
 #include "tests/support/raw_listing.h"
@@ -82,6 +83,40 @@ TEST_CASE("only who stats what it lists has the kernel keep the files") {
   const int64_t requests = mount.figure("remote.requests");
   REQUIRE(walk("ls -lR") == 0);
   CHECK(mount.figure("remote.requests") == requests);
+}
+
+TEST_CASE("stats of all names of a long listing, in any order, cost few requests") {
+  constexpr uint64_t kFiles = 6000;
+  for (const char* const cookies : {"hashed", "huge"}) {
+    for (const bool in_order : {true, false}) {
+      INFO(cookies << (in_order ? ", in order" : ", in no order"));
+      Mount mount("sim:big=6000,rtt=2ms,cookies=" + std::string(cookies), "ttl=1h");
+      std::vector<std::string> names;
+      for (const RawEntry& entry : list(mount / "big")) {
+        if (entry.name != "." && entry.name != "..") names.push_back(entry.name);
+      }
+      REQUIRE(names.size() == kFiles);
+      RawDir open;  // or the kernel forgets the directory too, and its listing goes with it
+      REQUIRE(open.open(mount / "big") == 0);
+      const int64_t requests = mount.figure("remote.requests");
+      if (!in_order) std::shuffle(names.begin(), names.end(), std::mt19937_64(kFiles));
+      const auto stat_all = [&] {
+        size_t failed = 0;
+        for (const std::string& name : names) {
+          struct stat status {};
+          failed += lstat((mount / ("big/" + name)).c_str(), &status) == 0 ? 0 : 1;
+        }
+        return failed;
+      };
+      CHECK(stat_all() == 0);
+      const int64_t asked = mount.figure("remote.requests") - requests;
+      CHECK(asked < (in_order ? 60 : 400));  // 6,000 without it
+      if (!drop_dentries()) continue;
+      // All attributes have come: nothing is asked for again.
+      CHECK(stat_all() == 0);
+      CHECK(mount.figure("remote.requests") - requests - asked <= 20);
+    }
+  }
 }
 
 TEST_CASE("trap 17: the same when listers are killed in the middle") {

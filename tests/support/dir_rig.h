@@ -131,6 +131,7 @@ struct DirRig {
     CHECK(stats.attrs_bytes.get() == 0);
     CHECK(stats.anchors.get() == 0);
     CHECK(stats.entries_resident.get() == 0);
+    CHECK(stats.name_index_bytes.get() == 0);
   }
   DirRig(const DirRig&) = delete;
   DirRig& operator=(const DirRig&) = delete;

@@ -182,6 +182,7 @@ void check_nothing_left(cache::PageCache& cache) {
   CHECK(stats.attrs_bytes.get() == 0);
   CHECK(stats.anchors.get() == 0);
   CHECK(stats.entries_resident.get() == 0);
+  CHECK(stats.name_index_bytes.get() == 0);
   CHECK(cache.pinned_pages() == 0);
   cache.check_invariants();
 }

@@ -1,0 +1,53 @@
+// RenewCredit: when the attributes of a long listing are worth fetching again, a part at a time. A
+// pure policy.
+//
+// A stat of a listed name whose attributes are missing costs a round trip; a listing that brings
+// the attributes of all names around it costs one too, and what it carries. So lookups that had to
+// ask the remote earn what a listing brings in the time that they took, and it is spent on the part
+// of the listing where the latest of them was: all together then takes at most twice the time of
+// the lookups alone, however few follow. Names found in what was fetched earn more of it, so that a
+// program that goes through the listing in order is soon ahead of the round trip.
+//
+// Thread-safety:  none of its own.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "cache/base/clock.h"
+#include "cache/dir/readdir_array.h"
+
+namespace fusefs {
+
+class RenewCredit {
+ public:
+  static constexpr uint32_t kLeastArrays = 8;
+  static constexpr uint32_t kMostArrays = 64;
+  static constexpr int64_t kEntriesASecond = 100'000;  // with attributes; the slowest server tried
+  static constexpr int64_t kEntriesAHit = 4;
+
+  // The remote was asked for a listed name, and took that long.
+  void note_asked(cache::Duration took) {
+    const auto most = std::chrono::duration_cast<cache::Duration>(std::chrono::seconds(1));
+    earn(std::clamp(took, cache::Duration::zero(), most).count() * kEntriesASecond / most.count());
+  }
+  // A name was found with attributes.
+  void note_found() { earn(kEntriesAHit); }
+
+  // So many arrays may be fetched now; 0: none yet.
+  [[nodiscard]] uint32_t arrays() const {
+    const int64_t arrays = entries_ / cache::kEntriesPerArray;
+    return arrays < kLeastArrays ? 0 : static_cast<uint32_t>(arrays);
+  }
+  void spend() { entries_ = 0; }
+
+ private:
+  void earn(int64_t entries) {
+    constexpr int64_t kMost = int64_t{kMostArrays} * cache::kEntriesPerArray;
+    entries_ = std::min(entries_ + entries, kMost);
+  }
+
+  int64_t entries_ = 0;
+};
+
+}  // namespace fusefs
