@@ -111,11 +111,28 @@ InodeRef InodeTable::lookup(ObjectId object, const ObjectFacts& facts) {
   return {this, &inode};
 }
 
+// Asks the processor for what the lookups will touch, all of it at once: with a million inodes each
+// step of a lookup misses every cache.
+void InodeTable::prefetch(std::span<const Item> items) {
+  for (const bool nodes : {false, true}) {
+    for (size_t i = 0; i < items.size();) {
+      Shard& shard = shard_of(items[i].hash);
+      MutexLock lock(shard.mutex);
+      auto& index = shard.by_object;
+      for (; i < items.size() && &shard_of(items[i].hash) == &shard; ++i) {
+        const size_t bucket = (items[i].hash >> kShardBits) & (index.bucket_count - 1);
+        if (!nodes) {
+          __builtin_prefetch(&index.buckets[bucket]);
+        } else if (const auto first = index.set.begin(bucket); first != index.set.end(bucket)) {
+          __builtin_prefetch(&first->object_hash_);
+          __builtin_prefetch(&first->lookups_);
+        }
+      }
+    }
+  }
+}
+
 void InodeTable::lookup_batch(std::span<PrimedEntry> entries) {
-  struct Item {
-    uint64_t hash;
-    PrimedEntry* entry;
-  };
   std::vector<Item> items;
   items.reserve(entries.size());
   for (PrimedEntry& entry : entries) {
@@ -128,6 +145,7 @@ void InodeTable::lookup_batch(std::span<PrimedEntry> entries) {
   // By shard, so that each lock is taken once.
   std::sort(items.begin(), items.end(),
             [](const Item& a, const Item& b) { return a.hash % kShards < b.hash % kShards; });
+  prefetch(items);
   try {
     for (size_t i = 0; i < items.size();) {
       Shard& shard = shard_of(items[i].hash);

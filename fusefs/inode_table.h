@@ -159,6 +159,13 @@ class InodeTable {
     uint64_t last_id GUARDED_BY(mutex) = 0;
   };
 
+  // An entry of a batch.
+  struct Item {
+    uint64_t hash;
+    PrimedEntry* entry;
+  };
+  void prefetch(std::span<const Item> items);
+
   Shard& shard_of(uint64_t nodeid_or_hash) { return shards_[nodeid_or_hash % kShards]; }
   Inode* find_locked(Shard& shard, uint64_t nodeid) REQUIRES(shard.mutex);
   Inode* find_locked(Shard& shard, const ObjectId& object, uint64_t hash) REQUIRES(shard.mutex);

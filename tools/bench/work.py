@@ -1,7 +1,7 @@
 """The rows in which cookiefs and its peers do the same work: what people run on such trees.
 
-A round mounts anew and does the work cold, then warm, WARM times. What a program prints is counted, so
-that no wrong answer is a fast one. A measure is cookiefs' time against the best peer's of the same
+A round mounts anew and does the work cold, then warm, WARM times. What a program prints is counted,
+so that no wrong answer is a fast one. A measure is cookiefs' time against the best peer's of the same
 round: above 1 cookiefs was slower.
 """
 
@@ -78,8 +78,9 @@ def _at_new_mount(client, work, lines):
 
 
 def _times(clients, results, work, state):
-    return ", ".join(f"{client.name} {median([one[state] for one in results[client.name, work]]):.3g} s"
-                     for client in clients)
+    def seconds(client):
+        return median([one[state] for one in results[client.name, work]])
+    return ", ".join(f"{client.name} {seconds(client):.3g} s" for client in clients)
 
 
 def _compare(row, label, clients, expected, rounds, progress):
