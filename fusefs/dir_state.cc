@@ -1,5 +1,6 @@
 #include "fusefs/dir_state.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace fusefs {
@@ -41,11 +42,17 @@ bool DirState::fetch_ahead(cache::TimePoint now, bool want_attrs) {
   return true;
 }
 
-bool DirState::lend_to_kernel(cache::TimePoint now) {
+DirState::Lends DirState::lend_to_kernel(cache::TimePoint now) {
   const uint64_t generation = directory_.generation();
   MutexLock lock(mutex_);
   const Lent before = std::exchange(lent_, {.generation = generation, .token = token_});
-  return token_ != 0 && before == lent_ && !age_.token_expired(now);
+  if (token_ != 0 && before == lent_ && !age_.token_expired(now)) return Lends::kAgain;
+  return before == Lent{} ? Lends::kFirst : Lends::kOther;
+}
+
+void DirState::forget_lent() {
+  MutexLock lock(mutex_);
+  lent_ = {};
 }
 
 ListingAge::Attributes DirState::begin_pass(cache::TimePoint now, Asks asks) {
@@ -110,12 +117,14 @@ namespace {
 
 struct PassOver final : cache::EntrySink {
   uint32_t consume(const cache::ArrayView& view, uint32_t from, uint32_t to) override {
-    position = view.cookie(to - 1);
-    entries += to - from;
-    return to - from;
+    const auto taken = static_cast<uint32_t>(std::min<uint64_t>(to - from, room));
+    if (taken == 0) return 0;
+    position = view.cookie(from + taken - 1);
+    room -= taken;
+    return taken;
   }
   uint64_t position = 0;
-  uint64_t entries = 0;
+  uint64_t room = ~uint64_t{0};  // entries
 };
 
 }  // namespace
@@ -151,31 +160,40 @@ void DirState::note_asked(cache::Duration took) {
 
 bool DirState::renew_around(std::string_view name, cache::TimePoint now,
                             cache::ReadOptions options) {
-  if (directory_.info().arrays <= kFewArrays) return false;
+  const cache::DirectoryInfo info = directory_.info();
+  if (info.arrays <= kFewArrays || info.attrs_refused) return false;
   uint32_t arrays = 0;
   {
     MutexLock lock(mutex_);
     if (age_.oldest_looked_up(now) == cache::TimePoint::max()) return false;  // ttl=0
-    arrays = credit_.arrays();
+    arrays = credit_.take();
   }
-  const auto place = arrays != 0 ? directory_.place_of(name) : std::nullopt;
-  if (!place) return false;
-  {
-    MutexLock lock(mutex_);
-    credit_.spend();
+  if (arrays == 0) return false;
+  const auto place = directory_.place_of(name);
+  bool read = false;
+  if (place) {
+    options.want_attrs = true;
+    options.attrs_not_before = oldest_listed(now);
+    // The name alone can still be asked for when this takes too long.
+    options.deadline = std::min(options.deadline, now + kMostRenewing);
+    cache::DirCursor cursor;
+    PassOver sink;
+    sink.position = *place;
+    sink.room = uint64_t{arrays} * cache::kEntriesPerArray - 1;  // all but the first
+    for (read = true; read && sink.room > 0;) {
+      const uint64_t before = sink.position;
+      options.most_arrays = static_cast<uint32_t>(sink.room / cache::kEntriesPerArray) + 1;
+      read = directory_.read(cursor, before, options, sink).ok();
+      if (sink.position == before) break;
+    }
   }
-  options.want_attrs = true;
-  options.attrs_not_before = oldest_listed(now);
-  options.most_arrays = arrays;
-  cache::DirCursor cursor;
-  PassOver sink;
-  sink.position = *place;
-  while (sink.entries + 1 < uint64_t{arrays} * cache::kEntriesPerArray) {  // but the first of all
-    const uint64_t before = sink.position;
-    if (!directory_.read(cursor, before, options, sink).ok()) return false;
-    if (sink.position == before) break;
+  MutexLock lock(mutex_);
+  if (!place) {
+    credit_.give_back(arrays);
+  } else if (!read) {
+    credit_.note_failed();
   }
-  return true;
+  return read;
 }
 
 }  // namespace fusefs

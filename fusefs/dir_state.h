@@ -85,9 +85,15 @@ class DirState {
   // Begins to fetch the listing for somebody who is expected; see Directory::fetch_ahead().
   bool fetch_ahead(cache::TimePoint now, bool want_attrs);
 
-  // The kernel is about to keep what a handle opened now lists. True: what it kept before is still
-  // right, and confirmed less than ttl ago.
-  bool lend_to_kernel(cache::TimePoint now);
+  // The kernel is about to keep what a handle opened now lists. What it kept before:
+  enum class Lends : uint8_t {
+    kFirst,  // nothing
+    kAgain,  // the same, and it was confirmed less than ttl ago
+    kOther,  // something that may not be right any more
+  };
+  Lends lend_to_kernel(cache::TimePoint now);
+  // It was not told, or may not have done it.
+  void forget_lent();
 
   // What a listing that begins now says of its entries. Forgets what is held where it must.
   enum class Asks : uint8_t { kNames, kAttributes };
@@ -109,7 +115,8 @@ class DirState {
   // The same for longer listings, a part at a time where the name is, as RenewCredit allows. The
   // remote was asked for a listed name:
   void note_asked(cache::Duration took);
-  // True when a part was read.
+  // True when a part was read. Takes at most kMostRenewing.
+  static constexpr std::chrono::seconds kMostRenewing{1};
   bool renew_around(std::string_view name, cache::TimePoint now, cache::ReadOptions options);
 
  private:

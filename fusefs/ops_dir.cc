@@ -309,8 +309,11 @@ void let_kernel_keep(SessionImpl& session, FuseRequest& request, const Inode& in
   const bool ask = inode.nodeid() != kRootNodeId && dir.token_expired(session.now());
   // Where it can't be confirmed the first READDIR says why.
   const bool keep = !ask || session.confirm_token(request, inode, dir).ok();
+  const DirState::Lends lends = dir.lend_to_kernel(session.now());
   fi->cache_readdir = 1;
-  fi->keep_cache = dir.lend_to_kernel(session.now()) && keep ? 1 : 0;
+  fi->keep_cache = keep && lends == DirState::Lends::kAgain ? 1 : 0;
+  // Another opendir may be answered, and kept, before the kernel has acted on this answer.
+  if (lends == DirState::Lends::kOther) session.notifier().inval_inode(inode.nodeid());
 }
 
 void operation_opendir(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
@@ -321,10 +324,13 @@ void operation_opendir(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
     std::shared_ptr<DirState> dir = session.obtain_dir(*inode);
     if (session.kernel_keeps_listings()) let_kernel_keep(session, request, *inode, *dir, fi);
     const uint64_t fh = session.handles().add(
-        std::make_unique<DirHandle>(std::move(inode), std::move(dir), session.caller(request)));
+        std::make_unique<DirHandle>(std::move(inode), dir, session.caller(request)));
     fi->fh = fh;
     // An interrupted opendir is not followed by a releasedir.
-    if (request.reply(fuse_reply_open, fi) != 0) session.handles().close(fh);
+    if (request.reply(fuse_reply_open, fi) != 0) {
+      session.handles().close(fh);
+      dir->forget_lent();
+    }
   });
 }
 

@@ -31,11 +31,15 @@ struct Found {
 // A program stats what it has listed: one request for all, where the listing has become too old.
 bool renew_attrs(SessionImpl& session, FuseRequest& request, DirState& dir, const char* name) {
   const Waiting waiting(session, request);
-  if (CallerPtr caller = session.caller(request)) dir.act_for(caller);
+  const bool whole = dir.worth_renewing(name);
+  // Only who reads the directory itself, or all of it again, takes over its requests.
+  if (CallerPtr caller = session.caller(request)) {
+    whole ? dir.act_for(caller) : dir.act_first_for(caller);
+  }
   cache::ReadOptions options;
   options.deadline = waiting.patience().deadline;
   options.interrupt = waiting.patience().interrupt;
-  if (dir.worth_renewing(name)) return dir.renew_attrs(session.now(), options).ok();
+  if (whole) return dir.renew_attrs(session.now(), options).ok();
   return dir.renew_around(name, session.now(), options);
 }
 

@@ -25,6 +25,7 @@ class RenewCredit {
   static constexpr uint32_t kMostArrays = 64;
   static constexpr int64_t kEntriesASecond = 100'000;  // with attributes; the slowest server tried
   static constexpr int64_t kEntriesAHit = 4;
+  static constexpr int64_t kFailures = 10;
 
   // The remote was asked for a listed name, and took that long.
   void note_asked(cache::Duration took) {
@@ -34,12 +35,17 @@ class RenewCredit {
   // A name was found with attributes.
   void note_found() { earn(kEntriesAHit); }
 
-  // So many arrays may be fetched now; 0: none yet.
-  [[nodiscard]] uint32_t arrays() const {
+  // So many arrays are to be fetched now, and are paid for; 0: not yet.
+  uint32_t take() {
     const int64_t arrays = entries_ / cache::kEntriesPerArray;
-    return arrays < kLeastArrays ? 0 : static_cast<uint32_t>(arrays);
+    if (arrays < kLeastArrays) return 0;
+    entries_ = 0;
+    return static_cast<uint32_t>(arrays);
   }
-  void spend() { entries_ = 0; }
+  // They were not asked for.
+  void give_back(uint32_t arrays) { earn(int64_t{arrays} * cache::kEntriesPerArray); }
+  // They could not be had in time: the next try is worth it only after many more lookups.
+  void note_failed() { entries_ = -kFailures * kMostArrays * cache::kEntriesPerArray; }
 
  private:
   void earn(int64_t entries) {

@@ -1,13 +1,22 @@
-// ArrayHooks: the hook table of readdir arrays.
+// ArrayHooks: the hook table of readdir arrays, and the list of directories with an index of names.
 //
 // Ownership:      PageCache::hook_table<ArrayHooks>() keeps the one of a cache.
-// Thread-safety:  free_page from any thread; takes LockRank::kPool only.
+// Thread-safety:  all members from any thread.
+// Locks:          free_page takes LockRank::kPool only; the list's is a leaf.
+// Bound:          all indexes of names together take at most a sixteenth of what the cache may
+// hold:
+//                 the oldest goes first. Under pressure all go.
 #pragma once
 
+#include <memory>
+#include <vector>
+
+#include "cache/base/mutex.h"
 #include "cache/mm/page_hooks.h"
 
 namespace cache {
 
+class DirCore;
 class PageCache;
 
 class ArrayHooks final : public PageHooks {
@@ -15,9 +24,17 @@ class ArrayHooks final : public PageHooks {
   explicit ArrayHooks(PageCache& cache) : cache_(cache) {}
   // Releases the names and attributes of an array, sealed or not.
   void free_page(std::byte* content) noexcept override;
+  void shrink() noexcept override;
+
+  // That directory has an index now.
+  void note_index(std::weak_ptr<DirCore> core) EXCLUDES(mutex_);
 
  private:
+  std::shared_ptr<DirCore> take_oldest() EXCLUDES(mutex_);
+
   PageCache& cache_;
+  Mutex mutex_{LockRank::kLeaf};
+  std::vector<std::weak_ptr<DirCore>> indexed_ GUARDED_BY(mutex_);  // the oldest first
 };
 
 }  // namespace cache

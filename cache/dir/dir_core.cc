@@ -128,6 +128,7 @@ DirectoryInfo DirCore::info() const {
   info.change = change_;
   info.invalidations = invalidations_;
   info.fills = static_cast<uint32_t>(fill_owners_.size());
+  info.attrs_refused = attrs_refused_;
   return info;
 }
 
@@ -261,6 +262,8 @@ void DirCore::make_index() {
     if (!keys.empty() || !complete || sequence != pages_->sequence()) continue;
     index_ = std::move(index);
     index_state_.store(IndexState::kReady, std::memory_order_relaxed);
+    lock.unlock();
+    hooks_.note_index(weak_from_this());
     return;
   }
   MutexLock lock(index_mutex_);
@@ -290,6 +293,36 @@ void DirCore::drop_index() {
   if (index_ == nullptr) return;
   old = std::move(index_);
   index_state_.store(IndexState::kNone, std::memory_order_relaxed);
+}
+
+std::shared_ptr<DirCore> ArrayHooks::take_oldest() {
+  MutexLock lock(mutex_);
+  while (!indexed_.empty()) {
+    std::shared_ptr<DirCore> core = indexed_.front().lock();
+    indexed_.erase(indexed_.begin());
+    if (core) return core;
+  }
+  return nullptr;
+}
+
+void ArrayHooks::note_index(std::weak_ptr<DirCore> core) {
+  {
+    MutexLock lock(mutex_);
+    std::erase_if(indexed_, [&](const std::weak_ptr<DirCore>& other) {
+      return other.expired() || (!other.owner_before(core) && !core.owner_before(other));
+    });
+    indexed_.push_back(std::move(core));
+  }
+  while (static_cast<uint64_t>(cache_.stats().name_index_bytes.get()) >
+         cache_.bound_bytes() / NameIndex::kShare) {
+    const std::shared_ptr<DirCore> oldest = take_oldest();
+    if (!oldest) return;
+    oldest->drop_index();
+  }
+}
+
+void ArrayHooks::shrink() noexcept {
+  while (const std::shared_ptr<DirCore> core = take_oldest()) core->drop_index();
 }
 
 std::optional<Attr> DirCore::find_attr(std::string_view name, TimePoint not_before,

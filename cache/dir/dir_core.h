@@ -129,6 +129,7 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
   [[nodiscard]] DirectoryInfo info() const EXCLUDES(mutex_);
 
  private:
+  friend class ArrayHooks;
   using FillPtr = std::shared_ptr<Fill>;
   enum class Step : uint8_t { kAgain, kDone, kLost, kUncached, kNative };
   struct Outcome {

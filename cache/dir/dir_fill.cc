@@ -164,6 +164,7 @@ DirCore::FillPtr DirCore::start_fill(const CursorState& cursor, const FillWish& 
   fill->verifier = cursor.key == 0 ? 0 : verifier_;
   fill->ask = ask;
   fill->arrays_left = wish.most_arrays;
+  fill->bounded = wish.most_arrays > 0;
   fill->reached = position;
   if (whom == FillFor::kWaiter) fill->waiters = fill->hungry = 1;
   fill->proving = prove;
@@ -196,7 +197,7 @@ void DirCore::send_request(const FillPtr& fill) {
     request.max_entries = std::min(fill->ask, max_ask());
     if (missing > 0 && fill->failures == 0)
       request.max_entries = std::min(request.max_entries, missing);
-    if (fill->arrays_left > 0) {
+    if (fill->arrays_left > 0 && fill->failures == 0) {
       request.max_entries = std::clamp(left_of(*fill), 1u, request.max_entries);
     }
     fill->asked_until = fill->reached + expected_of(request.max_entries);
@@ -247,7 +248,8 @@ void DirCore::end_fill(Fill& fill, int error) {
 
 bool DirCore::wants_more(const Fill& fill) const {
   if (fill.ended || fill.in_flight || outlived(fill)) return false;
-  return fill.hungry > 0 || (handles_ > 0 && fill.unread < kMaxUnread);
+  // One with a bound ends by itself, whoever waits.
+  return fill.hungry > 0 || fill.bounded || (handles_ > 0 && fill.unread < kMaxUnread);
 }
 
 void DirCore::demand(CursorState& cursor, uint32_t position) {
@@ -650,7 +652,9 @@ void DirCore::note_order(const Fill& fill) {
 bool DirCore::replaces(const Fill& fill, const Page& page) const {
   if (!fill.want_attrs || attrs_refused_ || !page.uptodate()) return false;
   const ArrayView view = ArrayView::of(page.content());
-  return !view.has_attrs() || view.header().filled < fill.attrs_since.time_since_epoch().count();
+  if (!view.has_attrs()) return true;
+  const int64_t filled = view.header().filled;
+  return filled < fill.attrs_since.time_since_epoch().count() && filled < fill.stamp.when;
 }
 
 bool DirCore::begin_next_array(Fill& fill, std::string_view token, const RequestStamp& stamp) {

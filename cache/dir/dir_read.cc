@@ -44,6 +44,10 @@ Status DirCore::read(CursorState& cursor, uint64_t position, const ReadOptions& 
   for (;;) {
     const uint64_t key = cursor.key;
     Outcome outcome = read_step(reading);
+    // What is renewed for a few names' sake is not worth a listing from the start.
+    if (bounded(reading) && outcome.step != Step::kAgain && outcome.step != Step::kDone) {
+      return reading.consumed ? Status() : Status::error(EAGAIN);
+    }
     if (outcome.step == Step::kUncached) {
       cursor.uncached = true;
     } else if (outcome.step == Step::kNative) {
@@ -397,13 +401,13 @@ DirCore::Outcome DirCore::read_array(Reading& reading, PageRef page) {
   if (cursor.hint != page.get()) {
     // Once a visit, however many replies it takes: a listing is one use.
     stats_.readdir_hits.add();
-    page->mark_accessed();
+    if (!bounded(reading)) page->mark_accessed();
     trace_use(pages_->id(), page->key());
     cursor.hint = page.get();
   }
-  if (page->has(page_state::kMark) && page->clear(page_state::kMark)) {
+  if (!bounded(reading) && page->has(page_state::kMark) && page->clear(page_state::kMark)) {
     MutexLock lock(mutex_);
-    if (!bounded(reading)) demand(cursor, ArrayView::of(page->content()).header().position);
+    demand(cursor, ArrayView::of(page->content()).header().position);
   }
   const ArrayView view = ArrayView::of(page->content());
   return read_view(reading, view,
@@ -714,7 +718,8 @@ DirCore::Outcome DirCore::wait_for_fill(Reading& reading, const FillPtr& fill) {
   if (error == kErrBadCookie) return {Step::kLost, Status::error(error)};
   // Asked for on behalf of somebody who came that way, and who may not read it: who is here asks
   // again, for himself.
-  if (fill->expected && (error == EACCES || error == EPERM)) return {Step::kAgain, {}};
+  if ((fill->expected || fill->bounded) && !bounded(reading) && (error == EACCES || error == EPERM))
+    return {Step::kAgain, {}};
   if (error != 0 && error != ENOMEM) return {Step::kDone, Status::error(error)};
   if (error == ENOMEM) {
     reading.stuck = ENOMEM;

@@ -67,6 +67,7 @@ struct DirectoryInfo {
   uint64_t change = 0;
   uint64_t invalidations = 0;
   uint32_t fills = 0;
+  bool attrs_refused = false;  // the remote was asked for attributes and gave none
 };
 
 // A directory in a listing, as the listing tells it.

@@ -88,6 +88,7 @@ struct Fill : boost::intrusive::list_base_hook<> {
   uint32_t renewals = 0;            // bad cookies in a row
   uint32_t failures = 0;            // answers in a row that gave nothing
   uint32_t arrays_left = 0;         // until it ends, this one included; 0: it goes on
+  bool bounded = false;             // begun with a bound
   uint32_t unread = 0;              // answers taken in that no reader has reached
 
   bool expected = false;  // fetched ahead of a reader: Directory::fetch_ahead()

@@ -11,7 +11,7 @@ namespace {
 
 constexpr uint64_t kLeastSlots = 4096;
 // A key, and its node and bucket in the map.
-constexpr uint64_t kBytesAnArray = 8 + 40;
+constexpr uint64_t kBytesAnArray = 8 + 64;
 
 }  // namespace
 
@@ -19,12 +19,15 @@ std::unique_ptr<NameIndex> NameIndex::create(PageCache& cache, uint64_t entries,
   const uint64_t slots = std::bit_ceil(std::max(kLeastSlots, entries + entries / 2));
   const uint64_t most_arrays = std::min<uint64_t>(arrays * 2 + 64, kArrayMask);
   const uint64_t bytes = sizeof(NameIndex) + slots * sizeof(uint32_t) + most_arrays * kBytesAnArray;
-  if (arrays > most_arrays || bytes > cache.limit_bytes() / 16 || !cache.charge(bytes)) return {};
+  if (arrays > most_arrays || bytes > cache.bound_bytes() / kShare || !cache.charge(bytes))
+    return {};
   return std::unique_ptr<NameIndex>(new NameIndex(cache, slots, most_arrays, bytes));
 }
 
 NameIndex::NameIndex(PageCache& cache, uint64_t slots, uint64_t most_arrays, uint64_t bytes)
     : cache_(cache), bytes_(bytes), most_arrays_(most_arrays), slots_(slots) {
+  keys_.reserve(most_arrays_);
+  number_.reserve(most_arrays_);
   cache_.stats().name_index_bytes.add(static_cast<int64_t>(bytes_));
 }
 
@@ -44,7 +47,11 @@ bool NameIndex::add(uint64_t key, const ArrayView& view) {
     const uint64_t hash = hash_bytes(view.name(i));
     const uint32_t wanted = mark_of(hash) | number;
     uint64_t at = slot_of(hash);
-    while (slots_[at] != 0 && slots_[at] != wanted) at = (at + 1) & (slots_.size() - 1);
+    uint32_t steps = 0;
+    while (slots_[at] != 0 && slots_[at] != wanted) {
+      if (++steps > kMostSteps) return false;
+      at = (at + 1) & (slots_.size() - 1);
+    }
     if (slots_[at] == wanted) continue;  // as it was before the array was evicted, or another name
     if (used_ + 1 > slots_.size() - slots_.size() / 8) return false;
     slots_[at] = wanted;

@@ -25,7 +25,9 @@ class PageCache;
 
 class NameIndex {
  public:
-  // For so many entries and half as many again at least. At most a sixteenth of the cache.
+  static constexpr uint64_t kShare = 16;  // of what the cache may hold: all indexes together
+
+  // For so many entries and half as many again at least.
   static std::unique_ptr<NameIndex> create(PageCache& cache, uint64_t entries, uint64_t arrays);
   ~NameIndex();
   NameIndex(const NameIndex&) = delete;
@@ -39,6 +41,7 @@ class NameIndex {
 
  private:
   static constexpr uint32_t kArrayBits = 20;
+  static constexpr uint32_t kMostSteps = 1024;  // names can be made to collide
   static constexpr uint32_t kArrayMask = (1u << kArrayBits) - 1;
 
   NameIndex(PageCache& cache, uint64_t slots, uint64_t most_arrays, uint64_t bytes);

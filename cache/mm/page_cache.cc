@@ -78,6 +78,7 @@ auto PageCache::with_reclaim(const Attempt& attempt) -> decltype(attempt()) {
     stats_.reclaim_direct.add();
     if (!reclaim_some()) break;
   }
+  shrink_tables();
   auto got = attempt();
   if (!got) stats_.allocation_failures.add();
   return got;
@@ -265,10 +266,20 @@ uint64_t PageCache::drop_clean() {
   }
 }
 
+void PageCache::shrink_tables() {
+  std::vector<PageHooks*> tables;  // they live as long as the cache
+  {
+    MutexLock lock(tables_mutex_);
+    for (const auto& table : hook_tables_) tables.push_back(table.get());
+  }
+  for (PageHooks* table : tables) table->shrink();
+}
+
 void PageCache::set_pressure_bound(uint64_t bytes) {
   const uint64_t target =
       std::clamp(bytes, std::min(options_.min_bytes, pool_.limit()), pool_.limit());
   pool_.set_bound(target);
+  if (target < pool_.limit()) shrink_tables();
   // Those who fill meanwhile may use what is freed, so the number of steps, of a page at least, is
   // bounded: twice what there is. The background goes on from there.
   const int64_t steps = 2 * stats_.pages_resident.get() + 64;

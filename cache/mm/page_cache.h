@@ -142,6 +142,8 @@ class PageCache {
   Page* free_pages_ GUARDED_BY(free_mutex_) = nullptr;
   std::vector<std::byte*> slabs_ GUARDED_BY(free_mutex_);
 
+  void shrink_tables() EXCLUDES(tables_mutex_);
+
   Mutex tables_mutex_{LockRank::kLeaf};
   std::vector<std::unique_ptr<PageHooks>> hook_tables_ GUARDED_BY(tables_mutex_);
 

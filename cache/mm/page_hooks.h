@@ -45,6 +45,10 @@ class PageHooks {
   // thread. Gets no mapping: it may be gone.
   virtual void free_page(std::byte* content) noexcept = 0;
 
+  // Memory is short: what this table's owners keep beside pages, and can do without, is given up.
+  // Called with any lock below LockRank::kPool held; a shrinker of Linux's.
+  virtual void shrink() noexcept {}
+
   // Before a page becomes dirty. EAGAIN: it was truncated, look it up again.
   virtual Status page_mkwrite(AddressSpace& mapping, Page& page);
 };

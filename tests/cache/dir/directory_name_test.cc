@@ -182,6 +182,77 @@ TEST_CASE("a part of a listing is fetched again for its attributes, and nothing 
   }
 }
 
+TEST_CASE("indexes of names give way: the oldest to others, all of them to pressure") {
+  cache::PageCacheOptions memory = DirRig::roomy();
+  memory.limit_bytes = uint64_t{32} << 20;
+  DirRig rig(with_style(CookieStyle::kOrdered, 10000), memory);
+  rig.source->fill(2100);
+  const std::vector<std::string> names = shuffled(rig.source->names());
+  std::vector<std::unique_ptr<Directory>> directories;
+  const auto index_bytes = [&] {
+    return static_cast<uint64_t>(rig.cache.stats().name_index_bytes.get());
+  };
+  uint64_t most = 0;
+  uint64_t found_again = 0;
+  for (int i = 0; i < 200; ++i) {
+    directories.push_back(std::make_unique<Directory>(rig.cache, *rig.source));
+    Lister lister(*directories.back());
+    REQUIRE(lister.read_all(kNoLimit, plus()).ok());
+    for (const std::string& name : names) static_cast<void>(lister.dir.find_attr(name));
+    found_again += lister.dir.find_attr(names.back()).has_value() ? 1 : 0;
+    most = std::max(most, index_bytes());
+  }
+  CHECK(found_again == directories.size());
+  CHECK(most <= rig.cache.bound_bytes() / NameIndex::kShare);
+  CHECK(most > rig.cache.bound_bytes() / NameIndex::kShare / 2);
+  rig.cache.set_pressure_bound(uint64_t{4} << 20);
+  CHECK(index_bytes() == 0);
+  check_exact(rig.list(), rig.source->names());
+}
+
+TEST_CASE("a part that is fetched again ends though its reader left, and nobody has it open") {
+  DirRig rig(with_style(CookieStyle::kOrdered, 300));
+  rig.source->fill(20000);
+  rig.revalidate();
+  const std::vector<std::string> names = rig.list();
+  rig.dir->closed();
+  std::optional<uint64_t> place;
+  for (int i = 0; i < 20 && !place; ++i) place = rig.dir->place_of(names[10000]);
+  REQUIRE(place.has_value());
+  ReadOptions options = plus();
+  options.most_arrays = 10;
+  Lister lister(*rig.dir);
+  lister.seek(*place);
+  REQUIRE(lister.read(100, options).ok());
+  CHECK(eventually([&] { return rig.dir->info().fills == 0; }));
+  CHECK(rig.cache.pinned_pages() == 0);
+  CHECK(rig.dir->info().arrays == (20000 + cache::kEntriesPerArray - 1) / cache::kEntriesPerArray);
+  rig.dir->opened();
+}
+
+TEST_CASE("a part that can't be fetched again does not cost the listing") {
+  FakeSource::Options how = with_style(CookieStyle::kHashed, 1000);
+  how.strict_verifier = true;
+  DirRig rig(how);
+  rig.source->fill(20000);
+  rig.revalidate();
+  const std::vector<std::string> names = rig.list();
+  const uint64_t arrays = rig.dir->info().arrays;
+  rig.source->append("one more");
+  std::optional<uint64_t> place;
+  for (int i = 0; i < 20 && !place; ++i) place = rig.dir->place_of(names[10000]);
+  REQUIRE(place.has_value());
+  const uint64_t requests = rig.source->request_count();
+  ReadOptions options = plus();
+  options.most_arrays = 10;
+  Lister lister(*rig.dir);
+  lister.seek(*place);
+  static_cast<void>(lister.read(kNoLimit, options));
+  CHECK(rig.source->wait_idle());
+  CHECK(rig.source->request_count() <= requests + 10);
+  CHECK(rig.dir->info().arrays + 2 >= arrays);
+}
+
 TEST_CASE("listings without attributes are fetched again with them by long requests") {
   DirRig rig(with_style(CookieStyle::kOrdered, 10000));
   rig.source->fill(20000);
