@@ -192,6 +192,8 @@ bool DirState::renew_around(std::string_view name, cache::TimePoint now,
     credit_.give_back(arrays);
   } else if (!read) {
     credit_.note_failed();
+  } else {
+    credit_.note_took(arrays, std::chrono::steady_clock::now() - now);
   }
   return read;
 }

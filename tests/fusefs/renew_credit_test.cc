@@ -32,6 +32,17 @@ TEST_CASE("lookups that waited for the remote pay for a part of the listing") {
     credit.note_asked(std::chrono::seconds(60));
     CHECK(credit.take() == RenewCredit::kMostArrays);
   }
+  SECTION("what took longer than was earned is owed") {
+    for (int i = 0; i < 2; ++i) credit.note_asked(milliseconds(10));
+    const uint32_t arrays = credit.take();
+    credit.note_took(arrays, milliseconds(300));
+    for (int i = 0; i < 28; ++i) {
+      credit.note_asked(milliseconds(10));
+      CHECK(credit.take() == 0);
+    }
+    for (int i = 0; i < 4; ++i) credit.note_asked(milliseconds(10));
+    CHECK(credit.take() > 0);
+  }
   SECTION("after a failure: after many more") {
     credit.note_failed();
     for (int i = 0; i < 10; ++i) credit.note_asked(milliseconds(100));
