@@ -16,8 +16,16 @@
 
 namespace cache {
 
-class DirCore;
 class PageCache;
+
+// Who keeps an index of names beside its pages.
+class IndexOwner {
+ public:
+  virtual void drop_index() = 0;  // any thread; takes leaf locks only
+
+ protected:
+  ~IndexOwner() = default;
+};
 
 class ArrayHooks final : public PageHooks {
  public:
@@ -26,15 +34,15 @@ class ArrayHooks final : public PageHooks {
   void free_page(std::byte* content) noexcept override;
   void shrink() noexcept override;
 
-  // That directory has an index now.
-  void note_index(std::weak_ptr<DirCore> core) EXCLUDES(mutex_);
+  // That one has an index now.
+  void note_index(std::weak_ptr<IndexOwner> owner) EXCLUDES(mutex_);
 
  private:
-  std::shared_ptr<DirCore> take_oldest() EXCLUDES(mutex_);
+  std::shared_ptr<IndexOwner> take_oldest() EXCLUDES(mutex_);
 
   PageCache& cache_;
   Mutex mutex_{LockRank::kLeaf};
-  std::vector<std::weak_ptr<DirCore>> indexed_ GUARDED_BY(mutex_);  // the oldest first
+  std::vector<std::weak_ptr<IndexOwner>> indexed_ GUARDED_BY(mutex_);  // the oldest first
 };
 
 }  // namespace cache

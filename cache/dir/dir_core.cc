@@ -295,36 +295,6 @@ void DirCore::drop_index() {
   index_state_.store(IndexState::kNone, std::memory_order_relaxed);
 }
 
-std::shared_ptr<DirCore> ArrayHooks::take_oldest() {
-  MutexLock lock(mutex_);
-  while (!indexed_.empty()) {
-    std::shared_ptr<DirCore> core = indexed_.front().lock();
-    indexed_.erase(indexed_.begin());
-    if (core) return core;
-  }
-  return nullptr;
-}
-
-void ArrayHooks::note_index(std::weak_ptr<DirCore> core) {
-  {
-    MutexLock lock(mutex_);
-    std::erase_if(indexed_, [&](const std::weak_ptr<DirCore>& other) {
-      return other.expired() || (!other.owner_before(core) && !core.owner_before(other));
-    });
-    indexed_.push_back(std::move(core));
-  }
-  while (static_cast<uint64_t>(cache_.stats().name_index_bytes.get()) >
-         cache_.bound_bytes() / NameIndex::kShare) {
-    const std::shared_ptr<DirCore> oldest = take_oldest();
-    if (!oldest) return;
-    oldest->drop_index();
-  }
-}
-
-void ArrayHooks::shrink() noexcept {
-  while (const std::shared_ptr<DirCore> core = take_oldest()) core->drop_index();
-}
-
 std::optional<Attr> DirCore::find_attr(std::string_view name, TimePoint not_before,
                                        TimePoint* asked) {
   const FoundEntry found = find_name(

@@ -94,7 +94,7 @@ struct CursorState {
   int owed_error = 0;  // met after entries had been given: the next read() reports it
 };
 
-class DirCore : public std::enable_shared_from_this<DirCore> {
+class DirCore final : public IndexOwner, public std::enable_shared_from_this<DirCore> {
  public:
   static constexpr uint32_t kMaxUnread = 2;
   static constexpr uint32_t kMaxFailures = 6;
@@ -125,11 +125,11 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
       EXCLUDES(mutex_);
   void opened() EXCLUDES(mutex_);
   void closed() EXCLUDES(mutex_);
+  void drop_index() override EXCLUDES(index_mutex_);
   [[nodiscard]] uint64_t generation() const { return pages_->sequence(); }
   [[nodiscard]] DirectoryInfo info() const EXCLUDES(mutex_);
 
  private:
-  friend class ArrayHooks;
   using FillPtr = std::shared_ptr<Fill>;
   enum class Step : uint8_t { kAgain, kDone, kLost, kUncached, kNative };
   struct Outcome {
@@ -205,7 +205,6 @@ class DirCore : public std::enable_shared_from_this<DirCore> {
       EXCLUDES(mutex_);
   void make_index() EXCLUDES(mutex_, index_mutex_);
   void index_sealed(const Page& page) EXCLUDES(index_mutex_);
-  void drop_index() EXCLUDES(index_mutex_);
 
   // dir_fill.cc: filling.
   static FillTail tail_at(const CursorState& cursor);

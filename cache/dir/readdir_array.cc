@@ -6,6 +6,7 @@
 #include "cache/base/check.h"
 #include "cache/dir/array_builder.h"
 #include "cache/dir/array_hooks.h"
+#include "cache/dir/name_index.h"
 #include "cache/mm/page_cache.h"
 
 namespace cache {
@@ -142,6 +143,36 @@ void ArrayHooks::free_page(std::byte* content) noexcept {
   stats.attrs_bytes.sub(static_cast<int64_t>(attrs_bytes));
   stats.entries_resident.sub(header.count);
   header = ArrayHeader{};
+}
+
+std::shared_ptr<IndexOwner> ArrayHooks::take_oldest() {
+  MutexLock lock(mutex_);
+  while (!indexed_.empty()) {
+    std::shared_ptr<IndexOwner> owner = indexed_.front().lock();
+    indexed_.erase(indexed_.begin());
+    if (owner) return owner;
+  }
+  return nullptr;
+}
+
+void ArrayHooks::note_index(std::weak_ptr<IndexOwner> owner) {
+  {
+    MutexLock lock(mutex_);
+    std::erase_if(indexed_, [&](const std::weak_ptr<IndexOwner>& other) {
+      return other.expired() || (!other.owner_before(owner) && !owner.owner_before(other));
+    });
+    indexed_.push_back(std::move(owner));
+  }
+  while (static_cast<uint64_t>(cache_.stats().name_index_bytes.get()) >
+         cache_.bound_bytes() / NameIndex::kShare) {
+    const std::shared_ptr<IndexOwner> oldest = take_oldest();
+    if (!oldest) return;
+    oldest->drop_index();
+  }
+}
+
+void ArrayHooks::shrink() noexcept {
+  while (const std::shared_ptr<IndexOwner> owner = take_oldest()) owner->drop_index();
 }
 
 }  // namespace cache
