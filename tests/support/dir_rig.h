@@ -161,6 +161,25 @@ struct DirRig {
   std::unique_ptr<Directory> dir;
 };
 
+// With attributes, none of them older.
+inline ReadOptions plus(TimePoint not_before = TimePoint::min()) {
+  ReadOptions options;
+  options.want_attrs = true;
+  options.attrs_not_before = not_before;
+  return options;
+}
+
+// Every entry is found by its name with its own attributes, and no other.
+inline void check_attrs_by_name(DirRig& rig) {
+  bool right = true;
+  for (const FakeEntry& entry : rig.source->entries()) {
+    const auto attr = rig.dir->find_attr(entry.name);
+    right &= attr.has_value() && *attr == FakeSource::attr_of(entry.ino);
+  }
+  CHECK(right);
+  CHECK_FALSE(rig.dir->find_attr("no such name").has_value());
+}
+
 inline FakeSource::Options with_style(CookieStyle style, uint32_t batch = 1000) {
   FakeSource::Options options;
   options.style = style;

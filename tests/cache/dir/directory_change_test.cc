@@ -448,13 +448,6 @@ TEST_CASE("a bad cookie for an uncached reader with and without its last entry (
 
 // --- attributes -------------------------------------------------------------------------------
 
-ReadOptions plus(TimePoint not_before = TimePoint::min()) {
-  ReadOptions options;
-  options.want_attrs = true;
-  options.attrs_not_before = not_before;
-  return options;
-}
-
 TEST_CASE("a reader that wants attributes refills arrays that lack them, once") {
   for (const CookieStyle style : kAllStyles) {
     INFO(name_of(style));
@@ -500,13 +493,7 @@ TEST_CASE("after a listing with attributes a stat costs no request") {
     rig.revalidate();
     rig.list(kNoLimit, plus());
     const uint64_t requests = rig.source->request_count();
-    bool right = true;
-    for (const FakeEntry& entry : rig.source->entries()) {
-      const auto attr = rig.dir->find_attr(entry.name);
-      right &= attr.has_value() && *attr == FakeSource::attr_of(entry.ino);
-    }
-    CHECK(right);
-    CHECK_FALSE(rig.dir->find_attr("no such name").has_value());
+    check_attrs_by_name(rig);
     CHECK(rig.source->request_count() == requests);
     rig.dir->invalidate();
     CHECK_FALSE(rig.dir->find_attr("f00000500").has_value());

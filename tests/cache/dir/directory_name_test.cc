@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <catch2/catch.hpp>
+#include <cerrno>
 #include <random>
 #include <thread>
 
@@ -15,12 +16,6 @@ namespace test {
 namespace {
 
 using cache::NameIndex;
-
-ReadOptions plus() {
-  ReadOptions options;
-  options.want_attrs = true;
-  return options;
-}
 
 std::vector<std::string> shuffled(std::vector<std::string> names) {
   std::mt19937_64 random(names.size());
@@ -106,13 +101,7 @@ TEST_CASE("stat after stat in any order, of a listing of any length, costs no re
     // The first few are missed: until then nothing shows that it is wanted.
     CHECK(found_by_name(rig, names) >= names.size() - 16);
     CHECK(found_by_name(rig, names) == names.size());
-    bool right = true;
-    for (const FakeEntry& entry : rig.source->entries()) {
-      const auto attr = rig.dir->find_attr(entry.name);
-      right &= attr.has_value() && *attr == FakeSource::attr_of(entry.ino);
-    }
-    CHECK(right);
-    CHECK_FALSE(rig.dir->find_attr("no such name").has_value());
+    check_attrs_by_name(rig);
     CHECK(rig.cache.stats().name_index_bytes.get() > 0);
     CHECK(rig.source->request_count() == requests);
     rig.dir->invalidate();
@@ -251,6 +240,46 @@ TEST_CASE("a part that can't be fetched again does not cost the listing") {
   CHECK(rig.source->wait_idle());
   CHECK(rig.source->request_count() <= requests + 10);
   CHECK(rig.dir->info().arrays + 2 >= arrays);
+}
+
+TEST_CASE("a part that another may not fetch again does not end a listing that waits for it") {
+  for (const int error : {EACCES, EPERM}) {
+    DirRig rig(with_style(CookieStyle::kOrdered, 10000));
+    rig.source->fill(5000);
+    rig.revalidate();
+    const std::vector<std::string> names = rig.list();
+    std::optional<uint64_t> place;
+    for (int i = 0; i < 20 && !place; ++i) place = rig.dir->place_of(names[2500]);
+    REQUIRE(place.has_value());
+    REQUIRE(rig.source->wait_idle());
+    const FakeSource::Number refused = rig.source->request_count() + 1;
+    const cache::Counter& misses = rig.cache.stats().readdir_misses;
+    const uint64_t both_wait = misses.get() + 2;
+    std::atomic<bool> joined{false};
+    HookGuard guard(*rig.source);
+    rig.source->on_request([&](FakeSource::Number number) {
+      if (number == refused) joined = eventually([&] { return misses.get() >= both_wait; });
+    });
+    rig.source->on_answer(
+        [&](FakeSource::Number number, const DirRequest&, cache::DirAnswer& answer) {
+          if (number != refused) return;
+          answer = {};
+          answer.error = error;
+        });
+    int got = 0;
+    std::thread other([&] {
+      ReadOptions options = plus();
+      options.most_arrays = 4;
+      Lister lister(*rig.dir);
+      lister.seek(*place);
+      got = lister.read(100, options).error_number();
+    });
+    CHECK(rig.source->wait_requests(refused));
+    check_exact(rig.list(), names);
+    other.join();
+    CHECK(joined);
+    CHECK(got == error);
+  }
 }
 
 TEST_CASE("listings without attributes are fetched again with them by long requests") {
