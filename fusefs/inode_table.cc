@@ -120,7 +120,8 @@ void InodeTable::prefetch(std::span<const Item> items) {
       MutexLock lock(shard.mutex);
       auto& index = shard.by_object;
       for (; i < items.size() && &shard_of(items[i].hash) == &shard; ++i) {
-        const size_t bucket = (items[i].hash >> kShardBits) & (index.bucket_count - 1);
+        const ObjectKey key{items[i].entry->object, items[i].hash};
+        const size_t bucket = index.set.bucket(key, ObjectHash());
         if (!nodes) {
           __builtin_prefetch(&index.buckets[bucket]);
         } else if (const auto first = index.set.begin(bucket); first != index.set.end(bucket)) {

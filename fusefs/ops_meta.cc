@@ -25,7 +25,7 @@ constexpr double kStatSeconds = 0.1;
 struct Found {
   LookupAnswer answer;
   cache::TimePoint asked;
-  std::optional<cache::Duration> took;  // where the remote was asked for this alone
+  std::optional<cache::Duration> took = {};  // where the remote was asked for this alone
 };
 
 // A program stats what it has listed: one request for all, where the listing has become too old.
@@ -54,7 +54,7 @@ std::optional<Found> find_known(SessionImpl& session, FuseRequest& request, cons
     const auto attr = child ? session.inodes().attr(*child) : std::nullopt;
     const bool young = attr && session.now() - attr->asked < session.options().ttl;
     if (!young || !presentable(attr->attr)) return std::nullopt;
-    return Found{{std::move(id), attr->attr}, attr->asked, {}};
+    return Found{{std::move(id), attr->attr}, attr->asked};
   };
   auto found = find();
   if (!found || !dir.token_expired(session.now())) return found;
@@ -84,7 +84,7 @@ Result<Found> find_child(SessionImpl& session, FuseRequest& request, const Inode
     // A server may leave out the attributes of some entries of a listing.
     if (known && presentable(known->attr)) {
       ObjectId id = session.backend().child_id(parent.object(), name, known->attr.ino);
-      if (!id.empty()) return Found{{std::move(id), known->attr}, known->asked, {}};
+      if (!id.empty()) return Found{{std::move(id), known->attr}, known->asked};
     }
   }
   const cache::TimePoint asked = session.now();

@@ -8,9 +8,6 @@ import os
 
 from contenders import Cookiefs, Mount, installed
 
-# Package by program, where their names differ from the program's.
-PROGRAMS = {"sshfs": "sshfs", "rclone": "rclone", "bindfs": "bindfs", "mergerfs": "mergerfs"}
-
 
 class Native:
     """A directory as the kernel itself serves it."""
@@ -28,7 +25,7 @@ class Client:
 
 def missing(programs):
     """[(program, why it is not measured)] of those that are not installed."""
-    return [(program, f"not installed (package {PROGRAMS[program]})")
+    return [(program, f"not installed (package {program})")
             for program in programs if not installed(program)]
 
 
