@@ -59,13 +59,13 @@ class Inode : public boost::intrusive::unordered_set_base_hook<boost::intrusive:
               public boost::intrusive::unordered_set_base_hook<boost::intrusive::tag<ByObject>> {
  public:
   Inode(uint64_t nodeid, ObjectId object, uint64_t object_hash, const ObjectFacts& facts)
-      : nodeid_(nodeid),
+      : object_hash_(object_hash),
+        nodeid_(nodeid),
+        type_(facts.mode & S_IFMT),
         object_(std::move(object)),
-        object_hash_(object_hash),
         ino_(facts.ino),
         parent_ino_(facts.parent_ino),
-        parent_(facts.parent),
-        type_(facts.mode & S_IFMT) {}
+        parent_(facts.parent) {}
   Inode(const Inode&) = delete;
   Inode& operator=(const Inode&) = delete;
 
@@ -82,17 +82,16 @@ class Inode : public boost::intrusive::unordered_set_base_hook<boost::intrusive:
  private:
   friend class InodeTable;
 
-  const uint64_t nodeid_;
-  const ObjectId object_;
+  // What a READDIRPLUS touches of each inode comes first, beside the hooks.
   const uint64_t object_hash_;
+  const uint64_t nodeid_;
+  uint64_t lookups_ = 0;  // guarded by the shard's mutex, as are the others that are not const
+  uint32_t pins_ = 0;
+  const uint32_t type_;
+  const ObjectId object_;
   const uint64_t ino_;
   const uint64_t parent_ino_;
   const uint64_t parent_;
-  const uint32_t type_;
-
-  // Guarded by the shard's mutex.
-  uint32_t pins_ = 0;
-  uint64_t lookups_ = 0;
   std::unique_ptr<TimedAttr> attr_;  // null: never asked for, or dropped
   std::shared_ptr<DirState> dir_;    // null: never opened
 };

@@ -1,6 +1,8 @@
 #include "fusefs/inode_table.h"
 
 #include <algorithm>
+#include <array>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -17,7 +19,7 @@ void InodeRef::reset() {
 
 template <typename Tag, typename Hash, typename Equal>
 void InodeTable::Index<Tag, Hash, Equal>::reserve_one() {
-  if (set.size() < bucket_count) return;
+  if (set.size() < bucket_count / 2) return;
   const size_t doubled = bucket_count * 2;
   Buckets fresh(new typename Set::bucket_type[doubled]);
   set.rehash(typename Set::bucket_traits(fresh.get(), doubled));
@@ -111,6 +113,25 @@ InodeRef InodeTable::lookup(ObjectId object, const ObjectFacts& facts) {
   return {this, &inode};
 }
 
+// The entries that have an object, those of a shard together.
+std::vector<InodeTable::Item> InodeTable::by_shard(std::span<PrimedEntry> entries) const {
+  std::vector<Item> found;
+  found.reserve(entries.size());
+  std::array<uint32_t, kShards + 1> begin{};
+  for (PrimedEntry& entry : entries) {
+    if (entry.object.empty()) continue;
+    const uint64_t hash = cache::hash_bytes(entry.object);
+    // The root as somebody's child: the kernel would refuse it, so it gets no node id.
+    if (hash == root_hash_ && entry.object == root_->object_) continue;
+    found.push_back({hash, &entry});
+    ++begin[hash % kShards + 1];
+  }
+  std::partial_sum(begin.begin(), begin.end(), begin.begin());
+  std::vector<Item> sorted(found.size());
+  for (const Item& item : found) sorted[begin[item.hash % kShards]++] = item;
+  return sorted;
+}
+
 // Asks the processor for what the lookups will touch, all of it at once: with a million inodes each
 // step of a lookup misses every cache.
 void InodeTable::prefetch(std::span<const Item> items) {
@@ -126,7 +147,7 @@ void InodeTable::prefetch(std::span<const Item> items) {
           __builtin_prefetch(&index.buckets[bucket]);
         } else if (const auto first = index.set.begin(bucket); first != index.set.end(bucket)) {
           __builtin_prefetch(&first->object_hash_);
-          __builtin_prefetch(&first->lookups_);
+          __builtin_prefetch(&first->ino_);
         }
       }
     }
@@ -134,18 +155,7 @@ void InodeTable::prefetch(std::span<const Item> items) {
 }
 
 void InodeTable::lookup_batch(std::span<PrimedEntry> entries) {
-  std::vector<Item> items;
-  items.reserve(entries.size());
-  for (PrimedEntry& entry : entries) {
-    if (entry.object.empty()) continue;
-    const uint64_t hash = cache::hash_bytes(entry.object);
-    // The root as somebody's child: the kernel would refuse it, so it gets no node id.
-    if (hash == root_hash_ && entry.object == root_->object_) continue;
-    items.push_back({hash, &entry});
-  }
-  // By shard, so that each lock is taken once.
-  std::sort(items.begin(), items.end(),
-            [](const Item& a, const Item& b) { return a.hash % kShards < b.hash % kShards; });
+  const std::vector<Item> items = by_shard(entries);  // so that each lock is taken once
   prefetch(items);
   try {
     for (size_t i = 0; i < items.size();) {
@@ -164,6 +174,7 @@ void InodeTable::lookup_batch(std::span<PrimedEntry> entries) {
     }
     throw;
   }
+  linked_.fetch_add(items.size(), std::memory_order_relaxed);
 }
 
 std::unique_ptr<Inode> InodeTable::take_if_dead(Shard& shard, Inode& inode) {
