@@ -30,6 +30,17 @@ uint64_t DirState::invalidate(cache::TimePoint now) {
   return arrays;
 }
 
+bool DirState::is_long() const {
+  const cache::DirectoryInfo info = directory_.info();
+  return info.arrays + info.anchors >= kLongArrays;
+}
+
+bool DirState::became_long() {
+  if (!is_long()) return false;
+  MutexLock lock(mutex_);
+  return !std::exchange(told_long_, true);
+}
+
 bool DirState::holds_anything() const {
   const cache::DirectoryInfo info = directory_.info();
   return info.arrays > 0 || info.fills > 0;
@@ -82,14 +93,19 @@ void DirState::note_wanted() {
   age_.note_wanted();
 }
 
-bool DirState::still_linked(cache::TimePoint now) {
+bool DirState::still_linked(ListingAge::Linked what, cache::TimePoint now) {
   MutexLock lock(mutex_);
-  return age_.still_linked(now);
+  return age_.still_linked(what, now);
 }
 
-void DirState::note_linked(cache::TimePoint now, cache::Duration valid) {
+void DirState::note_linked(ListingAge::Linked what, cache::TimePoint until) {
   MutexLock lock(mutex_);
-  age_.note_linked(now, valid);
+  age_.note_linked(what, until);
+}
+
+void DirState::note_unlinked() {
+  MutexLock lock(mutex_);
+  age_.note_unlinked();
 }
 
 cache::TimePoint DirState::oldest_listed(cache::TimePoint now) {

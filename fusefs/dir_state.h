@@ -62,6 +62,9 @@ class DirState {
   // A listing of so many arrays may be fetched again for the sake of its attributes.
   static constexpr uint64_t kFewArrays = cache::Directory::kFindAttrArrays;
 
+  // A listing of so many, 12,928 entries, is long.
+  static constexpr uint64_t kLongArrays = 64;
+
   // `walk` outlives it.
   DirState(cache::PageCache& cache, Backend& backend, const ObjectId& object, cache::Duration ttl,
            WalkHint& walk)
@@ -79,6 +82,11 @@ class DirState {
   bool revalidate(uint64_t change, cache::TimePoint asked);
   // Forgets the listing; the number of arrays it had.
   uint64_t invalidate(cache::TimePoint now);
+
+  // So much has been listed that one asks for it in the largest pieces.
+  [[nodiscard]] bool is_long() const;
+  // True once, when that has come about.
+  bool became_long();
 
   // Something is held, or under way.
   [[nodiscard]] bool holds_anything() const;
@@ -100,9 +108,10 @@ class DirState {
   ListingAge::Attributes begin_pass(cache::TimePoint now, Asks asks);
   void pass_continues(cache::TimePoint now);
   void note_wanted();
-  // Which entries the first reply of a pass links, and that it did.
-  [[nodiscard]] bool still_linked(cache::TimePoint now);
-  void note_linked(cache::TimePoint now, cache::Duration valid);
+  // Which entries a pass links, and that it did; that the kernel has dropped one.
+  [[nodiscard]] bool still_linked(ListingAge::Linked what, cache::TimePoint now);
+  void note_linked(ListingAge::Linked what, cache::TimePoint until);
+  void note_unlinked();
   // Attributes asked for before this are too old to go with a listing.
   [[nodiscard]] cache::TimePoint oldest_listed(cache::TimePoint now);
   // The entry of that name as the listing told it, where that is recent enough.
@@ -134,6 +143,7 @@ class DirState {
     bool operator==(const Lent&) const = default;
   };
   Lent lent_ GUARDED_BY(mutex_);
+  bool told_long_ GUARDED_BY(mutex_) = false;
   RenewCredit credit_ GUARDED_BY(mutex_);
 };
 

@@ -163,6 +163,10 @@ uint64_t PlusEntry::nodeid() const {
 
 void PlusEntry::set_node(uint64_t nodeid) { store(at_ + offsetof(fuse_entry_out, nodeid), nodeid); }
 
+void PlusEntry::set_block_size(uint32_t bytes) {
+  store(at_ + offsetof(fuse_entry_out, attr) + offsetof(fuse_attr, blksize), bytes);
+}
+
 void PlusEntry::clear_node() { std::memset(at_, 0, kPlusPrefix); }
 
 void PlusEntries::next() {

@@ -73,6 +73,7 @@ class PlusEntry {
   [[nodiscard]] std::string_view name() const;
   [[nodiscard]] uint64_t nodeid() const;
   void set_node(uint64_t nodeid);
+  void set_block_size(uint32_t bytes);
   void clear_node();  // names only
 
  private:

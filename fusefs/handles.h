@@ -1,8 +1,7 @@
 // Open handles: what fi->fh points to.
 //
 // Ownership:      HandleList owns every handle from opendir or open to release, or to the end of
-// the
-//                 mount where no release came (an aborted connection). A handle pins its inode.
+//                 the mount where no release came (an aborted connection). A handle pins its inode.
 // Thread-safety:  HandleList: all members from any thread. The kernel never uses a handle after it
 //                 released it.
 // Locks:          HandleList's is a leaf; handles are destroyed with none held. DirHandle's mutex
@@ -35,6 +34,11 @@ class OpenHandle : public boost::intrusive::list_base_hook<> {
 struct DirPass {
   bool begun = false;
   ListingAge::Attributes attributes = ListingAge::Attributes::kOmit;
+  // Every reply since the start linked all that it gave, up to this position; the kernel believes
+  // that so long.
+  bool links_all = true;
+  uint64_t linked_to = 0;
+  cache::TimePoint believed_until = cache::TimePoint::max();
   // An entry whose cookie equals kAfterDot or kAfterDotDot was given (dot_entries.h).
   bool entry_at_dot = false;
   bool entry_at_dotdot = false;

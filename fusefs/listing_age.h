@@ -22,8 +22,10 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 
@@ -91,6 +93,8 @@ class ListingAge {
   };
   enum class Holds : uint8_t { kNothing, kArrays };
   enum class Walk : uint8_t { kUnknown, kWantsAttributes };
+  // The files of a listing that the kernel has nodes of: those of its first reply, or all.
+  enum class Linked : uint8_t { kFirstReply, kAll };
 
   static constexpr uint32_t kWantedPasses = 8;
   static constexpr uint32_t kManyLookups = 8;
@@ -119,7 +123,7 @@ class ListingAge {
   // Everything held was forgotten at that time, or filled after it.
   void emptied(cache::TimePoint now) {
     filled_since_ = now;
-    linked_until_ = cache::TimePoint::min();
+    linked_until_.fill(cache::TimePoint::min());
   }
 
   // A pass begins.
@@ -141,10 +145,17 @@ class ListingAge {
     if (pass_ && pass_->last_call < now) pass_->last_call = now;
   }
 
-  // A pass that began then linked its files, which the kernel believes for `valid`.
-  void note_linked(cache::TimePoint now, cache::Duration valid) { linked_until_ = now + valid / 2; }
-  // Whoever stats what is listed now most likely does so before the kernel must ask again.
-  [[nodiscard]] bool still_linked(cache::TimePoint now) const { return now < linked_until_; }
+  // What was given at `now` the kernel believes for `valid`: for half of that it need not be given
+  // again, since whoever stats what is listed then most likely does so before the kernel must ask.
+  static cache::TimePoint believed_until(cache::TimePoint now, cache::Duration valid) {
+    return now + std::min(valid, cache::Duration(kLongest)) / 2;
+  }
+  void note_linked(Linked what, cache::TimePoint until) { linked_until_[index(what)] = until; }
+  [[nodiscard]] bool still_linked(Linked what, cache::TimePoint now) const {
+    return now < linked_until_[index(what)];
+  }
+  // The kernel asked for one of them: it has dropped some.
+  void note_unlinked() { linked_until_[index(Linked::kAll)] = cache::TimePoint::min(); }
 
   // The kernel asked for attributes in mid-pass: somebody uses them.
   void note_wanted() { wanted_passes_ = kWantedPasses; }
@@ -165,6 +176,9 @@ class ListingAge {
   }
 
  private:
+  static constexpr std::chrono::hours kLongest{24};
+  static size_t index(Linked what) { return static_cast<size_t>(what); }
+
   struct Pass {
     cache::TimePoint began;
     cache::TimePoint last_call;
@@ -174,7 +188,7 @@ class ListingAge {
   std::optional<cache::TimePoint> token_asked_;
   std::optional<cache::TimePoint> filled_since_;
   std::optional<Pass> pass_;  // the latest whose attributes were wanted
-  cache::TimePoint linked_until_ = cache::TimePoint::min();
+  std::array<cache::TimePoint, 2> linked_until_{cache::TimePoint::min(), cache::TimePoint::min()};
   uint32_t wanted_passes_ = 0;
   uint32_t lookups_ = 0;  // since the last pass began
 };

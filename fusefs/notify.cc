@@ -29,11 +29,13 @@ void Notifier::stop() {
   if (thread_.joinable()) thread_.join();
 }
 
-void Notifier::inval_inode(uint64_t nodeid) { enqueue({nodeid, {}}); }
+void Notifier::inval_inode(uint64_t nodeid) { enqueue({What::kInode, nodeid}); }
+
+void Notifier::inval_attributes(uint64_t nodeid) { enqueue({What::kAttributes, nodeid}); }
 
 void Notifier::inval_entry(uint64_t parent, std::string name) {
-  enqueue({parent, std::move(name)});
-  enqueue({parent, {}});
+  enqueue({What::kEntry, parent, std::move(name)});
+  enqueue({What::kInode, parent});
 }
 
 void Notifier::enqueue(Item item) {
@@ -67,10 +69,16 @@ void Notifier::run() {
 
 void Notifier::send(const Item& item) {
   // What the kernel does not know needs no notification: errors are of no interest.
-  if (item.name.empty()) {
-    fuse_lowlevel_notify_inval_inode(session_, item.nodeid, 0, 0);
-  } else {
-    fuse_lowlevel_notify_inval_entry(session_, item.nodeid, item.name.data(), item.name.size());
+  switch (item.what) {
+    case What::kInode:
+      fuse_lowlevel_notify_inval_inode(session_, item.nodeid, 0, 0);
+      break;
+    case What::kAttributes:
+      fuse_lowlevel_notify_inval_inode(session_, item.nodeid, -1, 0);
+      break;
+    case What::kEntry:
+      fuse_lowlevel_notify_inval_entry(session_, item.nodeid, item.name.data(), item.name.size());
+      break;
   }
   sent_.fetch_add(1, std::memory_order_relaxed);
 }

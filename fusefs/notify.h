@@ -36,6 +36,8 @@ class Notifier {
 
   // Attributes and pages of an inode, a directory's listing included.
   void inval_inode(uint64_t nodeid);
+  // Its attributes alone.
+  void inval_attributes(uint64_t nodeid);
   // A name, present or absent, and its directory: the kernel refuses the first without looking at
   // the second when it never looked the name up.
   void inval_entry(uint64_t parent, std::string name);
@@ -44,9 +46,11 @@ class Notifier {
   [[nodiscard]] uint64_t dropped() const { return dropped_.load(std::memory_order_relaxed); }
 
  private:
+  enum class What : uint8_t { kInode, kAttributes, kEntry };
   struct Item {
+    What what;
     uint64_t nodeid;
-    std::string name;  // empty: the inode itself
+    std::string name = {};  // of the entry
     bool operator==(const Item&) const = default;
   };
 

@@ -25,6 +25,8 @@
 namespace fusefs {
 namespace {
 
+constexpr size_t kFirstReply = 32768;
+
 enum class ReadKind : uint8_t { kPlain, kPlus };
 
 // What the age of attributes is judged by.
@@ -48,6 +50,7 @@ class ReplySink final : public cache::EntrySink {
     valid_ = std::min(valid_, view.has_attrs() ? valid : cache::Duration::zero());
     if (taken < to - from) full_ = true;
     entries_ += taken;
+    if (taken > 0) last_offset_ = view.cookie(from + taken - 1);
     note_reserved(view, from, from + taken);
     return taken;
   }
@@ -56,11 +59,14 @@ class ReplySink final : public cache::EntrySink {
       full_ = true;
       return false;
     }
+    last_offset_ = offset;
     return true;
   }
 
   DirentEncoder& encoder() { return encoder_; }
   [[nodiscard]] uint64_t entries() const { return entries_; }  // without '.' and '..'
+  // The place after what was given, where anything was.
+  [[nodiscard]] uint64_t last_offset() const { return last_offset_; }
   // How long all attributes given so far are good; nothing where some were missing.
   [[nodiscard]] cache::Duration valid() const { return valid_; }
   [[nodiscard]] bool full() const { return full_; }
@@ -91,6 +97,7 @@ class ReplySink final : public cache::EntrySink {
   const Ages ages_;
   DirentEncoder encoder_;
   uint64_t entries_ = 0;
+  uint64_t last_offset_ = 0;
   cache::Duration valid_ = cache::Duration::max();
   bool full_ = false;
   bool out_of_memory_ = false;
@@ -112,9 +119,31 @@ bool asks_by_habit(SessionImpl& session, uint64_t offset, ReadKind kind) {
          session.options().readdirplus == ReaddirPlus::kAuto;
 }
 
-Link what_links(SessionImpl& session, DirState& dir, cache::TimePoint now) {
-  if (dir.still_linked(now)) return Link::kDirectories;
+Link what_links(SessionImpl& session, DirState& dir, uint64_t offset, ReadKind kind) {
+  const cache::TimePoint now = session.now();
+  if (kind == ReadKind::kPlain) return Link::kDirectories;
+  if (dir.still_linked(ListingAge::Linked::kAll, now)) return Link::kDirectories;
+  if (!asks_by_habit(session, offset, kind)) return Link::kAll;
+  if (dir.still_linked(ListingAge::Linked::kFirstReply, now)) return Link::kDirectories;
   return session.link_hint().begin_pass() ? Link::kAll : Link::kDirectories;
+}
+
+// Notes what a pass has linked so far: all that it gave, when it comes to the end so.
+void note_links(DirHandle& handle, uint64_t offset, const ReplySink& sink, Link link,
+                cache::TimePoint now) {
+  using Linked = ListingAge::Linked;
+  const cache::TimePoint until = ListingAge::believed_until(now, sink.valid());
+  cache::MutexLock lock(handle.mutex);
+  DirPass& pass = handle.pass;
+  if (offset != pass.linked_to) pass.links_all = false;
+  if (sink.entries() == 0) {
+    if (!sink.full() && pass.links_all) handle.dir->note_linked(Linked::kAll, pass.believed_until);
+    return;
+  }
+  if (link != Link::kAll) pass.links_all = false;
+  if (link == Link::kAll && offset == 0) handle.dir->note_linked(Linked::kFirstReply, until);
+  pass.linked_to = sink.last_offset();
+  pass.believed_until = std::min(pass.believed_until, until);
 }
 
 DirState::Asks asks_for(ReadKind kind) {
@@ -200,13 +229,21 @@ Status read_entries(SessionImpl& session, FuseRequest& request, DirHandle& handl
 // ---- 3. Node ids --------------------------------------------------------------------------------
 
 // A child directory's change token came with the listing: its own first listing need not ask.
-void keep_token(SessionImpl& session, DirHandle& handle, const PlusEntry& entry, uint64_t nodeid) {
-  const InodeRef inode = session.inodes().find(nodeid);
-  if (!inode || !inode->is_directory() || session.inodes().attr(*inode)) return;
+void keep_token(SessionImpl& session, DirHandle& handle, const PlusEntry& entry,
+                const Inode& inode) {
   cache::TimePoint asked;
   const auto attr =
       handle.dir->directory().find_attr(entry.name(), cache::TimePoint::min(), &asked);
-  if (attr && attr->ino == entry.ino()) session.keep_attr(*inode, *attr, asked);
+  if (attr && attr->ino == entry.ino()) session.keep_attr(inode, *attr, asked);
+}
+
+void prime_directory(SessionImpl& session, DirHandle& handle, PlusEntry& entry, uint64_t nodeid) {
+  const InodeRef inode = session.inodes().find(nodeid);
+  if (!inode || !inode->is_directory()) return;
+  if (!session.inodes().attr(*inode)) keep_token(session, handle, entry, *inode);
+  if (const auto known = session.inodes().attr(*inode)) {
+    entry.set_block_size(session.block_size(*inode, known->attr));
+  }
 }
 
 std::vector<PrimedEntry> prime(SessionImpl& session, DirHandle& handle, DirentEncoder& encoder) {
@@ -233,7 +270,7 @@ std::vector<PrimedEntry> prime(SessionImpl& session, DirHandle& handle, DirentEn
     const uint64_t nodeid = primed[next++].nodeid;
     if (nodeid != 0) {
       entry.set_node(nodeid);
-      if (S_ISDIR(entry.mode())) keep_token(session, handle, entry, nodeid);
+      if (S_ISDIR(entry.mode())) prime_directory(session, handle, entry, nodeid);
     } else {
       entry.clear_node();
     }
@@ -253,8 +290,7 @@ void read_directory(SessionImpl& session, FuseRequest& request, DirHandle& handl
                     off_t offset_in, ReadKind kind) {
   if (offset_in < 0) return request.fail(EINVAL);
   const auto offset = static_cast<uint64_t>(offset_in);
-  const bool by_habit = asks_by_habit(session, offset, kind);
-  const Link link = by_habit ? what_links(session, *handle.dir, session.now()) : Link::kAll;
+  const Link link = what_links(session, *handle.dir, offset, kind);
   if (begins_pass(handle, offset)) {
     const bool names = link == Link::kDirectories && session.backend().answers_at_once();
     const Status begun =
@@ -269,7 +305,9 @@ void read_directory(SessionImpl& session, FuseRequest& request, DirHandle& handl
   options.want_attrs = wants_attributes(session, handle, offset, kind);
   options.attrs_not_before = handle.dir->oldest_listed(ages.now);
   const auto format = kind == ReadKind::kPlus ? DirentFormat::kPlus : DirentFormat::kPlain;
-  ReplySink sink(session.buffers(), std::min(size, ReplyBuffers::kMaxBytes), format, link, ages);
+  // Who asks for much still has the first names at once.
+  const size_t most = offset == 0 ? kFirstReply : ReplyBuffers::kMaxBytes;
+  ReplySink sink(session.buffers(), std::min(size, most), format, link, ages);
   const Status status = read_entries(session, request, handle, offset, sink, options);
   DirentEncoder& encoder = sink.encoder();
   if (sink.out_of_memory()) return request.fail(ENOMEM);
@@ -277,8 +315,10 @@ void read_directory(SessionImpl& session, FuseRequest& request, DirHandle& handl
   if (!status.ok() && sink.entries() == 0) return request.fail(status.error_number());
   if (sink.full() && encoder.size() == 0) return request.fail(EINVAL);  // empty would mean the end
 
-  if (by_habit && link == Link::kAll && sink.entries() > 0) {
-    handle.dir->note_linked(ages.now, sink.valid());
+  note_links(handle, offset, sink, link, ages.now);
+  const bool at_end = sink.entries() == 0 && !sink.full();
+  if (at_end && handle.dir->became_long()) {
+    session.notifier().inval_attributes(handle.inode->nodeid());  // block_size() has changed
   }
   const std::vector<PrimedEntry> primed = prime(session, handle, encoder);
   const int refused =

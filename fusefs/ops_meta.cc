@@ -67,7 +67,10 @@ std::optional<Found> find_known(SessionImpl& session, FuseRequest& request, cons
 // A LOOKUP that a listing with nodes would have saved.
 void note_use(SessionImpl& session, DirState& dir, const char* name, const Found& found) {
   if (!dir.directory().find_ino(name)) return;
-  if (!S_ISDIR(found.answer.attr.mode)) session.link_hint().note_lookup();
+  if (!S_ISDIR(found.answer.attr.mode)) {
+    session.link_hint().note_lookup();
+    dir.note_unlinked();
+  }
   if (found.took) dir.note_asked(*found.took);
 }
 
@@ -126,7 +129,7 @@ void lookup(SessionImpl& session, FuseRequest& request, fuse_ino_t parent_id, co
   const uint64_t nodeid = child->nodeid();
   fuse_entry_param entry{};
   entry.ino = nodeid;
-  entry.attr = to_stat(attr, nodeid);
+  entry.attr = to_stat(attr, nodeid, session.block_size(*child, attr));
   // Long enough for the stat that the lookup is part of: or the kernel would ask once more.
   const double soon = std::min(session.ttl_seconds(), kStatSeconds);
   entry.attr_timeout = std::max(session.seconds_left(found.value().asked), soon);
@@ -162,7 +165,8 @@ void getattr(SessionImpl& session, FuseRequest& request, fuse_ino_t ino) {
   if (!inode) return request.fail(ESTALE);
   const Result<TimedAttr> known = session.fresh_attr(request, *inode);
   if (!known.ok()) return request.fail(known.error_number());
-  const struct stat status = to_stat(known.value().attr, inode->nodeid());
+  const Attr& attr = known.value().attr;
+  const struct stat status = to_stat(attr, inode->nodeid(), session.block_size(*inode, attr));
   request.reply(fuse_reply_attr, &status, session.seconds_left(known.value().asked));
 }
 

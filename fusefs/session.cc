@@ -127,7 +127,7 @@ fuse_lowlevel_ops operations() {
 
 }  // namespace
 
-struct stat to_stat(const Attr& attr, uint64_t nodeid) {
+struct stat to_stat(const Attr& attr, uint64_t nodeid, uint32_t block_size) {
   struct stat out {};
   out.st_ino = attr.ino != 0 ? attr.ino : nodeid;
   out.st_mode = attr.mode;
@@ -136,7 +136,7 @@ struct stat to_stat(const Attr& attr, uint64_t nodeid) {
   out.st_gid = attr.gid;
   out.st_rdev = attr.rdev;
   out.st_size = static_cast<off_t>(attr.size);
-  out.st_blksize = 4096;
+  out.st_blksize = block_size;
   out.st_blocks = static_cast<blkcnt_t>(attr.blocks);
   out.st_atim = {.tv_sec = attr.atime.seconds, .tv_nsec = attr.atime.nanoseconds};
   out.st_mtim = {.tv_sec = attr.mtime.seconds, .tv_nsec = attr.mtime.nanoseconds};
@@ -410,6 +410,15 @@ void SessionImpl::keep_attr(const Inode& inode, const Attr& attr, cache::TimePoi
   if (dir && dir->revalidate(attr.change, asked)) notifier_.inval_inode(inode.nodeid());
 }
 
+uint32_t SessionImpl::block_size(const Inode& inode, const Attr& attr) {
+  constexpr uint32_t kUsual = 4096;
+  if (!inode.is_directory()) return kUsual;
+  // Not listed yet: at twenty bytes or more an entry on most remotes this is long as well.
+  if (attr.size >= ReplyBuffers::kMaxBytes) return ReplyBuffers::kMaxBytes;
+  const auto dir = inodes_->dir(inode);
+  return dir && dir->is_long() ? ReplyBuffers::kMaxBytes : kUsual;
+}
+
 std::shared_ptr<DirState> SessionImpl::obtain_dir(const Inode& inode) {
   if (auto dir = inodes_->dir(inode)) return dir;
   return inodes_->install_dir(
@@ -427,6 +436,7 @@ std::string SessionImpl::stats_text() {
   figures.pressure_bound_bytes = cache_->bound_bytes();
   figures.pages_pinned = cache_->pinned_pages();
   figures.inodes = inodes_->size();
+  figures.linked = inodes_->linked();
   figures.requests_active = calls_.count();
   figures.notifications = notifier_.sent();
   figures.notifications_dropped = notifier_.dropped();

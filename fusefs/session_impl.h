@@ -90,6 +90,9 @@ class SessionImpl {
   // changed loses its listing.
   void keep_attr(const Inode& inode, const Attr& attr, cache::TimePoint asked);
 
+  // What programs should read at a time (st_blksize). For a long directory that is kMaxBytes of
+  // ReplyBuffers: readdir(3) of glibc asks for so much, which takes half of the time per entry.
+  uint32_t block_size(const Inode& inode, const Attr& attr);
   // The state of a directory, made at its first opening.
   std::shared_ptr<DirState> obtain_dir(const Inode& inode);
 
@@ -143,6 +146,6 @@ class SessionImpl {
 };
 
 // `attr` as struct stat; an inode number that the remote does not tell is the node id.
-struct stat to_stat(const Attr& attr, uint64_t nodeid);
+struct stat to_stat(const Attr& attr, uint64_t nodeid, uint32_t block_size);
 
 }  // namespace fusefs

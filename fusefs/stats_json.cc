@@ -154,7 +154,7 @@ std::string stats_json(const DaemonFigures& figures, const cache::Stats& stats, 
   tail.raw("uptime_seconds", uptime.data());
   add_cache(tail, figures, stats);
   add_listings(tail, figures, stats);
-  tail.group<uint64_t>("inodes", {{"count", figures.inodes}});
+  tail.group<uint64_t>("inodes", {{"count", figures.inodes}, {"linked", figures.linked}});
   tail.group<uint64_t>("requests", {{"active", figures.requests_active}});
   tail.group<uint64_t>("notifications", {{"sent", figures.notifications},
                                          {"dropped", figures.notifications_dropped}});

@@ -24,6 +24,7 @@ struct DaemonFigures {
   uint64_t limit_bytes = 0, bytes = 0, peak_bytes = 0, pressure_bound_bytes = 0;
   uint64_t pages_pinned = 0;
   uint64_t inodes = 0;
+  uint64_t linked = 0;           // entries of READDIRPLUS that got a node of the kernel's
   uint64_t requests_active = 0;  // of the kernel, being served
   uint64_t notifications = 0, notifications_dropped = 0;
   BackendCounters remote;

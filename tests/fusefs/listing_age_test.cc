@@ -131,16 +131,34 @@ TEST_CASE("listings link files for so many passes when lookups follow one that d
 }
 
 TEST_CASE("what was linked is not linked again for half of the time that the kernel believes it") {
+  using Linked = ListingAge::Linked;
   ListingAge age(kTtl);
-  CHECK_FALSE(age.still_linked(at(0)));
-  age.note_linked(at(10), std::chrono::seconds(2));
-  CHECK(age.still_linked(at(10)));
-  CHECK_FALSE(age.still_linked(at(11)));
-  age.note_linked(at(20), std::chrono::seconds(0));
-  CHECK_FALSE(age.still_linked(at(20)));
-  age.note_linked(at(30), std::chrono::seconds(2));
-  age.emptied(at(30));  // what comes next is younger than what the kernel has
-  CHECK_FALSE(age.still_linked(at(30)));
+  for (const Linked what : {Linked::kFirstReply, Linked::kAll}) {
+    const auto note = [&](int64_t now, int64_t valid) {
+      age.note_linked(what, ListingAge::believed_until(at(now), seconds(valid)));
+    };
+    CHECK_FALSE(age.still_linked(what, at(0)));
+    note(10, 2);
+    CHECK(age.still_linked(what, at(10)));
+    CHECK_FALSE(age.still_linked(what, at(11)));
+    note(20, 0);
+    CHECK_FALSE(age.still_linked(what, at(20)));
+    note(30, 2);
+    age.emptied(at(30));  // what comes next is younger than what the kernel has
+    CHECK_FALSE(age.still_linked(what, at(30)));
+  }
+  CHECK(ListingAge::believed_until(at(0), cache::Duration::max()) > at(0));
+}
+
+TEST_CASE("a file that the kernel asks for was dropped by it: the next pass links all again") {
+  using Linked = ListingAge::Linked;
+  ListingAge age(kTtl);
+  age.note_linked(Linked::kFirstReply, at(1));
+  age.note_linked(Linked::kAll, at(1));
+  age.note_unlinked();
+  CHECK_FALSE(age.still_linked(Linked::kAll, at(0)));
+  // Beyond the first reply lookups come in any case.
+  CHECK(age.still_linked(Linked::kFirstReply, at(0)));
 }
 
 TEST_CASE("lookups use attributes as of the pass for as long again as the pass took") {

@@ -45,11 +45,13 @@ TEST_CASE("every figure that scripts are promised is there") {
   CHECK(json["protocol"]["bad_names"] == 16);
   CHECK(json["remote"]["inflight_peak"] == 17);
   for (const char* path :
-       {"/cache/bytes", "/cache/peak_bytes", "/cache/pressure_bound_bytes", "/attrs/bytes",
-        "/anchors/count", "/readdir/hits", "/readdir/misses", "/readdir/uncached",
-        "/remote/requests", "/remote/inflight", "/remote/errors", "/reclaim/pages",
-        "/reclaim/scanned", "/reclaim/direct", "/reclaim/refaults", "/invalidations",
-        "/inodes/count", "/protocol/bad_answers", "/protocol/bad_cookies"}) {
+       {"/cache/bytes",          "/cache/peak_bytes",    "/cache/pressure_bound_bytes",
+        "/attrs/bytes",          "/anchors/count",       "/readdir/hits",
+        "/readdir/misses",       "/readdir/uncached",    "/remote/requests",
+        "/remote/inflight",      "/remote/errors",       "/reclaim/pages",
+        "/reclaim/scanned",      "/reclaim/direct",      "/reclaim/refaults",
+        "/invalidations",        "/inodes/count",        "/inodes/linked",
+        "/protocol/bad_answers", "/protocol/bad_cookies"}) {
     INFO(path);
     CHECK(json.contains(Json::json_pointer(path)));
   }

@@ -237,6 +237,25 @@ TEST_CASE("listing and statting in turn takes longer than ttl: still no request 
   CHECK(mount.figure("remote.requests") < static_cast<int64_t>(kFiles) / 40);
 }
 
+TEST_CASE("READDIRPLUS does not link again what the kernel still has") {
+  constexpr int64_t kFiles = 2000;
+  const Mount mount("sim:big=2000", "readdirplus=yes,ttl=1h");
+  const auto linked_by = [&](const auto& listing) {
+    const int64_t before = mount.figure("inodes.linked");
+    listing();
+    return mount.figure("inodes.linked") - before;
+  };
+  const auto list_all = [&] { CHECK(list(mount / "big").size() == kFiles + 2); };
+  CHECK(linked_by([&] {
+          std::vector<RawEntry> entries;  // not to the end: nothing is known of the rest
+          RawDir(mount / "big").read(4096, &entries);
+        }) > 0);
+  CHECK(linked_by(list_all) == kFiles);
+  CHECK(linked_by(list_all) == 0);
+  CHECK(mount.invalidate(mount / "big") > 0);
+  CHECK(linked_by(list_all) == kFiles);
+}
+
 TEST_CASE("lookups of what is not there are no reason to fetch a listing again") {
   const Mount mount("sim:tree=1x50", "ttl=200ms");
   const std::string directory = mount / "tree/" + list(mount / "tree").back().name;
@@ -282,10 +301,11 @@ TEST_CASE("the statistics have every figure") {
   const Mount mount("sim:big=1000");
   REQUIRE(list(mount / "big").size() == 1002);
   for (const char* const key :
-       {"cache.limit_bytes", "cache.bytes", "cache.peak_bytes", "pages.resident", "pages.pinned",
-        "names.bytes", "entries.resident", "readdir.calls", "readdir.hits", "readdir.misses",
-        "readdir.uncached", "remote.requests", "remote.inflight_peak", "remote.errors",
-        "reclaim.pages", "reclaim.refaults", "free_page.calls", "invalidations", "inodes.count"}) {
+       {"cache.limit_bytes",    "cache.bytes",    "cache.peak_bytes", "pages.resident",
+        "pages.pinned",         "names.bytes",    "entries.resident", "readdir.calls",
+        "readdir.hits",         "readdir.misses", "readdir.uncached", "remote.requests",
+        "remote.inflight_peak", "remote.errors",  "reclaim.pages",    "reclaim.refaults",
+        "free_page.calls",      "invalidations",  "inodes.count",     "inodes.linked"}) {
     CHECK_NOTHROW(mount.figure(key));
   }
   CHECK(mount.figure("entries.resident") == 1000);

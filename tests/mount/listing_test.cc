@@ -27,6 +27,7 @@ using test::put_file;
 using test::RawDir;
 using test::RawEntry;
 using test::TempDir;
+using test::wait_until;
 
 namespace {
 
@@ -317,6 +318,34 @@ TEST_CASE("trap 15: rewinddir sees the present state") {
   const auto counts = test::count_names(entries);
   CHECK(counts.count("new") == 1);
   CHECK(counts.count(big_names(100)[7]) == 0);
+}
+
+// ---- Sizes of replies ---------------------------------------------------------------------------
+
+TEST_CASE("a long directory asks to be read in large pieces, and still begins at once") {
+  constexpr blksize_t kLarge = 1 << 20;
+  const Mount mount("sim:big=20000,tree=3x3", "readdirplus=yes,ttl=1h");
+  const auto block_size = [&](const std::string& directory) {
+    struct stat status {};
+    REQUIRE(stat((mount / directory).c_str(), &status) == 0);
+    return status.st_blksize;
+  };
+  CHECK(block_size("big") == 4096);
+  CHECK(list(mount / "big").size() == 20'002);
+  CHECK(list(mount / "tree").size() == 5);
+  // The kernel is told, which takes a moment.
+  CHECK(wait_until([&] { return block_size("big") == kLarge; }));
+  CHECK(block_size("tree") == 4096);
+  CHECK(list(mount.path()).size() == 4);  // with the directories' attributes
+  CHECK(block_size("big") == kLarge);
+
+  std::vector<RawEntry> first;
+  std::vector<RawEntry> second;
+  RawDir dir(mount / "big");
+  REQUIRE(dir.read(kLarge, &first) > 0);
+  REQUIRE(dir.read(kLarge, &second) > 0);
+  CHECK(first.size() < 1000);
+  CHECK(second.size() > 5000);
 }
 
 // ---- Trap 21 ------------------------------------------------------------------------------------
