@@ -20,7 +20,7 @@ from contenders import (BenchError, Cookiefs, DirectoryHandle, MemoryCgroup, alt
                         installed, median, ratios, run)
 from report import AT_LEAST, AT_MOST, Measure
 from servers import DelayProxy, Ganesha, Sshd
-from work import MILLION, local, work
+from work import MILLION, local, million, work
 
 MIB = 1 << 20
 BUFFERS = {"32 KiB": 32 << 10, "1 MiB": MIB}
@@ -846,4 +846,5 @@ def callgrind(bench, progress):
 
 ROWS = {function.__name__: function
         for function in (warm, memory, cold, refill, squeeze, seek, stalls, pressure, scaling,
-                         unmount, compare, sftp, nfs, walk, work, local, callgrind)}
+                         unmount, compare, sftp, nfs, walk, work, million, local,
+                         callgrind)}

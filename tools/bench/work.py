@@ -1,6 +1,6 @@
 """The rows in which cookiefs and its peers do the same work: what people run on such trees.
 
-A round mounts anew and does the work cold, then warm, WARM times. What a program prints is counted,
+A round mounts anew and does the work cold, then warm, WARM times (those on a million files: once). What a program prints is counted,
 so that no wrong answer is a fast one. A measure is cookiefs' time against the best peer's of the
 same round: above 1 cookiefs was slower.
 """
@@ -25,7 +25,7 @@ MILLION = 1_000_000
 # What is counted of the output: its lines, or the number that it is. `{}` is the tree.
 COUNTED = 'set -o pipefail; "$@" | wc -l'
 WORK = {
-    "ls -f": ["ls", "-f", "{}"],
+    "ls -fR": ["ls", "-fR", "{}"],
     "ls -lR": ["ls", "-lR", "{}"],
     "find": ["find", "{}", "-type", "f"],
     "find -newer": ["find", "{}", "-newer", "/etc/hostname"],
@@ -65,11 +65,11 @@ class Tree:
                 os.close(os.open(f"{path}/file-{j:06}", os.O_CREAT | os.O_WRONLY, 0o644))
 
 
-def _at_new_mount(client, work, lines):
+def _at_new_mount(client, work, lines, warm):
     """{"cold": s, "warm": s, "cpu": s} of that work, cold and then again and again."""
     with client.mount() as mounted:
         times = []
-        for _ in range(1 + WARM):
+        for _ in range(1 + warm):
             seconds, said = do_work(work, mounted.directory)
             if said != lines:
                 raise BenchError(f"{client.name}: {work} gave {said} lines instead of {lines}")
@@ -83,7 +83,7 @@ def _times(clients, results, work, state):
     return ", ".join(f"{client.name} {seconds(client):.3g} s" for client in clients)
 
 
-def _compare(row, label, clients, expected, rounds, progress):
+def _compare(row, label, clients, expected, rounds, progress, warm=WARM):
     """Measures of every work that is in `expected`, which tells the lines of its output."""
     results = {}
     for i in range(rounds):
@@ -91,7 +91,7 @@ def _compare(row, label, clients, expected, rounds, progress):
             for client in clients[i % len(clients):] + clients[:i % len(clients)]:
                 progress(f"{label}: {work}, {client.name}, round {i + 1} of {rounds}")
                 results.setdefault((client.name, work), []).append(
-                    _at_new_mount(client, work, lines))
+                    _at_new_mount(client, work, lines, warm))
     for work in expected:
         ours = results["cookiefs", work]
         for state in ("cold", "warm"):
@@ -127,18 +127,29 @@ def work(bench, progress):
     mixed, small, wide, deep = (Tree("mixed", 200, 50), Tree("small", 40, 25),
                                 Tree("wide", 1, bench.rounds(5_000, 100_000)),
                                 Tree("deep", 50, 10, chain=True))
-    # A walk of the peers at 100 ms takes minutes.
     few = ("ls -lR", "find", "rsync -n")
     plan = [(mixed, 0, WORK, 2), (small, 10, WORK, 1), (wide, 10, few, 1)]
     if not bench.quick:
-        plan = [(tree, rtt_ms, WORK if rtt_ms < 100 else few, 3 if rtt_ms < 10 else 1)
-                for tree in (mixed, wide, deep) for rtt_ms in (0, 1, 10, 100)]
+        # The peers' walk of 200 directories takes minutes at 100 ms.
+        plan = [(mixed, 0, WORK, 3), (mixed, 1, few, 2), (mixed, 10, WORK, 1), (small, 100, few, 1)]
+        plan += [(tree, rtt_ms, few, 1) for tree in (wide, deep) for rtt_ms in (0, 1, 10, 100)]
     for tree, rtt_ms, works, rounds in plan:
         with _made(bench, tree) as top, Sshd(bench) as sshd, \
                 DelayProxy(bench, sshd.port, rtt_ms) as proxy:
             clients = list(peers.sftp_clients(bench, sshd, proxy.port, top))
             yield from _compare("work", f"{tree.name}, {rtt_ms} ms", clients,
                                 _expected(top, works), rounds, progress)
+
+
+def million(bench, progress):
+    """A million files in one directory over SFTP, next door (--quick: 100,000), and the peers"""
+    for program, why in peers.missing(("sshfs", "rclone")):
+        yield Measure("million", program, problem=why)
+    tree = Tree("a million", 1, bench.rounds(100_000, MILLION))
+    with _made(bench, tree) as top, Sshd(bench) as sshd:
+        clients = list(peers.sftp_clients(bench, sshd, sshd.port, top))
+        yield from _compare("million", f"{bench.rounds(100_000, MILLION):,} files", clients,
+                            _expected(top, ("ls -fR", "ls -lR")), 1, progress, warm=1)
 
 
 def local(bench, progress):
