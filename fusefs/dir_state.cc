@@ -30,10 +30,12 @@ uint64_t DirState::invalidate(cache::TimePoint now) {
   return arrays;
 }
 
-bool DirState::is_long() const {
+uint64_t DirState::listed_arrays() const {
   const cache::DirectoryInfo info = directory_.info();
-  return info.arrays + info.anchors >= kLongArrays;
+  return info.arrays + info.anchors;
 }
+
+bool DirState::is_long() const { return listed_arrays() >= kLongArrays; }
 
 bool DirState::became_long() {
   if (!is_long()) return false;
@@ -103,9 +105,15 @@ void DirState::note_linked(ListingAge::Linked what, cache::TimePoint until) {
   age_.note_linked(what, until);
 }
 
-void DirState::note_unlinked() {
+void DirState::note_file_looked_up() {
   MutexLock lock(mutex_);
-  age_.note_unlinked();
+  age_.note_file_looked_up();
+}
+
+bool DirState::goes_on_with_known_files() {
+  if (listed_arrays() < 2) return false;  // an array's entries fill a first reply with attributes
+  MutexLock lock(mutex_);
+  return age_.files_known();
 }
 
 cache::TimePoint DirState::oldest_listed(cache::TimePoint now) {

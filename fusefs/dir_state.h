@@ -108,10 +108,12 @@ class DirState {
   ListingAge::Attributes begin_pass(cache::TimePoint now, Asks asks);
   void pass_continues(cache::TimePoint now);
   void note_wanted();
-  // Which entries a pass links, and that it did; that the kernel has dropped one.
+  // Which entries a pass links, and that it did; that the kernel looked up a listed file.
   [[nodiscard]] bool still_linked(ListingAge::Linked what, cache::TimePoint now);
   void note_linked(ListingAge::Linked what, cache::TimePoint until);
-  void note_unlinked();
+  void note_file_looked_up();
+  // The listing goes on after its first reply, and the kernel may have nodes of its files.
+  [[nodiscard]] bool goes_on_with_known_files();
   // Attributes asked for before this are too old to go with a listing.
   [[nodiscard]] cache::TimePoint oldest_listed(cache::TimePoint now);
   // The entry of that name as the listing told it, where that is recent enough.
@@ -129,6 +131,9 @@ class DirState {
   bool renew_around(std::string_view name, cache::TimePoint now, cache::ReadOptions options);
 
  private:
+  // How many are held, or known to be where they were.
+  [[nodiscard]] uint64_t listed_arrays() const;
+
   BackendDirSource source_;
   cache::Directory directory_;
   WalkHint& walk_;

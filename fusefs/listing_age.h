@@ -57,6 +57,10 @@ class WalkHint {
 // 2 us and 1,200 bytes, and then saves a LOOKUP, which costs six times the time. Of those who use
 // what they were given nobody hears. So passes that link nothing but directories are judged by the
 // lookups that follow; when some come, the next kPasses link everything, and one more is judged.
+//
+// Not where the kernel had nodes before and the listing goes on after the first reply: it asks for
+// attributes in mid-pass when it met one that was linked, or that it never had, but not after it
+// looked up one that it had. Such a pass would go on with a LOOKUP for each name.
 class LinkHint {
  public:
   static constexpr uint32_t kPasses = 64;
@@ -145,17 +149,25 @@ class ListingAge {
     if (pass_ && pass_->last_call < now) pass_->last_call = now;
   }
 
+  // Files were linked or looked up: the kernel may have their nodes.
+  [[nodiscard]] bool files_known() const { return files_known_; }
   // What was given at `now` the kernel believes for `valid`: for half of that it need not be given
   // again, since whoever stats what is listed then most likely does so before the kernel must ask.
   static cache::TimePoint believed_until(cache::TimePoint now, cache::Duration valid) {
     return now + std::min(valid, cache::Duration(kLongest)) / 2;
   }
-  void note_linked(Linked what, cache::TimePoint until) { linked_until_[index(what)] = until; }
+  void note_linked(Linked what, cache::TimePoint until) {
+    linked_until_[index(what)] = until;
+    files_known_ = true;
+  }
   [[nodiscard]] bool still_linked(Linked what, cache::TimePoint now) const {
     return now < linked_until_[index(what)];
   }
-  // The kernel asked for one of them: it has dropped some.
-  void note_unlinked() { linked_until_[index(Linked::kAll)] = cache::TimePoint::min(); }
+  // The kernel asked for a file of the listing: of what was linked it has dropped some.
+  void note_file_looked_up() {
+    linked_until_[index(Linked::kAll)] = cache::TimePoint::min();
+    files_known_ = true;
+  }
 
   // The kernel asked for attributes in mid-pass: somebody uses them.
   void note_wanted() { wanted_passes_ = kWantedPasses; }
@@ -189,6 +201,7 @@ class ListingAge {
   std::optional<cache::TimePoint> filled_since_;
   std::optional<Pass> pass_;  // the latest whose attributes were wanted
   std::array<cache::TimePoint, 2> linked_until_{cache::TimePoint::min(), cache::TimePoint::min()};
+  bool files_known_ = false;
   uint32_t wanted_passes_ = 0;
   uint32_t lookups_ = 0;  // since the last pass began
 };

@@ -124,6 +124,7 @@ Link what_links(SessionImpl& session, DirState& dir, uint64_t offset, ReadKind k
   if (kind == ReadKind::kPlain) return Link::kDirectories;
   if (dir.still_linked(ListingAge::Linked::kAll, now)) return Link::kDirectories;
   if (!asks_by_habit(session, offset, kind)) return Link::kAll;
+  if (dir.goes_on_with_known_files()) return Link::kAll;
   if (dir.still_linked(ListingAge::Linked::kFirstReply, now)) return Link::kDirectories;
   return session.link_hint().begin_pass() ? Link::kAll : Link::kDirectories;
 }

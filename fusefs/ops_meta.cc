@@ -69,7 +69,7 @@ void note_use(SessionImpl& session, DirState& dir, const char* name, const Found
   if (!dir.directory().find_ino(name)) return;
   if (!S_ISDIR(found.answer.attr.mode)) {
     session.link_hint().note_lookup();
-    dir.note_unlinked();
+    dir.note_file_looked_up();
   }
   if (found.took) dir.note_asked(*found.took);
 }

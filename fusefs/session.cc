@@ -287,6 +287,8 @@ int SessionImpl::run(const std::function<void()>& ready) {
 int SessionImpl::loop() {
   if (options_.single_thread) return fuse_session_loop(fuse_);
   fuse_loop_config* const config = fuse_loop_cfg_create();
+  // One reader lists a quarter slower with a descriptor for each worker; for 2 to 64 readers it makes
+  // no difference (two processors, warm listings, the two ways in turn).
   fuse_loop_cfg_set_clone_fd(config, 0);
   fuse_loop_cfg_set_max_threads(config, options_.max_threads);
   fuse_loop_cfg_set_idle_threads(config, std::min(kIdleThreads, options_.max_threads));

@@ -155,10 +155,20 @@ TEST_CASE("a file that the kernel asks for was dropped by it: the next pass link
   ListingAge age(kTtl);
   age.note_linked(Linked::kFirstReply, at(1));
   age.note_linked(Linked::kAll, at(1));
-  age.note_unlinked();
+  age.note_file_looked_up();
   CHECK_FALSE(age.still_linked(Linked::kAll, at(0)));
   // Beyond the first reply lookups come in any case.
   CHECK(age.still_linked(Linked::kFirstReply, at(0)));
+}
+
+TEST_CASE("files are known to the kernel once they were linked or looked up, for good") {
+  ListingAge age(kTtl);
+  CHECK_FALSE(age.files_known());
+  SECTION("linked") { age.note_linked(ListingAge::Linked::kFirstReply, at(1)); }
+  SECTION("looked up") { age.note_file_looked_up(); }
+  CHECK(age.files_known());
+  age.emptied(at(5));
+  CHECK(age.files_known());
 }
 
 TEST_CASE("lookups use attributes as of the pass for as long again as the pass took") {

@@ -256,6 +256,38 @@ TEST_CASE("READDIRPLUS does not link again what the kernel still has") {
   CHECK(linked_by(list_all) == kFiles);
 }
 
+TEST_CASE("a long listing whose files are used comes with them, whatever was listed in between") {
+  constexpr int64_t kFiles = 3000;
+  const Mount mount("sim:big=3000,tree=100x1", "ttl=300ms");
+  const auto list_and_stat = [&] {
+    const int64_t before = mount.figure("inodes.linked");
+    std::vector<RawEntry> entries;
+    RawDir dir(mount / "big");
+    for (size_t i = 0; dir.read(32768, &entries) > 0;) {
+      for (; i < entries.size(); ++i) {
+        REQUIRE(lstat_error(mount / ("big/" + entries[i].name)) == 0);
+      }
+    }
+    CHECK(entries.size() == kFiles + 2);
+    return mount.figure("inodes.linked") - before;
+  };
+  CHECK(list_and_stat() > kFiles / 2);
+  // The kernel never asks for attributes again by itself once it has to look up what it knew.
+  SECTION("what one walk did not use says nothing of this directory") {
+    for (const RawEntry& directory : list(mount / "tree")) list(mount / "tree/" + directory.name);
+    std::this_thread::sleep_for(std::chrono::milliseconds(400));  // the ttl, which is the matter
+    CHECK(list_and_stat() > kFiles / 2);
+  }
+  SECTION("the first entries are still believed, and expire on the way") {
+    int64_t linked = 0;
+    for (int i = 0; i < 8; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));  // a third of the ttl
+      linked += list_and_stat();
+    }
+    CHECK(linked > kFiles);
+  }
+}
+
 TEST_CASE("lookups of what is not there are no reason to fetch a listing again") {
   const Mount mount("sim:tree=1x50", "ttl=200ms");
   const std::string directory = mount / "tree/" + list(mount / "tree").back().name;

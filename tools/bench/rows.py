@@ -492,22 +492,25 @@ def pressure(bench, progress):
 # ----------------------------------------------------------------------------- scaling ----------
 
 def scaling(bench, progress):
-    """Warm listings by 2 and by 16 readers, each of a directory of its own"""
-    with Cookiefs(bench, "sim:tree=16x20000,name_len=24", NO_PLUS) as mount:
+    """Warm listings by 1 to 64 readers (--quick: 2 and 16), each of a directory of its own"""
+    numbers = bench.rounds([2, 16], [1, 2, 4, 16, 64])
+    with Cookiefs(bench, f"sim:tree={numbers[-1]}x10000,name_len=24", NO_PLUS) as mount:
         tree = mount.point / "tree"
         directories = [tree / name for name in sorted(os.listdir(tree))]
 
         def rate(readers):
             passes = bench.listing(directories[0], *directories[1:readers], "--threads", readers,
-                                   "--repeat", 320 // readers)
+                                   "--repeat", 640 // readers)
             return sum(p["entries"] for p in passes) / sum(p["seconds"] for p in passes)
 
-        for readers in (16, 2):
-            rate(readers)
-        rates = alternate([2, 16], bench.rounds(5, 15), rate, progress)
+        rate(numbers[-1])  # fills the cache
+        rates = alternate(numbers, bench.rounds(5, 15), rate, progress)
     yield Measure("scaling", "16 readers / 2 readers, entries/s of all", "",
                   ratios(rates[16], rates[2]), AT_LEAST, 0.95,
                   note=f"{median(rates[2]):,.0f} entries/s by 2 readers")
+    for readers in numbers:
+        yield Measure("scaling", f"{readers} readers", "entries/s", rates[readers],
+                      group="Warm listings by readers of directories of their own")
 
 
 # ----------------------------------------------------------------------------- unmount ----------
