@@ -199,27 +199,44 @@ std::string metric_block(const Metric& metric, const Figures& figures) {
   return out.append(metric.name).append(" ").append(written(metric.value(figures))).append("\n");
 }
 
-void add_series(std::string* out, std::string_view name, std::string_view labels,
-                const std::string& value) {
-  out->append(name).append("{").append(labels).append("} ").append(value).append("\n");
-}
+// One kind of a family.
+class HistogramText {
+ public:
+  HistogramText(std::string_view name, std::string_view kind) : name_(name), kind_(kind) {}
 
-std::string histogram_block(std::string_view metric, std::string_view kind,
+  void add_bucket(std::string_view bound, uint64_t count) {
+    begin("_bucket");
+    out_.append(",le=\"").append(bound).append("\"} ").append(std::to_string(count)).append("\n");
+  }
+  void add(std::string_view part, std::string_view value) {
+    begin(part);
+    out_.append("} ").append(value).append("\n");
+  }
+  std::string text() && { return std::move(out_); }
+
+ private:
+  void begin(std::string_view part) {
+    out_.append(name_).append(part).append("{operation=\"").append(kind_).append("\"");
+  }
+
+  const std::string_view name_;
+  const std::string_view kind_;
+  std::string out_;
+};
+
+std::string histogram_block(std::string_view name, std::string_view kind,
                             const HistogramSnapshot& histogram) {
-  const std::string name(metric);
-  const std::string label = "operation=\"" + std::string(kind) + "\"";
-  std::string out;
+  HistogramText text(name, kind);
   uint64_t below = 0;
   for (size_t i = 0; i < HistogramSnapshot::kBounds; ++i) {
     below += histogram.counts[i];
-    const std::string bound = seconds(HistogramSnapshot::bound_ns(i));
-    add_series(&out, name + "_bucket", label + ",le=\"" + bound + "\"", std::to_string(below));
+    text.add_bucket(seconds(HistogramSnapshot::bound_ns(i)), below);
   }
-  const std::string count = std::to_string(histogram.count());
-  add_series(&out, name + "_bucket", label + ",le=\"+Inf\"", count);
-  add_series(&out, name + "_sum", label, seconds(histogram.sum_ns));
-  add_series(&out, name + "_count", label, count);
-  return out;
+  const uint64_t count = histogram.count();
+  text.add_bucket("+Inf", count);
+  text.add("_sum", seconds(histogram.sum_ns));
+  text.add("_count", std::to_string(count));
+  return std::move(text).text();
 }
 
 template <size_t kKinds>

@@ -1,11 +1,10 @@
 #include "tools/ctl_observe.h"
 
 #include <cstdio>
-#include <cstring>
 #include <memory>
 #include <sstream>
-#include <utility>
-#include <vector>
+#include <stdexcept>
+#include <string>
 
 #include "fusefs/control.h"
 
@@ -68,7 +67,7 @@ struct Words {
 
 }  // namespace
 
-void add_observing_commands(CLI::App* app, Ask ask) {
+void add_observing_commands(CLI::App* app, const Ask& ask) {
   const auto words = std::make_shared<Words>();
 
   CLI::App* metrics_command =

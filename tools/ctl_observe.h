@@ -12,6 +12,6 @@ namespace ctl {
 // An ioctl of fusefs/control.h on a directory of the mount.
 using Ask = std::function<void(const std::string& path, unsigned long request, void* answer)>;
 
-void add_observing_commands(CLI::App* app, Ask ask);
+void add_observing_commands(CLI::App* app, const Ask& ask);
 
 }  // namespace ctl

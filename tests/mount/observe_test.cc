@@ -191,6 +191,20 @@ TEST_CASE("metrics: a port that is taken is one line, status 1 and no mount") {
   CHECK(has(get(first.figure("metrics.port")), "cookiefs_uptime_seconds"));
 }
 
+TEST_CASE("metrics are served from the background too, until the mount ends") {
+  const TempDir dir;
+  const Said started = run(built("cookiefs") + " -o metrics=0 sim:big=10 " + dir.path());
+  CHECK(started.status == 0);
+  CHECK(started.text.empty());
+  const std::string stats = ctl("stats --json " + dir.path()).text;
+  const size_t at = stats.find("\"port\": ");
+  const int64_t port = at == std::string::npos ? 0 : std::stoll(stats.substr(at + 8));
+  const std::string text = get(port);
+  CHECK(run("fusermount3 -u " + dir.path()).status == 0);
+  CHECK(has(text, "mountpoint=\"" + dir.path() + "\"} 1\n"));
+  CHECK(wait_until([&] { return !Client(port).connected(); }));
+}
+
 TEST_CASE("metrics: IPv6 addresses are served too") {
   const int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in6 to{};
