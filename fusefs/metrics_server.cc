@@ -24,7 +24,7 @@ namespace {
 
 constexpr size_t kMostClients = 16;
 constexpr unsigned kAcceptedAtMost = 2 * kMostClients;  // before the oldest have noticed
-constexpr size_t kClientBytes = size_t{16} << 10;              // of a request's header
+constexpr size_t kClientBytes = size_t{16} << 10;       // of a request's header
 constexpr std::chrono::seconds kClientTime{10};
 
 class Fd {
