@@ -19,6 +19,16 @@ struct ControlText {
   char text[kControlTextBytes];  // NUL-terminated JSON
 };
 
+// Metrics as Prometheus reads them, a page of whole lines at a time.
+struct ControlPage {
+  uint64_t next;  // in: where the page begins, 0 at first; out: the next one, 0: none
+  char text[kControlTextBytes];  // NUL-terminated
+};
+
+struct ControlLevel {
+  char level[16];  // in: the log level wanted, empty: as it is; out: that it is now
+};
+
 struct ControlCount {
   uint64_t count;  // pages dropped, arrays invalidated
 };
@@ -27,6 +37,8 @@ struct ControlCount {
 constexpr unsigned long kControlStats = _IOR('c', 0x40, ControlText);
 constexpr unsigned long kControlDrop = _IOR('c', 0x41, ControlCount);        // drop clean pages
 constexpr unsigned long kControlInvalidate = _IOR('c', 0x42, ControlCount);  // this directory
+constexpr unsigned long kControlMetrics = _IOWR('c', 0x43, ControlPage);
+constexpr unsigned long kControlLogLevel = _IOWR('c', 0x44, ControlLevel);
 // NOLINTEND
 
 }  // namespace fusefs

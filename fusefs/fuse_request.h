@@ -1,6 +1,7 @@
 // FuseRequest: one request of the kernel, from its callback to its reply.
 //
-// Purpose:        exactly one reply for every request, whatever happens in between.
+// Purpose:        exactly one reply for every request, whatever happens in between; and how long it
+//                 took, which is recorded before the reply: who has that, finds it counted.
 // Ownership:      lives on the stack of the worker that serves the request; the fuse_req_t is
 //                 libfuse's, which frees it with the reply.
 // Thread-safety:  one worker.
@@ -17,6 +18,7 @@
 #include <utility>
 
 #include "cache/base/clock.h"
+#include "fusefs/latency.h"
 #include "fusefs/request.h"
 
 namespace fusefs {
@@ -25,7 +27,8 @@ class SessionImpl;
 
 class FuseRequest {
  public:
-  explicit FuseRequest(fuse_req_t req) : req_(req), started_(std::chrono::steady_clock::now()) {}
+  FuseRequest(fuse_req_t req, Histogram& latency)
+      : req_(req), latency_(latency), started_(std::chrono::steady_clock::now()) {}
   ~FuseRequest() { fail(EIO); }
   FuseRequest(const FuseRequest&) = delete;
   FuseRequest& operator=(const FuseRequest&) = delete;
@@ -38,6 +41,7 @@ class FuseRequest {
   template <typename Function, typename... Args>
   int reply(Function function, Args&&... args) {
     if (req_ == nullptr) return 0;
+    latency_.record(std::chrono::steady_clock::now() - started_);
     return function(std::exchange(req_, nullptr), std::forward<Args>(args)...);
   }
   void fail(int error_number) { reply(fuse_reply_err, shown(error_number)); }
@@ -53,6 +57,7 @@ class FuseRequest {
   }
 
   fuse_req_t req_;
+  Histogram& latency_;
   const cache::TimePoint started_;
 };
 
@@ -73,12 +78,15 @@ class Waiting {
   Patience patience_;
 };
 
+Histogram& latency_of(SessionImpl& session, RequestKind kind);
+
 // Runs the body of a callback: no exception crosses into libfuse, and a reply is always sent.
-template <typename Body>
+template <RequestKind kind = RequestKind::kOther, typename Body>
 void serve(fuse_req_t req, const Body& body) noexcept {
-  FuseRequest request(req);
+  SessionImpl& session = *static_cast<SessionImpl*>(fuse_req_userdata(req));
+  FuseRequest request(req, latency_of(session, kind));
   try {
-    body(*static_cast<SessionImpl*>(fuse_req_userdata(req)), request);
+    body(session, request);
   } catch (const std::bad_alloc&) {
     request.fail(ENOMEM);
   } catch (...) {

@@ -26,4 +26,16 @@ void Log::to_syslog() {
                                                                     kFormatted)});
 }
 
+std::string log_level() {
+  const auto name = spdlog::level::to_string_view(spdlog::default_logger_raw()->level());
+  return {name.data(), name.size()};
+}
+
+bool set_log_level(const std::string& level) {
+  const spdlog::level::level_enum wanted = spdlog::level::from_str(level);  // unknown: off
+  if (wanted == spdlog::level::off && level != "off") return false;
+  spdlog::default_logger_raw()->set_level(wanted);
+  return true;
+}
+
 }  // namespace fusefs

@@ -2,7 +2,7 @@
 //
 // Purpose:        everything logs through spdlog::info() and its kin; main decides where it goes.
 // Ownership:      made once, by main, after the fork; the logger itself belongs to spdlog.
-// Thread-safety:  to_syslog() may run while other threads log.
+// Thread-safety:  to_syslog() and the levels may be used while other threads log.
 #pragma once
 
 #include <spdlog/sinks/dist_sink.h>
@@ -22,5 +22,10 @@ class Log {
  private:
   std::shared_ptr<spdlog::sinks::dist_sink_mt> sink_;
 };
+
+// The level from which on there are lines: trace, debug, info, warning, error, critical or off.
+std::string log_level();
+// False: that is none of them, and nothing has changed.
+bool set_log_level(const std::string& level);
 
 }  // namespace fusefs

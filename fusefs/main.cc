@@ -47,16 +47,18 @@ int serve(const fusefs::Options& options, fusefs::Background* background) {
   if (!root.ok()) return fail(error);
 
   const std::string source = backend->description();
-  fusefs::Session session(with_chosen_size(options), std::move(backend), std::move(root).value());
+  const fusefs::Options chosen = with_chosen_size(options);
+  fusefs::Session session(chosen, std::move(backend), std::move(root).value());
   if (!session.mount(&error)) return fail(error);
   const int status = session.run([&] {
     if (!options.foreground) {
       log.to_syslog();
       background->ready();
     }
-    spdlog::info("{} mounted at {}", source, options.mountpoint);
+    const std::string url = session.metrics_url();
+    spdlog::info("{} mounted at {}, cache of {} MiB{}{}", source, options.mountpoint,
+                 chosen.cache_size >> 20, url.empty() ? "" : ", metrics at ", url);
   });
-  spdlog::info("{} unmounted from {}", source, options.mountpoint);
   return status;
 }
 

@@ -330,7 +330,7 @@ void read_directory(SessionImpl& session, FuseRequest& request, DirHandle& handl
 
 void operation_readdir(fuse_req_t req, fuse_ino_t /*ino*/, size_t size, off_t offset,
                        fuse_file_info* fi) {
-  serve(req, [&](SessionImpl& session, FuseRequest& request) {
+  serve<RequestKind::kReaddir>(req, [&](SessionImpl& session, FuseRequest& request) {
     read_directory(session, request, HandleList::get<DirHandle>(fi->fh), size, offset,
                    ReadKind::kPlain);
   });
@@ -338,7 +338,7 @@ void operation_readdir(fuse_req_t req, fuse_ino_t /*ino*/, size_t size, off_t of
 
 void operation_readdirplus(fuse_req_t req, fuse_ino_t /*ino*/, size_t size, off_t offset,
                            fuse_file_info* fi) {
-  serve(req, [&](SessionImpl& session, FuseRequest& request) {
+  serve<RequestKind::kReaddirplus>(req, [&](SessionImpl& session, FuseRequest& request) {
     read_directory(session, request, HandleList::get<DirHandle>(fi->fh), size, offset,
                    ReadKind::kPlus);
   });
@@ -358,7 +358,7 @@ void let_kernel_keep(SessionImpl& session, FuseRequest& request, const Inode& in
 }
 
 void operation_opendir(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
-  serve(req, [&](SessionImpl& session, FuseRequest& request) {
+  serve<RequestKind::kOpendir>(req, [&](SessionImpl& session, FuseRequest& request) {
     InodeRef inode = session.inodes().find(ino);
     if (!inode) return request.fail(ESTALE);
     if (!inode->is_directory()) return request.fail(ENOTDIR);

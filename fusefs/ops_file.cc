@@ -49,7 +49,7 @@ void operation_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
 
 void operation_read(fuse_req_t req, fuse_ino_t /*ino*/, size_t size, off_t offset,
                     fuse_file_info* fi) {
-  serve(req, [&](SessionImpl& session, FuseRequest& request) {
+  serve<RequestKind::kRead>(req, [&](SessionImpl& session, FuseRequest& request) {
     const auto& handle = HandleList::get<FileHandle>(fi->fh);
     const auto wanted = static_cast<uint32_t>(std::min(size, ReplyBuffers::kMaxBytes));
     const auto bytes = session.ask<std::string>(request, [&](Backend::Done<std::string> done) {

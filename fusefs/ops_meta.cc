@@ -6,11 +6,14 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "fusefs/control.h"
 #include "fusefs/dirent_encoder.h"
+#include "fusefs/log.h"
+#include "fusefs/metrics.h"
 #include "fusefs/ops.h"
 #include "fusefs/session_impl.h"
 
@@ -139,7 +142,7 @@ void lookup(SessionImpl& session, FuseRequest& request, fuse_ino_t parent_id, co
 }
 
 void operation_lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
-  serve(req, [&](SessionImpl& session, FuseRequest& request) {
+  serve<RequestKind::kLookup>(req, [&](SessionImpl& session, FuseRequest& request) {
     lookup(session, request, parent, name);
   });
 }
@@ -171,7 +174,8 @@ void getattr(SessionImpl& session, FuseRequest& request, fuse_ino_t ino) {
 }
 
 void operation_getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info* /*fi*/) {
-  serve(req, [&](SessionImpl& session, FuseRequest& request) { getattr(session, request, ino); });
+  serve<RequestKind::kGetattr>(
+      req, [&](SessionImpl& session, FuseRequest& request) { getattr(session, request, ino); });
 }
 
 void operation_readlink(fuse_req_t req, fuse_ino_t ino) {
@@ -293,24 +297,73 @@ void reply_stats(SessionImpl& session, FuseRequest& request) {
   request.reply(fuse_reply_ioctl, 0, answer.get(), sizeof *answer);
 }
 
+void reply_metrics(SessionImpl& session, FuseRequest& request, const void* in) {
+  const auto answer = std::make_unique<ControlPage>();
+  std::memcpy(&answer->next, in, sizeof answer->next);
+  const MetricsPage page = metrics_page(session.metrics(), answer->next, sizeof answer->text - 1);
+  answer->next = page.next;
+  std::memset(answer->text, 0, sizeof answer->text);
+  std::memcpy(answer->text, page.text.data(), page.text.size());
+  request.reply(fuse_reply_ioctl, 0, answer.get(), sizeof *answer);
+}
+
+void change_log_level(FuseRequest& request, const void* in) {
+  ControlLevel answer{};
+  std::memcpy(&answer, in, sizeof answer);
+  answer.level[sizeof answer.level - 1] = '\0';
+  const std::string wanted = answer.level;
+  if (!wanted.empty() && !set_log_level(wanted)) return request.fail(EINVAL);
+  const std::string level = log_level();
+  answer = {};
+  level.copy(answer.level, sizeof answer.level - 1);
+  request.reply(fuse_reply_ioctl, 0, &answer, sizeof answer);
+}
+
+// What a command carries in and out; nothing for one that is not ours.
+struct ControlSizes {
+  size_t in = 0, out = 0;
+};
+std::optional<ControlSizes> control_sizes(unsigned command) {
+  switch (command) {
+    case kControlStats:
+      return ControlSizes{.out = sizeof(ControlText)};
+    case kControlDrop:
+    case kControlInvalidate:
+      return ControlSizes{.out = sizeof(ControlCount)};
+    case kControlMetrics:
+      return ControlSizes{.in = sizeof(ControlPage), .out = sizeof(ControlPage)};
+    case kControlLogLevel:
+      return ControlSizes{.in = sizeof(ControlLevel), .out = sizeof(ControlLevel)};
+    default:
+      return std::nullopt;
+  }
+}
+
 void control(SessionImpl& session, FuseRequest& request, fuse_ino_t ino, unsigned command,
-             size_t out_bytes) {
-  const bool known =
-      command == kControlStats || command == kControlDrop || command == kControlInvalidate;
-  if (!known) return request.fail(ENOTTY);
-  if (request.uid() != 0 && request.uid() != geteuid()) return request.fail(EPERM);
-  const size_t needed = command == kControlStats ? sizeof(ControlText) : sizeof(ControlCount);
-  if (out_bytes < needed) return request.fail(EINVAL);
-  if (command == kControlStats) return reply_stats(session, request);
-  if (command == kControlDrop) return reply_count(request, session.cache().drop_clean());
-  invalidate(session, request, ino);
+             const void* in) {
+  switch (command) {
+    case kControlStats:
+      return reply_stats(session, request);
+    case kControlDrop:
+      return reply_count(request, session.cache().drop_clean());
+    case kControlMetrics:
+      return reply_metrics(session, request, in);
+    case kControlLogLevel:
+      return change_log_level(request, in);
+    default:
+      return invalidate(session, request, ino);
+  }
 }
 
 void operation_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void* /*argument*/,
-                     fuse_file_info* /*fi*/, unsigned /*flags*/, const void* /*in*/,
-                     size_t /*in_bytes*/, size_t out_bytes) {
+                     fuse_file_info* /*fi*/, unsigned /*flags*/, const void* in, size_t in_bytes,
+                     size_t out_bytes) {
   serve(req, [&](SessionImpl& session, FuseRequest& request) {
-    control(session, request, ino, command, out_bytes);
+    const auto sizes = control_sizes(command);
+    if (!sizes) return request.fail(ENOTTY);
+    if (request.uid() != 0 && request.uid() != geteuid()) return request.fail(EPERM);
+    if (in_bytes < sizes->in || out_bytes < sizes->out) return request.fail(EINVAL);
+    control(session, request, ino, command, in);
   });
 }
 

@@ -1,5 +1,7 @@
 #include "fusefs/options.h"
 
+#include <arpa/inet.h>
+
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -132,6 +134,29 @@ std::string set_kernel_listings(Draft* draft, const std::string& value) {
   return "";
 }
 
+bool is_address(const std::string& host) {
+  in6_addr binary{};  // has room for either
+  return inet_pton(AF_INET, host.c_str(), &binary) == 1 ||
+         inet_pton(AF_INET6, host.c_str(), &binary) == 1;
+}
+
+// PORT, ADDRESS:PORT or [ADDRESS]:PORT. Without an address this machine alone can ask.
+std::string set_metrics(Draft* draft, const std::string& value) {
+  const size_t colon = value.rfind(':');
+  const std::string port = colon == std::string::npos ? value : value.substr(colon + 1);
+  std::string host = colon == std::string::npos ? "127.0.0.1" : value.substr(0, colon);
+  if (host == "localhost") host = "127.0.0.1";
+  const bool bracketed = host.starts_with('[') && host.ends_with(']');
+  if (bracketed) host = host.substr(1, host.size() - 2);
+  if (bracketed != (host.find(':') != std::string::npos) || !is_address(host)) {
+    return "not PORT, ADDRESS:PORT or [ADDRESS]:PORT, with an address in digits";
+  }
+  const auto number = parse_count(port);
+  if (!number.ok() || number.value() > UINT16_MAX) return "not a port between 0 and 65535";
+  draft->options.metrics = ListenAddress{host, static_cast<uint16_t>(number.value())};
+  return "";
+}
+
 constexpr auto kOwnOptions = std::to_array<OwnOption>({
     {"cache_size", "64M", set_cache_size},
     {"cache_min", "16M", set_cache_min},
@@ -142,6 +167,7 @@ constexpr auto kOwnOptions = std::to_array<OwnOption>({
     {"readdirplus", "auto", set_readdirplus},
     {"walk_ahead", "256", set_walk_ahead},
     {"kernel_listings", "no", set_kernel_listings},
+    {"metrics", "127.0.0.1:9478", set_metrics},
 });
 
 // ---- Words of mount(8), fstab and libfuse -------------------------------------------------------
@@ -588,6 +614,8 @@ mount options of cookiefs
     walk_ahead=N             directories fetched ahead of a program that walks the tree (256);
                              0: none
     kernel_listings=yes|no   let the kernel keep listings too (no)
+    metrics=[ADDRESS:]PORT   answer Prometheus at http://ADDRESS:PORT/metrics (no); without
+                             ADDRESS at 127.0.0.1; PORT 0: any that is free
     log_level=LEVEL          trace, debug, info, warning, error, critical or off (info)
 
 mount options of nfs:// (the README explains them)

@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,12 @@
 namespace fusefs {
 
 enum class ReaddirPlus : uint8_t { kNever, kAuto, kAlways };
+
+// Where a server listens.
+struct ListenAddress {
+  std::string host;   // an IPv4 or IPv6 address, without brackets
+  uint16_t port = 0;  // 0: any that is free
+};
 
 struct Options {
   std::string source;
@@ -37,7 +44,8 @@ struct Options {
   uint32_t max_threads = 64;                                   // FUSE workers
   uint32_t walk_ahead = 256;  // directories fetched ahead of a walk
   ReaddirPlus readdirplus = ReaddirPlus::kAuto;
-  bool kernel_listings = false;  // the kernel keeps listings too, beyond cache_size
+  bool kernel_listings = false;          // the kernel keeps listings too, beyond cache_size
+  std::optional<ListenAddress> metrics;  // where Prometheus finds them, if anywhere
 
   // What is neither of the above nor of the below: options that the source's back end knows.
   BackendOptions backend_options;

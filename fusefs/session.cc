@@ -22,6 +22,8 @@
 #include "cache/mm/pressure_sampler.h"
 #include "fusefs/control.h"
 #include "fusefs/dirent_encoder.h"
+#include "fusefs/measured_backend.h"
+#include "fusefs/metrics.h"
 #include "fusefs/ops.h"
 #include "fusefs/session_impl.h"
 
@@ -59,6 +61,10 @@ void log_libfuse(enum fuse_log_level level, const char* format, va_list argument
   } else {
     spdlog::debug("libfuse: {}", line);
   }
+}
+
+void write_event(EventLog::Level level, const std::string& line) {
+  spdlog::log(level == EventLog::Level::kWarning ? spdlog::level::warn : spdlog::level::info, line);
 }
 
 // Commas and backslashes separate and escape options.
@@ -159,10 +165,11 @@ Waiting::~Waiting() { fuse_req_interrupt_func(req_, nullptr, nullptr); }
 SessionImpl::SessionImpl(const Options& options, std::unique_ptr<Backend> backend,
                          const LookupAnswer& root)
     : options_(options),
-      backend_(std::move(backend)),
+      backend_(std::make_unique<MeasuredBackend>(std::move(backend), latencies_)),
       timeout_(choose_timeout(options, *backend_)),
       source_(backend_->description()),
       cache_(std::make_unique<cache::PageCache>(cache_options(options))),
+      events_(std::make_unique<EventLog>(cache_->limit_bytes(), write_event)),
       inodes_(std::make_unique<InodeTable>(root)) {
   inodes_->set_attr(*inodes_->find(kRootNodeId), {root.attr, started_});
   tree_ahead_ = std::make_unique<TreeAhead>(*this, options_.walk_ahead);
@@ -188,6 +195,14 @@ double SessionImpl::seconds_left(cache::TimePoint asked) const {
 
 bool SessionImpl::mount(std::string* error) {
   CACHE_CHECK(fuse_ == nullptr);
+  if (options_.metrics) {
+    metrics_ = MetricsServer::listen(*options_.metrics, error);
+    if (!metrics_) return false;
+  }
+  return mount_fuse(error);
+}
+
+bool SessionImpl::mount_fuse(std::string* error) {
   fuse_set_log_func(log_libfuse);
   std::vector<std::string> words = libfuse_arguments(options_, source_);
   std::vector<char*> pointers;
@@ -249,6 +264,7 @@ void SessionImpl::negotiate(fuse_conn_info* connection) {
 int SessionImpl::run(const std::function<void()>& ready) {
   CACHE_CHECK(fuse_ != nullptr);
   ready_ = ready;
+  served_ = true;
   if (fuse_set_signal_handlers(fuse_) != 0) {
     spdlog::error("can't install signal handlers");
     return 1;
@@ -271,11 +287,13 @@ int SessionImpl::run(const std::function<void()>& ready) {
   }
   watcher_ = std::thread([this] { watch(); });
   watch_pressure();
+  if (metrics_) metrics_->start([this] { return metrics_text(figures(), cache_->stats()); });
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 
   const int result = loop();
   calls_.stop();
   stop_watching();
+  log_totals();
   notifier_.stop();
   fuse_remove_signal_handlers(fuse_);
   fuse_session_unmount(fuse_);
@@ -307,6 +325,7 @@ void SessionImpl::watch() {
     if (!watching_) return;
     lock.unlock();
     tree_ahead_->drop_old();
+    events_->look(now(), cache_->stats(), backend_->counters());
     pollfd device = {.fd = fuse_session_fd(fuse_), .events = 0, .revents = 0};
     const bool unmounted = poll(&device, 1, 0) == 1 && (device.revents & (POLLERR | POLLNVAL)) != 0;
     if (unmounted) fuse_session_exit(fuse_);
@@ -327,18 +346,35 @@ void SessionImpl::watch_pressure() {
       pressure, std::make_unique<cache::SystemPressureSampler>(clock_), clock_,
       [this](uint64_t bound) {
         spdlog::debug("memory pressure: the cache may hold {} MiB", bound >> 20);
+        events_->bound_changed(bound);
         cache_->set_pressure_bound(bound);
       });
 }
 
 void SessionImpl::stop_watching() {
   pressure_.reset();
+  if (metrics_) metrics_->stop();
   {
     cache::MutexLock lock(watch_mutex_);
     watching_ = false;
     watch_changed_.notify_all();
   }
   if (watcher_.joinable()) watcher_.join();
+  events_->finish(cache_->stats(), backend_->counters());
+}
+
+void SessionImpl::log_totals() {
+  const DaemonFigures total = figures();
+  const cache::Stats& stats = cache_->stats();
+  uint64_t requests = 0;
+  for (const HistogramSnapshot& kind : total.latency.requests) requests += kind.count();
+  spdlog::info(
+      "{} unmounted from {} after {:.0f} s: {} requests of the kernel, {} to the remote, {} of "
+      "them "
+      "failed; {} arrays listed from the cache, {} fetched; at most {} MiB held",
+      source_, options_.mountpoint, total.uptime_seconds, requests, total.remote.requests,
+      total.remote.errors, stats.readdir_hits.get(), stats.readdir_misses.get(),
+      (total.peak_bytes + (1 << 20) - 1) >> 20);
 }
 
 // After the last request: handles, inodes with their listings, back end; then nothing is left in
@@ -352,9 +388,11 @@ void SessionImpl::tear_down() {
   backend_.reset();
   const cache::Stats& stats = cache_->stats();
   const uint64_t pinned = cache_->pinned_pages();
-  spdlog::info("cookiefs: unmounted: pages={} names={} attrs={} pinned={} anchors={} free_page={}",
-               stats.pages_resident.get() + stats.pages_private.get(), stats.names_bytes.get(),
-               stats.attrs_bytes.get(), pinned, stats.anchors.get(), stats.free_page_calls.get());
+  const auto level = served_ ? spdlog::level::info : spdlog::level::debug;
+  spdlog::log(level,
+              "cookiefs: unmounted: pages={} names={} attrs={} pinned={} anchors={} free_page={}",
+              stats.pages_resident.get() + stats.pages_private.get(), stats.names_bytes.get(),
+              stats.attrs_bytes.get(), pinned, stats.anchors.get(), stats.free_page_calls.get());
   CACHE_CHECK(stats.pages_resident.get() == 0 && stats.pages_private.get() == 0);
   CACHE_CHECK(stats.names_bytes.get() == 0 && stats.attrs_bytes.get() == 0);
   CACHE_CHECK(pinned == 0 && stats.anchors.get() == 0);
@@ -427,7 +465,7 @@ std::shared_ptr<DirState> SessionImpl::obtain_dir(const Inode& inode) {
       inode, std::make_shared<DirState>(*cache_, *backend_, inode.object(), options_.ttl, walk_));
 }
 
-std::string SessionImpl::stats_text() {
+DaemonFigures SessionImpl::figures() {
   DaemonFigures figures;
   figures.source = source_;
   figures.mountpoint = options_.mountpoint;
@@ -444,7 +482,21 @@ std::string SessionImpl::stats_text() {
   figures.notifications_dropped = notifier_.dropped();
   figures.remote = backend_->counters();
   figures.walk = tree_ahead_->figures();
-  return stats_json(figures, cache_->stats(), kControlTextBytes - 1);
+  figures.metrics_port = metrics_ ? metrics_->port() : uint16_t{0};
+  figures.latency = latencies_.figures();
+  return figures;
+}
+
+std::string SessionImpl::stats_text() {
+  return stats_json(figures(), cache_->stats(), kControlTextBytes - 1);
+}
+
+std::vector<std::string> SessionImpl::metrics() {
+  return metrics_blocks(figures(), cache_->stats());
+}
+
+Histogram& latency_of(SessionImpl& session, RequestKind kind) {
+  return session.latencies().of(kind);
 }
 
 // ---- Session ------------------------------------------------------------------------------------
@@ -453,6 +505,8 @@ Session::Session(const Options& options, std::unique_ptr<Backend> backend, const
     : impl_(std::make_unique<SessionImpl>(options, std::move(backend), root)) {}
 
 Session::~Session() = default;
+
+std::string Session::metrics_url() const { return impl_->metrics_url(); }
 
 bool Session::mount(std::string* error) { return impl_->mount(error); }
 

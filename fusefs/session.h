@@ -28,6 +28,9 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
+  // Where Prometheus finds the metrics; empty where `metrics=` was not given. After mount().
+  [[nodiscard]] std::string metrics_url() const;
+
   // Mounts; true when the kernel has the mount (INIT follows in run()).
   bool mount(std::string* error);
   // Serves until unmounted or stopped by SIGINT, SIGTERM or SIGHUP. Returns the exit status.

@@ -14,6 +14,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "cache/base/clock.h"
 #include "cache/base/mutex.h"
@@ -22,9 +23,12 @@
 #include "fusefs/backends/backend.h"
 #include "fusefs/caller_cache.h"
 #include "fusefs/device_io.h"
+#include "fusefs/event_log.h"
 #include "fusefs/fuse_request.h"
 #include "fusefs/handles.h"
 #include "fusefs/inode_table.h"
+#include "fusefs/latency.h"
+#include "fusefs/metrics_server.h"
 #include "fusefs/notify.h"
 #include "fusefs/options.h"
 #include "fusefs/reply_buffers.h"
@@ -56,6 +60,7 @@ class SessionImpl {
   DeviceIo& device() { return device_; }
   TreeAhead& tree_ahead() { return *tree_ahead_; }
   LinkHint& link_hint() { return link_; }
+  Latencies& latencies() { return latencies_; }
   // As asked for, and as the kernel can be trusted with it.
   [[nodiscard]] bool kernel_keeps_listings() const { return kernel_listings_; }
 
@@ -97,6 +102,8 @@ class SessionImpl {
   std::shared_ptr<DirState> obtain_dir(const Inode& inode);
 
   [[nodiscard]] std::string stats_text();
+  [[nodiscard]] std::vector<std::string> metrics();
+  [[nodiscard]] std::string metrics_url() const { return metrics_ ? metrics_->url() : ""; }
   // The remote can't be addressed by what a listing tells: READDIRPLUS is of no use.
   [[nodiscard]] bool children_need_lookup() const {
     return children_need_lookup_.load(std::memory_order_relaxed);  // a hint, found anew if missed
@@ -108,19 +115,24 @@ class SessionImpl {
 
  private:
   CallerPtr find_caller(const FuseRequest& request);
+  DaemonFigures figures();
   int loop();
+  bool mount_fuse(std::string* error);
   void watch();
   void watch_pressure();
   void stop_watching();
+  void log_totals();
   void tear_down();
 
   const Options options_;
   const cache::RealClock clock_;
   const cache::TimePoint started_ = clock_.now();
+  Latencies latencies_;
   std::unique_ptr<Backend> backend_;
   const std::chrono::nanoseconds timeout_;
   const std::string source_;
   std::unique_ptr<cache::PageCache> cache_;
+  std::unique_ptr<EventLog> events_;
   std::unique_ptr<cache::PressureWatcher> pressure_;  // while the loop runs
   std::unique_ptr<InodeTable> inodes_;
   std::unique_ptr<TreeAhead> tree_ahead_;
@@ -132,10 +144,12 @@ class SessionImpl {
   WalkHint walk_;
   LinkHint link_;
   bool kernel_listings_ = false;  // constant once the mount works
+  bool served_ = false;           // main thread
 
   DeviceIo device_;
   fuse_session* fuse_ = nullptr;
   Notifier notifier_;
+  std::unique_ptr<MetricsServer> metrics_;  // where it is wanted
   std::function<void()> ready_;
 
   pthread_t main_thread_{};

@@ -66,12 +66,19 @@ class Object {
   void figure(std::string_view key, T value) {
     raw(key, std::to_string(value));
   }
-  template <typename T>
-  void group(std::string_view key, std::initializer_list<std::pair<std::string_view, T>> figures) {
+  // An object with `fill(inner)` in it.
+  template <typename Fill>
+  void object(std::string_view key, const Fill& fill) {
     name(key);
     Object inner(out_);
-    for (const auto& [inner_key, value] : figures) inner.figure(inner_key, value);
+    fill(inner);
     inner.close();
+  }
+  template <typename T>
+  void group(std::string_view key, std::initializer_list<std::pair<std::string_view, T>> figures) {
+    object(key, [&](Object& inner) {
+      for (const auto& [inner_key, value] : figures) inner.figure(inner_key, value);
+    });
   }
 
  private:
@@ -127,6 +134,22 @@ void add_listings(Object& json, const DaemonFigures& figures, const cache::Stats
                                     {"bad_cookies", stats.bad_cookies.get()}});
 }
 
+template <size_t kKinds>
+void add_latencies(Object& json, std::string_view key,
+                   const std::array<std::string_view, kKinds>& kinds,
+                   const std::array<HistogramSnapshot, kKinds>& histograms) {
+  constexpr uint64_t kMicro = 1000;
+  json.object(key, [&](Object& inner) {
+    for (size_t i = 0; i < kKinds; ++i) {
+      const HistogramSnapshot& histogram = histograms[i];
+      inner.group<uint64_t>(kinds[i], {{"count", histogram.count()},
+                                       {"p50_us", histogram.quantile_ns(0.5) / kMicro},
+                                       {"p99_us", histogram.quantile_ns(0.99) / kMicro},
+                                       {"max_us", histogram.max_ns / kMicro}});
+    }
+  });
+}
+
 }  // namespace
 
 std::string json_string(std::string_view text, size_t max_bytes) {
@@ -158,6 +181,9 @@ std::string stats_json(const DaemonFigures& figures, const cache::Stats& stats, 
   tail.group<uint64_t>("requests", {{"active", figures.requests_active}});
   tail.group<uint64_t>("notifications", {{"sent", figures.notifications},
                                          {"dropped", figures.notifications_dropped}});
+  add_latencies(tail, "request_latency", kRequestKinds, figures.latency.requests);
+  add_latencies(tail, "remote_latency", kRemoteKinds, figures.latency.remote);
+  tail.group<uint64_t>("metrics", {{"port", figures.metrics_port}});
   tail.close();
 
   constexpr size_t kFixed = 64;  // keys and punctuation of the two names

@@ -1,7 +1,9 @@
 // The figures of one mount, and their JSON: what `cookiefsctl stats --json` prints.
 //
-// Shape:          {"source": "...", "cache": {"limit_bytes": N, ...}, ...}: objects of numbers, and
-//                 never an array. Keys are stable: scripts read them.
+// Shape:          {"source": "...", "cache": {"limit_bytes": N, ...}, ...}: objects of numbers
+// (those
+//                 of latencies: an object for each kind), and never an array. Keys are stable:
+//                 scripts read them.
 // Thread-safety:  pure functions.
 // Errors:         none; text that is not UTF-8 is shown with U+FFFD for what is wrong in it.
 #pragma once
@@ -14,6 +16,7 @@
 #include "cache/stats.h"
 #include "fusefs/ahead_window.h"
 #include "fusefs/backends/backend.h"
+#include "fusefs/latency.h"
 
 namespace fusefs {
 
@@ -29,6 +32,8 @@ struct DaemonFigures {
   uint64_t notifications = 0, notifications_dropped = 0;
   BackendCounters remote;
   WalkFigures walk;
+  uint16_t metrics_port = 0;  // of `metrics=`; 0: not asked for
+  LatencyFigures latency;
 };
 
 // At most `max_bytes` long: should the names not fit, they are cut.

@@ -115,11 +115,11 @@ end_groups() {
 # --------------------------------------------------------------------------------- packages -----
 
 PACKAGES_BUILD=(g++ cmake ninja-build ccache pkg-config libfuse3-dev fuse3 libboost-dev libspdlog-dev
-  libcli11-dev nlohmann-json3-dev catch2 libbenchmark-dev libnfs-dev)
+  libcli11-dev nlohmann-json3-dev catch2 libbenchmark-dev libnfs-dev libmicrohttpd-dev)
 PACKAGES_RUN=(attr coreutils findutils jq mawk mount openssh-client procps util-linux)
 # Servers among them are started by the tests themselves, with configurations of their own.
 PACKAGES_TEST=(clang clang-format clang-tidy libclang-rt-14-dev nfs-ganesha nfs-ganesha-mem
-  nfs-ganesha-vfs openssh-server openssh-sftp-server python3 shellcheck spin)
+  nfs-ganesha-vfs openssh-server openssh-sftp-server prometheus python3 shellcheck spin)
 
 as_root() {
   if [[ $(id -u) = 0 ]]; then
@@ -165,7 +165,8 @@ without_services() {
 enabled_services() {
   local unit
   command -v systemctl >/dev/null || return 0
-  for unit in nfs-ganesha.service nfs-ganesha-lock.service rpcbind.service rpcbind.socket ssh.service; do
+  for unit in nfs-ganesha.service nfs-ganesha-lock.service prometheus.service rpcbind.service \
+    rpcbind.socket ssh.service; do
     ! systemctl is-enabled --quiet "$unit" 2>/dev/null || echo "$unit"
   done
 }

@@ -22,6 +22,7 @@
 #include <system_error>
 
 #include "fusefs/control.h"
+#include "tools/ctl_observe.h"
 
 namespace {
 
@@ -71,8 +72,7 @@ class Directory {
   Directory(const Directory&) = delete;
   Directory& operator=(const Directory&) = delete;
 
-  template <typename Answer>
-  void ask(unsigned long request, Answer* answer) const {
+  void ask(unsigned long request, void* answer) const {
     if (ioctl(fd_, request, answer) < 0) throw Failure(explain(path_, errno));
   }
 
@@ -114,12 +114,26 @@ std::string group_digits(std::string digits) {
   return digits;
 }
 
+// Of one kind of requests; the middle, the slowest hundredth, the slowest.
+std::string format_latency(const Json& kind) {
+  if (kind.value("count", uint64_t{0}) == 0) return "-";
+  const auto duration = [&](const char* name) {
+    const auto us = kind.value(name, 0.0);
+    if (us < 1e3) return format("%.0f %s", us, "us");
+    return us < 1e6 ? format("%.1f %s", us / 1e3, "ms") : format("%.1f %s", us / 1e6, "s");
+  };
+  return group_digits(kind["count"].dump()) + ": p50 " + duration("p50_us") + ", p99 " +
+         duration("p99_us") + ", max " + duration("max_us");
+}
+
 // The name of a counter says its unit.
 std::string format_value(std::string_view name, const Json& value) {
   if (value.is_string()) return value.get<std::string>();
   if (value.is_number() && name.ends_with("bytes")) return format_bytes(value.get<double>());
   if (value.is_number() && name.ends_with("_seconds")) return format_seconds(value.get<double>());
+  if (name == "port") return value.dump();
   if (value.is_number_integer()) return group_digits(value.dump());
+  if (value.is_object()) return format_latency(value);
   return value.dump();
 }
 
@@ -215,6 +229,11 @@ int run(int argc, char* argv[]) {
       app.add_subcommand("invalidate", "Forget a directory's listing, as if it had changed");
   invalidate_command->add_option("PATH", path, "The directory, or a file in it")->required();
   invalidate_command->callback([&] { invalidate(path); });
+
+  ctl::add_observing_commands(
+      &app, [](const std::string& mountpoint, unsigned long request, void* answer) {
+        Directory(mountpoint).ask(request, answer);
+      });
 
   try {
     app.parse(argc, argv);

@@ -219,6 +219,29 @@ TEST_CASE("other values that can't work are refused") {
   }
 }
 
+TEST_CASE("metrics= takes a port, and an address in front of it") {
+  const auto metrics = [](const std::string& value) {
+    const Parsed parsed = with(("metrics=" + value).c_str());
+    REQUIRE(parsed.error.empty());
+    return parsed.options.metrics->host + " " + std::to_string(parsed.options.metrics->port);
+  };
+  CHECK(metrics("9478") == "127.0.0.1 9478");
+  CHECK(metrics("0") == "127.0.0.1 0");
+  CHECK(metrics("localhost:1") == "127.0.0.1 1");
+  CHECK(metrics("0.0.0.0:65535") == "0.0.0.0 65535");
+  CHECK(metrics("[::1]:9478") == "::1 9478");
+  for (const std::string value :
+       {":9478", "::1:9478", "[127.0.0.1]:1", "[::1]", "a.example:1", "1.2:1"}) {
+    CHECK(error_of(("metrics=" + value).c_str()) ==
+          "metrics=" + value + ": not PORT, ADDRESS:PORT or [ADDRESS]:PORT, with an address in " +
+              "digits; try metrics=127.0.0.1:9478");
+  }
+  for (const std::string value : {"65536", "-1", "127.0.0.1:", "[::1]:x"}) {
+    CHECK(error_of(("metrics=" + value).c_str()) ==
+          "metrics=" + value + ": not a port between 0 and 65535; try metrics=127.0.0.1:9478");
+  }
+}
+
 TEST_CASE("an unknown option is named, with the nearest known one") {
   CHECK(error_of("cachesize=64M") == "cachesize: unknown option; did you mean cache_size=64M?");
   CHECK(error_of("alow_other") == "alow_other: unknown option; did you mean allow_other?");

@@ -2,6 +2,7 @@
 #include "fusefs/stats_json.h"
 
 #include <catch2/catch.hpp>
+#include <chrono>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -57,11 +58,35 @@ TEST_CASE("every figure that scripts are promised is there") {
   }
 }
 
+TEST_CASE("latencies are told by kind, in microseconds") {
+  fusefs::Latencies latencies;
+  for (int i = 0; i < 100; ++i) {
+    latencies.of(fusefs::RequestKind::kReaddirplus).record(std::chrono::microseconds(300));
+  }
+  latencies.of(fusefs::RemoteKind::kLookup).record(std::chrono::seconds(2));
+  fusefs::DaemonFigures figures;
+  figures.latency = latencies.figures();
+  figures.metrics_port = 9478;
+  const Json json = Json::parse(fusefs::stats_json(figures, cache::Stats(), kRoom));
+  const Json& listings = json["request_latency"]["readdirplus"];
+  CHECK(listings["count"] == 100);
+  CHECK(listings["p50_us"] > 262);
+  CHECK(listings["p99_us"] <= 300);
+  CHECK(listings["max_us"] == 300);
+  CHECK(json["remote_latency"]["lookup"]["max_us"] == 2'000'000);
+  CHECK(json["request_latency"].size() == fusefs::kRequestKinds.size());
+  CHECK(json["remote_latency"]["read"]["count"] == 0);
+  CHECK(json["metrics"]["port"] == 9478);
+}
+
 TEST_CASE("the text never outgrows the control channel, however long the names") {
   cache::Stats stats;
   fusefs::DaemonFigures figures;
   figures.source = std::string(5000, '\x01');  // six bytes each when escaped
   figures.mountpoint = std::string(5000, '"');
+  fusefs::Latencies latencies;  // figures of many digits
+  latencies.of(fusefs::RequestKind::kOther).record(cache::Duration::max());
+  figures.latency = latencies.figures();
   const std::string text = fusefs::stats_json(figures, stats, kRoom);
   CHECK(text.size() <= kRoom);
   const Json json = Json::parse(text);
