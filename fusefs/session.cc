@@ -305,8 +305,8 @@ int SessionImpl::run(const std::function<void()>& ready) {
 int SessionImpl::loop() {
   if (options_.single_thread) return fuse_session_loop(fuse_);
   fuse_loop_config* const config = fuse_loop_cfg_create();
-  // One reader lists a quarter slower with a descriptor for each worker; for 2 to 64 readers it makes
-  // no difference (two processors, warm listings, the two ways in turn).
+  // One reader lists a quarter slower with a descriptor for each worker; for 2 to 64 readers it
+  // makes no difference (two processors, warm listings, the two ways in turn).
   fuse_loop_cfg_set_clone_fd(config, 0);
   fuse_loop_cfg_set_max_threads(config, options_.max_threads);
   fuse_loop_cfg_set_idle_threads(config, std::min(kIdleThreads, options_.max_threads));
@@ -369,9 +369,8 @@ void SessionImpl::log_totals() {
   uint64_t requests = 0;
   for (const HistogramSnapshot& kind : total.latency.requests) requests += kind.count();
   spdlog::info(
-      "{} unmounted from {} after {:.0f} s: {} requests of the kernel, {} to the remote, {} of "
-      "them "
-      "failed; {} arrays listed from the cache, {} fetched; at most {} MiB held",
+      "{} unmounted from {} after {:.0f} s: {} requests of the kernel, {} to the remote ({} "
+      "failed); {} arrays listed from the cache, {} fetched; at most {} MiB held",
       source_, options_.mountpoint, total.uptime_seconds, requests, total.remote.requests,
       total.remote.errors, stats.readdir_hits.get(), stats.readdir_misses.get(),
       (total.peak_bytes + (1 << 20) - 1) >> 20);
