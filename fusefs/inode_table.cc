@@ -242,6 +242,23 @@ std::shared_ptr<DirState> InodeTable::install_dir(const Inode& inode,
   return slot;
 }
 
+std::vector<InodeTable::OpenedDirectory> InodeTable::opened_directories() {
+  std::vector<OpenedDirectory> all;
+  const auto add = [&all](const Inode& inode) {
+    if (!inode.dir_) return;
+    all.push_back({inode.nodeid_, inode.ino_, inode.parent_, inode.dir_});
+  };
+  {
+    MutexLock lock(shard_of(kRootNodeId).mutex);
+    add(*root_);
+  }
+  for (Shard& shard : shards_) {
+    MutexLock lock(shard.mutex);
+    for (const Inode& inode : shard.by_nodeid.set) add(inode);
+  }
+  return all;
+}
+
 void InodeTable::clear_shard(Shard& shard) {
   std::vector<std::unique_ptr<Inode>> dead;
   {

@@ -98,6 +98,13 @@ class InodeTable {
   std::shared_ptr<DirState> dir(const Inode& inode);
   std::shared_ptr<DirState> install_dir(const Inode& inode, std::shared_ptr<DirState> fresh);
 
+  // Every directory that was opened. Looks at all inodes, a shard at a time.
+  struct OpenedDirectory {
+    uint64_t nodeid, ino, parent;  // as in Inode
+    std::shared_ptr<DirState> dir;
+  };
+  std::vector<OpenedDirectory> opened_directories();
+
   // Unmount: forgets every lookup. No InodeRef may be left but the table's own.
   void clear();
 

@@ -210,6 +210,7 @@ void DirCore::send_request(const FillPtr& fill) {
   fill->in_flight = true;
   fill->request = 0;
   fill->sent = {.sequence = pages_->sequence(), .change = change_, .when = ticks_now()};
+  ++requests_;
   ++calls_out_;
   mutex_.unlock();
   const DirSource::RequestId id = source_.read_dir(
@@ -497,7 +498,7 @@ bool DirCore::cookies_fit(Fill& fill, const DirAnswer& answer) {
     switch_change_ = change_;
     // The arrays first: who sees the switch, without a lock, must find none of before it. An array
     // taken for a mapped one leads to a key that the remote can be told nothing for.
-    invalidate_locked();
+    invalidate_locked(Forgotten::kNumbering);
     CACHE_RACE_POINT("switch to mapped cookies");
     mapped_.store(true, std::memory_order_release);
     for (const FillPtr& other : std::vector<FillPtr>(fill_owners_)) {
