@@ -105,6 +105,11 @@ std::string top_text(SessionImpl& session, char order) {
                    .info = at->info,
                    .content = directory.dir->directory().content()});
   }
+  if (order == kTopByMemory) {
+    std::stable_sort(top.begin(), top.end(), [](const TopDirectory& a, const TopDirectory& b) {
+      return a.content.bytes > b.content.bytes;
+    });
+  }
   return top_json(top, all.size(), kControlTextBytes - 1);
 }
 
