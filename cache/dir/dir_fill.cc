@@ -149,8 +149,9 @@ DirCore::FillPtr DirCore::start_fill(const CursorState& cursor, const FillWish& 
   fill->page = std::move(grabbed.value().page);
   fill->stamp = {.sequence = pages_->sequence(), .change = change_, .when = ticks_now()};
   const Anchor* anchor = anchors_.find(cursor.key);
-  const uint32_t position =
-      anchor != nullptr ? anchor->position : static_cast<uint32_t>(cursor.ordinal);
+  // A reader that looks for its place from the beginning keeps its own count.
+  const uint64_t counted = cursor.key == 0 ? 0 : cursor.ordinal;
+  const uint32_t position = anchor != nullptr ? anchor->position : static_cast<uint32_t>(counted);
   // Known anew in this generation: it is in use.
   anchors_.add(cursor.key, position, anchor != nullptr ? anchor->token : cursor.token);
   fill->want_attrs = wish.attrs && !attrs_refused_;

@@ -238,6 +238,12 @@ warms() {
 }
 check "warm" warms
 
+leaves_to_kernel() {
+  start sim:tree=5x20 "$mnt" -o ttl=1h,kernel_listings=yes && ls -R "$mnt" >/dev/null || return 1
+  "$ctl" drop "$mnt" >/dev/null && prints '^7 directories warm' "$ctl" warm "$mnt"
+}
+check "warm: what the kernel keeps itself" leaves_to_kernel
+
 warms_attributes() {
   start sim:tree=5x1000,rtt=5ms "$mnt" -o ttl=1h,readdirplus=no &&
     prints '^7 directories warm' "$ctl" warm "$mnt" --attributes || return 1

@@ -111,9 +111,14 @@ bool Walk::is_ready(const Json& json) const {
          young("attributes_age_seconds");
 }
 
+double reads_of(const Json& json) {
+  return figure(json, "readdir.hits") + figure(json, "readdir.misses");
+}
+
 void Walk::warm(const Item& item) {
   const Directory directory(item.path);
-  const bool ready = is_ready(directory.ask_json(fusefs::kControlDirectory));
+  const Json before = directory.ask_json(fusefs::kControlDirectory);
+  const bool ready = is_ready(before);
   const bool deeper = wish_.depth == kNoLimit || item.depth < wish_.depth;
   std::vector<std::string> below;
   if (!ready && wish_.attributes) directory.tell(fusefs::kControlWantAttributes);
@@ -124,12 +129,16 @@ void Walk::warm(const Item& item) {
       return !stopped_.load(std::memory_order_relaxed);
     });
   }
-  const bool complete =
-      ready || directory.ask_json(fusefs::kControlDirectory).value("complete", false);
+  const Json after = ready ? before : directory.ask_json(fusefs::kControlDirectory);
+  // With kernel_listings=yes the kernel may have it, and then asks the daemon nothing.
+  const bool by_kernel = !ready && reads_of(before) == reads_of(after);
+  const bool complete = by_kernel || after.value("complete", false);
   const std::lock_guard lock(mutex_);
   ++counts_.done;
   if (ready) ++counts_.ready;
-  if (complete) {
+  if (by_kernel) {
+    ++counts_.ready;
+  } else if (complete) {
     warm_.push_back(item.path);
   } else {
     ++counts_.unfit;
@@ -339,7 +348,7 @@ int warm(const Wish& wish) {
                                        format_bytes(figure(stats, "cache.bytes")) + " of " +
                                        format_bytes(figure(stats, "cache.limit_bytes")) + ")"
                             : interrupted ? "interrupted"
-                                          : "they changed meanwhile";
+                                          : "they changed while they were read";
     std::printf("%s directories known are not, and what lies below them: %s\n",
                 format_count(left).c_str(), why.c_str());
   }

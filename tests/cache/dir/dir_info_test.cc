@@ -20,7 +20,7 @@ uint32_t sum(const DirectoryMap& map) {
 
 TEST_CASE("what a directory holds: from nothing to all of it, and a part") {
   for (const CookieStyle style :
-       {CookieStyle::kOrdered, CookieStyle::kHashed, CookieStyle::kName}) {
+       {CookieStyle::kOrdered, CookieStyle::kHashed, CookieStyle::kName, CookieStyle::kHuge}) {
     DYNAMIC_SECTION(name_of(style)) {
       DirRig rig(with_style(style));
       rig.source->fill(kEntries);
@@ -69,6 +69,22 @@ TEST_CASE("what a directory holds: from nothing to all of it, and a part") {
       CHECK(cell * map.entries / map.filled.size() <= 2 * cache::kEntriesPerArray + 2);
     }
   }
+}
+
+// The reader that is under way then looks for its place from the beginning.
+TEST_CASE("positions count from the beginning also after a switch to mapped cookies") {
+  DirRig rig(with_style(CookieStyle::kHuge, 300));
+  rig.source->fill(kEntries);
+  auto entries = rig.source->entries();
+  for (size_t i = 0; i < entries.size(); ++i) entries[i].cookie = i + 1;
+  for (size_t i = 1000; i < entries.size(); ++i) entries[i].cookie += uint64_t{1} << 63;
+  rig.source->set_entries(entries);
+  rig.revalidate();
+  Lister lister(*rig.dir);
+  REQUIRE(lister.read_all(50).ok());
+  CHECK(lister.got.names.size() == kEntries);
+  CHECK(rig.dir->content().entries == kEntries);
+  CHECK(rig.dir->content().complete);
 }
 
 TEST_CASE("what a directory has cost: arrays found, arrays waited for, requests, time") {
