@@ -229,6 +229,23 @@ void InodeTable::drop_attr(const Inode& inode) {
   old.swap(const_cast<Inode&>(inode).attr_);  // NOLINT: the table owns its inodes
 }
 
+std::string InodeTable::name(const Inode& inode) {
+  MutexLock lock(shard_of(inode.nodeid_).mutex);
+  return inode.name_ ? *inode.name_ : std::string();
+}
+
+void InodeTable::set_name(const Inode& inode, std::string_view name) {
+  auto& slot = const_cast<Inode&>(inode).name_;  // NOLINT: the table owns its inodes
+  std::unique_ptr<const std::string> fresh;      // then the old one, which outlives the lock
+  {
+    MutexLock lock(shard_of(inode.nodeid_).mutex);
+    if (slot && *slot == name) return;
+  }
+  fresh = std::make_unique<const std::string>(name);
+  MutexLock lock(shard_of(inode.nodeid_).mutex);
+  slot.swap(fresh);
+}
+
 std::shared_ptr<DirState> InodeTable::dir(const Inode& inode) {
   MutexLock lock(shard_of(inode.nodeid_).mutex);
   return inode.dir_;

@@ -50,14 +50,18 @@ std::string directory_text(SessionImpl& session, const Inode& inode) {
 
 // ---- The directories that hold or took most -----------------------------------------------------
 
-// As far as the listings above tell it; their inodes' numbers stand for names that they don't.
+std::string name_of(SessionImpl& session, uint64_t nodeid, uint64_t ino) {
+  const InodeRef inode = session.inodes().find(nodeid);
+  const std::string name = inode ? session.inodes().name(*inode) : std::string();
+  return name.empty() ? "<inode " + std::to_string(ino) + ">" : name;
+}
+
+// As the kernel was told of each.
 std::string path_of(SessionImpl& session, uint64_t nodeid, uint64_t ino, uint64_t parent) {
   std::string path;
   for (int depth = 0; nodeid != kRootNodeId && depth < kMostDepth; ++depth) {
     const InodeRef above = session.inodes().find(parent);
-    const auto dir = above ? session.inodes().dir(*above) : nullptr;
-    const auto name = dir ? dir->directory().name_of(ino) : std::nullopt;
-    std::string longer = "/" + name.value_or("<inode " + std::to_string(ino) + ">") + path;
+    std::string longer = "/" + name_of(session, nodeid, ino) + path;
     if (longer.size() > kMostPathBytes) return "..." + path;
     path.swap(longer);
     if (!above) return "..." + path;

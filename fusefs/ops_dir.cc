@@ -246,6 +246,7 @@ void keep_token(SessionImpl& session, DirHandle& handle, const PlusEntry& entry,
 void prime_directory(SessionImpl& session, DirHandle& handle, PlusEntry& entry, uint64_t nodeid) {
   const InodeRef inode = session.inodes().find(nodeid);
   if (!inode || !inode->is_directory()) return;
+  session.inodes().set_name(*inode, entry.name());
   if (!session.inodes().attr(*inode)) keep_token(session, handle, entry, *inode);
   if (const auto known = session.inodes().attr(*inode)) {
     entry.set_block_size(session.block_size(*inode, known->attr));

@@ -127,6 +127,7 @@ void lookup(SessionImpl& session, FuseRequest& request, fuse_ino_t parent_id, co
       found.value().answer.id,
       {.ino = attr.ino, .parent_ino = parent->ino(), .parent = parent_id, .mode = attr.mode});
   session.keep_attr(*child, attr, found.value().asked);
+  if (child->is_directory()) session.inodes().set_name(*child, name);
   const uint64_t nodeid = child->nodeid();
   fuse_entry_param entry{};
   entry.ino = nodeid;

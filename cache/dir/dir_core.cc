@@ -413,6 +413,5 @@ void Directory::closed() { core_->closed(); }
 DirectoryInfo Directory::info() const { return core_->info(); }
 DirectoryContent Directory::content() const { return core_->content(); }
 DirectoryMap Directory::map(uint32_t most_cells) const { return core_->map(most_cells); }
-std::optional<std::string> Directory::name_of(uint64_t ino) const { return core_->name_of(ino); }
 
 }  // namespace cache

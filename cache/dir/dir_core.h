@@ -131,7 +131,6 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
   [[nodiscard]] DirectoryInfo info() const EXCLUDES(mutex_);
   [[nodiscard]] DirectoryContent content() const EXCLUDES(mutex_);
   [[nodiscard]] DirectoryMap map(uint32_t most_cells) const EXCLUDES(mutex_);
-  [[nodiscard]] std::optional<std::string> name_of(uint64_t ino) const EXCLUDES(mutex_);
 
  private:
   using FillPtr = std::shared_ptr<Fill>;

@@ -96,19 +96,4 @@ DirectoryMap DirCore::map(uint32_t most_cells) const {
   return map;
 }
 
-std::optional<std::string> DirCore::name_of(uint64_t ino) const {
-  std::optional<std::string> name;
-  uint32_t left = Directory::kNameArrays;
-  pages_->for_each([&](const Page& page) {
-    if (left-- == 0) return false;
-    if (!page.uptodate()) return true;
-    const ArrayView view = ArrayView::of(page.content());
-    for (uint32_t i = 0; i < view.count() && !name; ++i) {
-      if (view.ino(i) == ino) name.emplace(view.name(i));
-    }
-    return !name;
-  });
-  return name;
-}
-
 }  // namespace cache

@@ -172,9 +172,6 @@ class Directory {
   [[nodiscard]] DirectoryContent content() const;
   // At most so many cells; fewer where the listing is shorter.
   [[nodiscard]] DirectoryMap map(uint32_t most_cells) const;
-  // The name of the entry with this inode number, in one of the first kNameArrays arrays.
-  static constexpr uint32_t kNameArrays = 256;
-  [[nodiscard]] std::optional<std::string> name_of(uint64_t ino) const;
 
  private:
   std::shared_ptr<DirCore> core_;

@@ -315,6 +315,9 @@ tops() {
     { echo "printed: $(cat "$out")"; return 1; }
   # The first by memory is the longest.
   is "$(sed -n 5p "$out" | grep -c '/big$')" 1 "the first" || return 1
+  # Also where nothing above it has been listed.
+  "$ctl" drop "$mnt" >/dev/null && ls "$mnt/tree/dir-3" >/dev/null &&
+    prints ' /tree/dir-3$' "$ctl" top --once "$mnt" || return 1
   # Without a terminal: tables, one after the other.
   "$ctl" top --interval 0.1 "$mnt" >"$out" &
   local pid=$! status

@@ -122,15 +122,5 @@ TEST_CASE("why and when a listing was forgotten last") {
   CHECK(rig.dir->info().invalidations == 3);
 }
 
-TEST_CASE("a name is told by its inode number") {
-  DirRig rig(with_style(CookieStyle::kOrdered));
-  rig.source->fill(kEntries);
-  const FakeEntry entry = rig.source->entries()[1234];
-  CHECK_FALSE(rig.dir->name_of(entry.ino).has_value());
-  rig.list();
-  CHECK(rig.dir->name_of(entry.ino) == entry.name);
-  CHECK_FALSE(rig.dir->name_of(1).has_value());
-}
-
 }  // namespace
 }  // namespace test
