@@ -12,6 +12,11 @@ bool DirState::token_expired(cache::TimePoint now) {
   return age_.token_expired(now);
 }
 
+std::optional<cache::TimePoint> DirState::token_asked() {
+  MutexLock lock(mutex_);
+  return age_.token_asked();
+}
+
 bool DirState::revalidate(uint64_t change, cache::TimePoint asked) {
   const bool changed = directory_.revalidate(change);
   MutexLock lock(mutex_);
@@ -79,7 +84,7 @@ ListingAge::Attributes DirState::begin_pass(cache::TimePoint now, Asks asks) {
     decision = age_.begin_pass(now, holds, walk);
   }
   if (decision == ListingAge::Attributes::kRefetch) {
-    directory_.invalidate();
+    directory_.invalidate(cache::Forgotten::kOldAttributes);
     if (follows) walk_.spend();
   }
   return decision;

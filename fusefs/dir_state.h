@@ -78,6 +78,8 @@ class DirState {
   void act_first_for(const CallerPtr& caller) { source_.act_first_for(caller); }
 
   [[nodiscard]] bool token_expired(cache::TimePoint now);
+  // When it was last confirmed; none: not known.
+  [[nodiscard]] std::optional<cache::TimePoint> token_asked();
   // The remote's token as of `asked`. True when the listing was forgotten over it.
   bool revalidate(uint64_t change, cache::TimePoint asked);
   // Forgets the listing; the number of arrays it had.

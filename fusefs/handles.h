@@ -44,6 +44,24 @@ struct DirPass {
   bool entry_at_dotdot = false;
 };
 
+// A directory listed past the cache: through one of its own, that nobody else reads.
+struct RemoteListing {
+  RemoteListing(cache::PageCache& cache, Backend& backend, const ObjectId& object,
+                const CallerPtr& opener)
+      : source(backend, object), directory(cache, source) {
+    source.act_for(opener);
+    directory.opened();
+  }
+  ~RemoteListing() { directory.closed(); }
+  RemoteListing(const RemoteListing&) = delete;
+  RemoteListing& operator=(const RemoteListing&) = delete;
+
+  BackendDirSource source;
+  cache::Directory directory;
+  cache::DirCursor cursor;
+  uint64_t position = 0;
+};
+
 class DirHandle final : public OpenHandle {
  public:
   DirHandle(InodeRef inode_in, std::shared_ptr<DirState> dir_in, CallerPtr opener_in)
@@ -58,6 +76,9 @@ class DirHandle final : public OpenHandle {
   cache::Mutex mutex{cache::LockRank::kHandle};
   cache::DirCursor cursor GUARDED_BY(mutex);
   DirPass pass GUARDED_BY(mutex);
+  // By the control channel:
+  bool wants_attributes GUARDED_BY(mutex) = false;
+  std::unique_ptr<RemoteListing> remote GUARDED_BY(mutex);  // null: never asked for
 };
 
 class FileHandle final : public OpenHandle {

@@ -17,8 +17,8 @@
 //                 that comes late can't hit another object.
 // Thread-safety:  const members by anyone who holds an InodeRef; the rest belongs to InodeTable and
 //                 is guarded by the shard's mutex.
-// Memory:         about 140 bytes an inode and the object's name beyond 15 bytes; as many as the
-//                 kernel chooses to remember, and outside the cache's bound.
+// Memory:         about 150 bytes an inode, the object's name beyond 15 bytes and a directory's own
+//                 name; as many as the kernel chooses to remember, and outside the cache's bound.
 #pragma once
 
 #include <sys/stat.h>
@@ -26,6 +26,7 @@
 #include <boost/intrusive/unordered_set_hook.hpp>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "cache/base/clock.h"
@@ -94,6 +95,8 @@ class Inode : public boost::intrusive::unordered_set_base_hook<boost::intrusive:
   const uint64_t parent_;
   std::unique_ptr<TimedAttr> attr_;  // null: never asked for, or dropped
   std::shared_ptr<DirState> dir_;    // null: never opened
+  // Of a directory, as the kernel was last told it. Only for people.
+  std::unique_ptr<const std::string> name_;
 };
 
 }  // namespace fusefs

@@ -229,6 +229,23 @@ void InodeTable::drop_attr(const Inode& inode) {
   old.swap(const_cast<Inode&>(inode).attr_);  // NOLINT: the table owns its inodes
 }
 
+std::string InodeTable::name(const Inode& inode) {
+  MutexLock lock(shard_of(inode.nodeid_).mutex);
+  return inode.name_ ? *inode.name_ : std::string();
+}
+
+void InodeTable::set_name(const Inode& inode, std::string_view name) {
+  auto& slot = const_cast<Inode&>(inode).name_;  // NOLINT: the table owns its inodes
+  std::unique_ptr<const std::string> fresh;      // then the old one, which outlives the lock
+  {
+    MutexLock lock(shard_of(inode.nodeid_).mutex);
+    if (slot && *slot == name) return;
+  }
+  fresh = std::make_unique<const std::string>(name);
+  MutexLock lock(shard_of(inode.nodeid_).mutex);
+  slot.swap(fresh);
+}
+
 std::shared_ptr<DirState> InodeTable::dir(const Inode& inode) {
   MutexLock lock(shard_of(inode.nodeid_).mutex);
   return inode.dir_;
@@ -240,6 +257,23 @@ std::shared_ptr<DirState> InodeTable::install_dir(const Inode& inode,
   auto& slot = const_cast<Inode&>(inode).dir_;  // NOLINT: the table owns its inodes
   if (!slot) slot = std::move(fresh);
   return slot;
+}
+
+std::vector<InodeTable::OpenedDirectory> InodeTable::opened_directories() {
+  std::vector<OpenedDirectory> all;
+  const auto add = [&all](const Inode& inode) {
+    if (!inode.dir_) return;
+    all.push_back({inode.nodeid_, inode.ino_, inode.parent_, inode.dir_});
+  };
+  {
+    MutexLock lock(shard_of(kRootNodeId).mutex);
+    add(*root_);
+  }
+  for (Shard& shard : shards_) {
+    MutexLock lock(shard.mutex);
+    for (const Inode& inode : shard.by_nodeid.set) add(inode);
+  }
+  return all;
 }
 
 void InodeTable::clear_shard(Shard& shard) {

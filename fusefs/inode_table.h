@@ -22,6 +22,8 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -94,9 +96,21 @@ class InodeTable {
   void set_attr(const Inode& inode, const TimedAttr& attr);
   void drop_attr(const Inode& inode);
 
+  // The name by which the kernel was last told of a directory; empty: the root, and what it was
+  // never told of.
+  std::string name(const Inode& inode);
+  void set_name(const Inode& inode, std::string_view name);
+
   // The directory's state; null when it was never opened. The first one installed stays.
   std::shared_ptr<DirState> dir(const Inode& inode);
   std::shared_ptr<DirState> install_dir(const Inode& inode, std::shared_ptr<DirState> fresh);
+
+  // Every directory that was opened. Looks at all inodes, a shard at a time.
+  struct OpenedDirectory {
+    uint64_t nodeid, ino, parent;  // as in Inode
+    std::shared_ptr<DirState> dir;
+  };
+  std::vector<OpenedDirectory> opened_directories();
 
   // Unmount: forgets every lookup. No InodeRef may be left but the table's own.
   void clear();

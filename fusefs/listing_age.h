@@ -112,6 +112,8 @@ class ListingAge {
   [[nodiscard]] bool token_expired(cache::TimePoint now) const {
     return !token_asked_ || now - *token_asked_ >= ttl_;
   }
+  // When the token was asked for last; none: it is not known.
+  [[nodiscard]] std::optional<cache::TimePoint> token_asked() const { return token_asked_; }
   // The token was asked for at that time and handed to the listing.
   void token_confirmed(cache::TimePoint asked) {
     if (!token_asked_ || *token_asked_ < asked) token_asked_ = asked;

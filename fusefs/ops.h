@@ -1,5 +1,6 @@
 // The operations of libfuse's low-level interface, by file: ops_meta.cc (names, attributes, xattrs,
-// the control channel, refusals), ops_dir.cc (listings), ops_file.cc (contents).
+// the control channel, refusals), ops_control.cc (the control channel's questions about
+// directories), ops_dir.cc (listings), ops_file.cc (contents).
 //
 // Thread-safety:  each may run on any number of workers at once.
 // Errors:         every operation replies exactly once (fuse_request.h).

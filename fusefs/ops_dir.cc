@@ -183,9 +183,15 @@ bool wants_attributes(SessionImpl& session, DirHandle& handle, uint64_t offset, 
       kind == ReadKind::kPlus && offset != 0 && session.options().readdirplus == ReaddirPlus::kAuto;
   if (used) dir.note_wanted();
   Attributes attributes;
+  bool told = false;
   {
     cache::MutexLock lock(handle.mutex);
     attributes = handle.pass.attributes;
+    told = handle.wants_attributes && session.options().ttl.count() > 0;
+  }
+  if (told) {
+    dir.pass_continues(session.now());
+    return true;
   }
   if (used && (attributes == Attributes::kOmit || attributes == Attributes::kOffered)) {
     attributes = dir.begin_pass(session.now(), asks_for(kind));
@@ -241,6 +247,7 @@ void keep_token(SessionImpl& session, DirHandle& handle, const PlusEntry& entry,
 void prime_directory(SessionImpl& session, DirHandle& handle, PlusEntry& entry, uint64_t nodeid) {
   const InodeRef inode = session.inodes().find(nodeid);
   if (!inode || !inode->is_directory()) return;
+  session.inodes().set_name(*inode, entry.name());
   if (!session.inodes().attr(*inode)) keep_token(session, handle, entry, *inode);
   if (const auto known = session.inodes().attr(*inode)) {
     entry.set_block_size(session.block_size(*inode, known->attr));

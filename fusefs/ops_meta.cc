@@ -1,7 +1,6 @@
 // Names, attributes, extended attributes, the control channel, and the refusal of every change.
 
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -15,6 +14,7 @@
 #include "fusefs/log.h"
 #include "fusefs/metrics.h"
 #include "fusefs/ops.h"
+#include "fusefs/ops_control.h"
 #include "fusefs/session_impl.h"
 
 namespace fusefs {
@@ -129,6 +129,7 @@ void lookup(SessionImpl& session, FuseRequest& request, fuse_ino_t parent_id, co
       found.value().answer.id,
       {.ino = attr.ino, .parent_ino = parent->ino(), .parent = parent_id, .mode = attr.mode});
   session.keep_attr(*child, attr, found.value().asked);
+  if (child->is_directory()) session.inodes().set_name(*child, name);
   const uint64_t nodeid = child->nodeid();
   fuse_entry_param entry{};
   entry.ino = nodeid;
@@ -228,8 +229,8 @@ void operation_access(fuse_req_t req, fuse_ino_t /*ino*/, int mask) {
 
 // ---- Extended attributes ------------------------------------------------------------------------
 
-// ENOSYS goes through to the kernel, which then never asks again: right, because a back end answers
-// it only when it has no extended attributes at all.
+// ENOSYS of listxattr goes through to the kernel, which then never asks again: right, because a
+// back end answers it only when it has no extended attributes at all.
 void reply_xattr(FuseRequest& request, const Result<std::string>& value, size_t size) {
   if (!value.ok()) return request.fail(value.error_number());
   const std::string& bytes = value.value();
@@ -242,18 +243,25 @@ void reply_xattr(FuseRequest& request, const Result<std::string>& value, size_t 
   }
 }
 
+// Of getxattr it would hide the daemon's own attribute. Programs that ask for each file remember
+// EOPNOTSUPP for the whole mount as well.
+Result<std::string> get_xattr(SessionImpl& session, FuseRequest& request, const Inode& inode,
+                              const char* name) {
+  auto value = session.ask<std::string>(request, [&](Backend::Done<std::string> done) {
+    return session.backend().getxattr(session.caller(request), inode.object(), name,
+                                      std::move(done));
+  });
+  if (value.error_number() == ENOSYS) return Status::error(EOPNOTSUPP);
+  return value;
+}
+
 void operation_getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) {
   serve(req, [&](SessionImpl& session, FuseRequest& request) {
     const InodeRef inode = session.inodes().find(ino);
     if (!inode) return request.fail(ESTALE);
-    reply_xattr(request,
-                session.ask<std::string>(request,
-                                         [&](Backend::Done<std::string> done) {
-                                           return session.backend().getxattr(
-                                               session.caller(request), inode->object(), name,
-                                               std::move(done));
-                                         }),
-                size);
+    if (std::strcmp(name, kDirectoryXattr) == 0)
+      return reply_directory_xattr(session, request, *inode, size);
+    reply_xattr(request, get_xattr(session, request, *inode, name), size);
   });
 }
 
@@ -356,12 +364,19 @@ void control(SessionImpl& session, FuseRequest& request, fuse_ino_t ino, unsigne
 }
 
 void operation_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void* /*argument*/,
-                     fuse_file_info* /*fi*/, unsigned /*flags*/, const void* in, size_t in_bytes,
+                     fuse_file_info* fi, unsigned /*flags*/, const void* in, size_t in_bytes,
                      size_t out_bytes) {
   serve(req, [&](SessionImpl& session, FuseRequest& request) {
+    if (asks_directories(command)) {
+      const DirectoryQuestion question = {.command = command,
+                                          .handle = fi->fh,
+                                          .in = {static_cast<const char*>(in), in_bytes},
+                                          .out_bytes = out_bytes};
+      return answer_directories(session, request, ino, question);
+    }
     const auto sizes = control_sizes(command);
     if (!sizes) return request.fail(ENOTTY);
-    if (request.uid() != 0 && request.uid() != geteuid()) return request.fail(EPERM);
+    if (!may_control(request)) return request.fail(EPERM);
     if (in_bytes < sizes->in || out_bytes < sizes->out) return request.fail(EINVAL);
     control(session, request, ino, command, in);
   });

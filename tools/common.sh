@@ -115,11 +115,13 @@ end_groups() {
 # --------------------------------------------------------------------------------- packages -----
 
 PACKAGES_BUILD=(g++ cmake ninja-build ccache pkg-config libfuse3-dev fuse3 libboost-dev libspdlog-dev
-  libcli11-dev nlohmann-json3-dev catch2 libbenchmark-dev libnfs-dev libmicrohttpd-dev)
+  libcli11-dev libncurses-dev nlohmann-json3-dev catch2 libbenchmark-dev libnfs-dev
+  libmicrohttpd-dev)
 PACKAGES_RUN=(attr coreutils findutils jq mawk mount openssh-client procps util-linux)
 # Servers among them are started by the tests themselves, with configurations of their own.
 PACKAGES_TEST=(clang clang-format clang-tidy libclang-rt-14-dev nfs-ganesha nfs-ganesha-mem
-  nfs-ganesha-vfs openssh-server openssh-sftp-server prometheus python3 shellcheck spin)
+  nfs-ganesha-vfs openssh-server openssh-sftp-server prometheus python3 shellcheck spin
+  tmux)
 
 as_root() {
   if [[ $(id -u) = 0 ]]; then

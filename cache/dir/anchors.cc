@@ -1,5 +1,6 @@
 #include "cache/dir/anchors.h"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -52,6 +53,14 @@ const Anchor* Anchors::after(uint64_t key) const {
   if (at == nullptr || at->next_key == 0 || at->generation != generation_) return nullptr;
   const Anchor* next = find(at->next_key);
   return next != nullptr && next->generation == generation_ ? next : nullptr;
+}
+
+uint32_t Anchors::last_position() const {
+  uint32_t last = 0;
+  for (const Anchor& anchor : set_) {
+    if (anchor.generation == generation_) last = std::max(last, anchor.position);
+  }
+  return last;
 }
 
 void Anchors::erase(Anchor* anchor) {

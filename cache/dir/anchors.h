@@ -47,6 +47,8 @@ class Anchors {
   // The arrays are gone; keys in the hands of programs are still resolved, for some generations.
   void begin_generation();
   [[nodiscard]] uint64_t size() const { return set_.size(); }
+  // Where this generation's last array begins. Looks at all of them.
+  [[nodiscard]] uint32_t last_position() const;
   // Since the last clear() every key is known that was ever to be added.
   [[nodiscard]] bool knows_all() const { return !forgot_; }
 

@@ -48,7 +48,7 @@ bool DirCore::revalidate(uint64_t change) {
     for (const FillPtr& fill : fill_owners_) {
       stale |= fill->stamp.change != change || fill->sent.change != change;
     }
-    if (stale) invalidate_locked();
+    if (stale) invalidate_locked(Forgotten::kChanged);
   }
   if (stale) flush_cancels();
   return stale;
@@ -68,10 +68,10 @@ void DirCore::note_stamp(uint64_t change) {
   }
 }
 
-void DirCore::invalidate() {
+void DirCore::invalidate(Forgotten why) {
   {
     MutexLock lock(mutex_);
-    invalidate_locked();
+    invalidate_locked(why);
   }
   flush_cancels();
 }
@@ -79,10 +79,10 @@ void DirCore::invalidate() {
 // What was numbered so far means nothing to the remote any more.
 void DirCore::begin_era() {
   era_.fetch_add(1, std::memory_order_acq_rel);
-  invalidate_locked();
+  invalidate_locked(Forgotten::kNumbering);
 }
 
-uint64_t DirCore::invalidate_locked() {
+uint64_t DirCore::invalidate_locked(Forgotten why) {
   const uint64_t removed = pages_->invalidate_all();
   // Mapped cookies in the hands of programs are resolved through anchors: those stay.
   if (mapped_.load(std::memory_order_relaxed)) {
@@ -96,6 +96,8 @@ uint64_t DirCore::invalidate_locked() {
   ascending_.store(true, std::memory_order_relaxed);
   descending_.store(true, std::memory_order_relaxed);
   ++invalidations_;
+  forgotten_ = why;
+  forgotten_at_ = std::chrono::steady_clock::now();
   // Fills under way are older than this. Those with waiters end with their next answer.
   for (const FillPtr& fill : std::vector<FillPtr>(fill_owners_)) {
     if (fill->waiters == 0) end_fill(*fill, 0);
@@ -118,18 +120,6 @@ void DirCore::closed() {
     }
   }
   flush_cancels();
-}
-
-DirectoryInfo DirCore::info() const {
-  MutexLock lock(mutex_);
-  DirectoryInfo info;
-  info.arrays = pages_->page_count();
-  info.anchors = anchors_.size();
-  info.change = change_;
-  info.invalidations = invalidations_;
-  info.fills = static_cast<uint32_t>(fill_owners_.size());
-  info.attrs_refused = attrs_refused_;
-  return info;
 }
 
 // --- entries by name and number ---------------------------------------------------------------
@@ -406,7 +396,7 @@ Status Directory::read(DirCursor& cursor, uint64_t position, const ReadOptions& 
 }
 bool Directory::revalidate(uint64_t change) { return core_->revalidate(change); }
 bool Directory::holds_listing() const { return core_->holds_listing(); }
-void Directory::invalidate() { core_->invalidate(); }
+void Directory::invalidate(Forgotten why) { core_->invalidate(why); }
 uint64_t Directory::generation() const { return core_->generation(); }
 std::optional<Attr> Directory::find_attr(std::string_view name, TimePoint not_before,
                                          TimePoint* asked) {
@@ -421,5 +411,7 @@ bool Directory::subdirectories(uint64_t after_ino, size_t most, std::vector<Subd
 void Directory::opened() { core_->opened(); }
 void Directory::closed() { core_->closed(); }
 DirectoryInfo Directory::info() const { return core_->info(); }
+DirectoryContent Directory::content() const { return core_->content(); }
+DirectoryMap Directory::map(uint32_t most_cells) const { return core_->map(most_cells); }
 
 }  // namespace cache

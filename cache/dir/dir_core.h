@@ -115,7 +115,7 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
       EXCLUDES(mutex_);
   bool revalidate(uint64_t change) EXCLUDES(mutex_);
   [[nodiscard]] bool holds_listing() const EXCLUDES(mutex_);
-  void invalidate() EXCLUDES(mutex_);
+  void invalidate(Forgotten why) EXCLUDES(mutex_);
   std::optional<uint64_t> find_ino(std::string_view name) EXCLUDES(mutex_);
   std::optional<uint64_t> place_of(std::string_view name) EXCLUDES(mutex_);
   bool fetch_ahead(bool want_attrs) EXCLUDES(mutex_);
@@ -127,7 +127,10 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
   void closed() EXCLUDES(mutex_);
   void drop_index() override EXCLUDES(index_mutex_);
   [[nodiscard]] uint64_t generation() const { return pages_->sequence(); }
+  // dir_info.cc: what is held.
   [[nodiscard]] DirectoryInfo info() const EXCLUDES(mutex_);
+  [[nodiscard]] DirectoryContent content() const EXCLUDES(mutex_);
+  [[nodiscard]] DirectoryMap map(uint32_t most_cells) const EXCLUDES(mutex_);
 
  private:
   using FillPtr = std::shared_ptr<Fill>;
@@ -269,7 +272,7 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
   void note_stamp(uint64_t change) REQUIRES(mutex_);
   void note_verifier(Fill& fill, uint64_t verifier) REQUIRES(mutex_);
   void begin_era() REQUIRES(mutex_);
-  uint64_t invalidate_locked() REQUIRES(mutex_);
+  uint64_t invalidate_locked(Forgotten why) REQUIRES(mutex_);
   void cancel_later(DirSource::RequestId id) REQUIRES(mutex_);
   void flush_cancels() EXCLUDES(mutex_);
 
@@ -304,6 +307,12 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
   uint32_t calls_out_ GUARDED_BY(mutex_) = 0;  // threads inside the source
   uint32_t handles_ GUARDED_BY(mutex_) = 0;
   uint64_t invalidations_ GUARDED_BY(mutex_) = 0;
+  Forgotten forgotten_ GUARDED_BY(mutex_) = Forgotten::kNever;
+  TimePoint forgotten_at_ GUARDED_BY(mutex_);
+  std::atomic<uint64_t> hits_{0};  // relaxed: a figure; counted without the mutex
+  uint64_t misses_ GUARDED_BY(mutex_) = 0;
+  uint64_t requests_ GUARDED_BY(mutex_) = 0;
+  Duration waited_ GUARDED_BY(mutex_){};
   std::atomic<bool> attrs_wanted_{false};  // what reads past the beginning asked for last
   // Names by hash, once enough lookups had to do without. What is sealed while it is made waits.
   enum class IndexState : uint8_t { kNone, kMaking, kReady };

@@ -149,8 +149,9 @@ DirCore::FillPtr DirCore::start_fill(const CursorState& cursor, const FillWish& 
   fill->page = std::move(grabbed.value().page);
   fill->stamp = {.sequence = pages_->sequence(), .change = change_, .when = ticks_now()};
   const Anchor* anchor = anchors_.find(cursor.key);
-  const uint32_t position =
-      anchor != nullptr ? anchor->position : static_cast<uint32_t>(cursor.ordinal);
+  // A reader that looks for its place from the beginning keeps its own count.
+  const uint64_t counted = cursor.key == 0 ? 0 : cursor.ordinal;
+  const uint32_t position = anchor != nullptr ? anchor->position : static_cast<uint32_t>(counted);
   // Known anew in this generation: it is in use.
   anchors_.add(cursor.key, position, anchor != nullptr ? anchor->token : cursor.token);
   fill->want_attrs = wish.attrs && !attrs_refused_;
@@ -210,6 +211,7 @@ void DirCore::send_request(const FillPtr& fill) {
   fill->in_flight = true;
   fill->request = 0;
   fill->sent = {.sequence = pages_->sequence(), .change = change_, .when = ticks_now()};
+  ++requests_;
   ++calls_out_;
   mutex_.unlock();
   const DirSource::RequestId id = source_.read_dir(
@@ -497,7 +499,7 @@ bool DirCore::cookies_fit(Fill& fill, const DirAnswer& answer) {
     switch_change_ = change_;
     // The arrays first: who sees the switch, without a lock, must find none of before it. An array
     // taken for a mapped one leads to a key that the remote can be told nothing for.
-    invalidate_locked();
+    invalidate_locked(Forgotten::kNumbering);
     CACHE_RACE_POINT("switch to mapped cookies");
     mapped_.store(true, std::memory_order_release);
     for (const FillPtr& other : std::vector<FillPtr>(fill_owners_)) {

@@ -356,7 +356,7 @@ DirCore::Outcome DirCore::next_array(Reading& reading, const ArrayView& left, co
   cursor.era = left.header().era;
   if (goes_round(cursor, left)) {
     stats_.bad_answers.add();
-    invalidate();  // the next try asks the remote
+    invalidate(Forgotten::kNumbering);  // the next try asks the remote
     if (reading.consumed) cursor.owed_error = EIO;
     return {Step::kDone, Status::error(EIO)};
   }
@@ -401,6 +401,7 @@ DirCore::Outcome DirCore::read_array(Reading& reading, PageRef page) {
   if (cursor.hint != page.get()) {
     // Once a visit, however many replies it takes: a listing is one use.
     stats_.readdir_hits.add();
+    hits_.fetch_add(1, std::memory_order_relaxed);
     if (!bounded(reading)) page->mark_accessed();
     trace_use(pages_->id(), page->key());
     cursor.hint = page.get();
@@ -511,7 +512,7 @@ DirCore::Outcome DirCore::recover(Reading& reading, int error) {
   const bool known = outdated(cursor) || cursor.era != era_.load(std::memory_order_acquire) ||
                      (cursor.lost && !reading.way_back);
   const bool refused = error == kErrBadCookie && !known;
-  if (refused && pages_->sequence() == reading.sequence) invalidate();
+  if (refused && pages_->sequence() == reading.sequence) invalidate(Forgotten::kNumbering);
   reading.sequence = pages_->sequence();
   cursor.own.clear();
   cursor.uncached = false;
@@ -635,9 +636,11 @@ DirCore::Outcome DirCore::read_fill(Reading& reading) {
   }
   stats_.readdir_misses.add();
   set_waker(reading.options);
+  const TimePoint began = std::chrono::steady_clock::now();
   Outcome outcome;
   {
     MutexLock lock(mutex_);
+    ++misses_;
     int error = outdated(reading.cursor) ? kErrBadCookie : 0;
     FillPtr fill = error == 0 ? find_fill(reading.cursor.key) : nullptr;
     if (fill != nullptr) {
@@ -664,6 +667,7 @@ DirCore::Outcome DirCore::read_fill(Reading& reading) {
     } else if (error != 0) {
       outcome = {Step::kDone, Status::error(error)};
     }
+    waited_ += std::chrono::steady_clock::now() - began;
   }
   if (reading.options.interrupt != nullptr) reading.options.interrupt->set_waker(nullptr);
   flush_cancels();

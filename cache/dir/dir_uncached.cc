@@ -49,6 +49,7 @@ DirCore::Outcome DirCore::fetch_own(Reading& reading) {
   stats_.readdir_uncached.add();
   set_waker(reading.options);
   const auto wait = std::make_shared<OwnWait>();
+  const TimePoint began = std::chrono::steady_clock::now();
   int error = 0;
   bool done = false;
   {
@@ -62,6 +63,8 @@ DirCore::Outcome DirCore::fetch_own(Reading& reading) {
     request.verifier = verifier_;
     request.max_entries = std::min(cursor.uncached_ask, source_.max_batch());
     request.want_attrs = reading.options.want_attrs && !attrs_refused_;
+    ++misses_;
+    ++requests_;
     ++calls_out_;
     mutex_.unlock();
     const DirSource::RequestId id =
@@ -77,6 +80,7 @@ DirCore::Outcome DirCore::fetch_own(Reading& reading) {
     }
     // A completion that comes after this one looked writes to what nobody reads any more.
     done = wait->done;
+    waited_ += std::chrono::steady_clock::now() - began;
     if (!done) cancel_later(id);
     if (done && wait->answer.error == 0 && wait->answer.verifier != 0) {
       verifier_ = wait->answer.verifier;

@@ -60,7 +60,17 @@ struct ReadOptions {
   Interrupt* interrupt = nullptr;
 };
 
-// What one directory holds, for statistics and virtual attributes.
+// Why a whole listing was forgotten.
+enum class Forgotten : uint8_t {
+  kNever,
+  kChanged,        // the remote has another change token by now, or tells none
+  kTold,           // somebody asked for it
+  kOldAttributes,  // most of its attributes were too old, and wanted
+  kNumbering,      // the remote's cookies lost their meaning, or led in a circle
+};
+
+// What one directory holds, for statistics and virtual attributes. Costs the same whatever it
+// holds.
 struct DirectoryInfo {
   uint64_t arrays = 0;
   uint64_t anchors = 0;
@@ -68,6 +78,29 @@ struct DirectoryInfo {
   uint64_t invalidations = 0;
   uint32_t fills = 0;
   bool attrs_refused = false;  // the remote was asked for attributes and gave none
+  uint64_t hits = 0;           // arrays that readers found, and had to wait for
+  uint64_t misses = 0;
+  uint64_t requests = 0;                    // sent to the remote
+  Duration waited{};                        // by readers, for the remote
+  Forgotten forgotten = Forgotten::kNever;  // at the last invalidation
+  TimePoint forgotten_at;
+};
+
+// What the arrays held say. Costs a look at each of them.
+struct DirectoryContent {
+  uint64_t entries = 0;
+  uint64_t bytes = 0;  // pages, names and attributes
+  uint64_t arrays_with_attrs = 0;
+  bool complete = false;     // from the first entry to the end, with no gap
+  TimePoint oldest_attrs;    // when the remote was asked for them; only with arrays_with_attrs
+  TimePoint oldest_listing;  // ... and for the arrays; only where there are any
+};
+
+// Where in a listing the arrays held stand: cells of equal numbers of entries.
+struct DirectoryMap {
+  uint64_t entries = 0;         // that the listing is known to reach to
+  bool end_known = false;       // ... and it ends there
+  std::vector<uint8_t> filled;  // percent of each cell's entries that are held
 };
 
 // A directory in a listing, as the listing tells it.
@@ -99,7 +132,7 @@ class Directory {
   [[nodiscard]] bool holds_listing() const;
 
   // Forgets every array at once, whoever reads them; fills under way are not installed.
-  void invalidate();
+  void invalidate(Forgotten why = Forgotten::kTold);
 
   // Moves with each invalidation, whether anything was held or not.
   [[nodiscard]] uint64_t generation() const;
@@ -136,6 +169,9 @@ class Directory {
   void closed();
 
   [[nodiscard]] DirectoryInfo info() const;
+  [[nodiscard]] DirectoryContent content() const;
+  // At most so many cells; fewer where the listing is shorter.
+  [[nodiscard]] DirectoryMap map(uint32_t most_cells) const;
 
  private:
   std::shared_ptr<DirCore> core_;

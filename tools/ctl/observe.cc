@@ -1,12 +1,13 @@
-#include "tools/ctl_observe.h"
+// metrics, log-level: what looks into a running daemon.
 
 #include <cstdio>
 #include <memory>
 #include <sstream>
-#include <stdexcept>
 #include <string>
 
 #include "fusefs/control.h"
+#include "tools/ctl/channel.h"
+#include "tools/ctl/commands.h"
 
 namespace ctl {
 namespace {
@@ -37,55 +38,50 @@ std::string labelled(const std::string& line, const std::string& label) {
   return line.substr(0, end) + "{" + label + "}" + line.substr(end);
 }
 
-void metrics(const Ask& ask, const std::string& mountpoint, const std::string& label) {
+void metrics(const std::string& mountpoint, const std::string& label) {
+  const Directory directory(mountpoint);
   const auto page = std::make_unique<fusefs::ControlPage>();
   std::string text;  // whole, before any of it is printed: half of it would be taken for all
   do {
     const uint64_t place = page->next;
-    ask(mountpoint, fusefs::kControlMetrics, page.get());
+    directory.ask(fusefs::kControlMetrics, page.get());
     page->text[fusefs::kControlTextBytes - 1] = '\0';
     text += page->text;
-    if (page->next != 0 && page->next <= place) throw std::runtime_error("the answer has no end");
+    if (page->next != 0 && page->next <= place) throw Failure("the answer has no end");
   } while (page->next != 0);
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) std::puts(labelled(line, label).c_str());
 }
 
-void log_level(const Ask& ask, const std::string& mountpoint, const std::string& level) {
+void log_level(const std::string& mountpoint, const std::string& level) {
   fusefs::ControlLevel answer{};
   level.copy(answer.level, sizeof answer.level - 1);
-  ask(mountpoint, fusefs::kControlLogLevel, &answer);
+  Directory(mountpoint).ask(fusefs::kControlLogLevel, &answer);
   answer.level[sizeof answer.level - 1] = '\0';
   std::puts(answer.level);
 }
 
-struct Words {
-  std::string path;
-  std::string label;
-  std::string level;
-};
-
 }  // namespace
 
-void add_observing_commands(CLI::App* app, const Ask& ask) {
-  const auto words = std::make_shared<Words>();
+void add_metrics(CLI::App& app) {
+  const auto path = std::make_shared<std::string>();
+  const auto label = std::make_shared<std::string>();
+  CLI::App* const command =
+      app.add_subcommand("metrics", "Print the counters as Prometheus reads them");
+  command->add_option("MOUNTPOINT", *path, "Any directory of the mount")->required();
+  command->add_option("--label", *label, "NAME=VALUE to tell the series of several mounts apart");
+  command->callback([=] { metrics(*path, label->empty() ? "" : read_label(*label)); });
+}
 
-  CLI::App* metrics_command =
-      app->add_subcommand("metrics", "Print the counters as Prometheus reads them");
-  metrics_command->add_option("MOUNTPOINT", words->path, "Any directory of the mount")->required();
-  metrics_command->add_option("--label", words->label,
-                              "NAME=VALUE to tell the series of several mounts apart");
-  metrics_command->callback([words, ask] {
-    metrics(ask, words->path, words->label.empty() ? "" : read_label(words->label));
-  });
-
-  CLI::App* level_command =
-      app->add_subcommand("log-level", "Show from which level on the daemon logs, or set it");
-  level_command->add_option("MOUNTPOINT", words->path, "Any directory of the mount")->required();
-  level_command
-      ->add_option("LEVEL", words->level, "trace, debug, info, warning, error, critical or off")
+void add_log_level(CLI::App& app) {
+  const auto path = std::make_shared<std::string>();
+  const auto level = std::make_shared<std::string>();
+  CLI::App* const command =
+      app.add_subcommand("log-level", "Show from which level on the daemon logs, or set it");
+  command->add_option("MOUNTPOINT", *path, "Any directory of the mount")->required();
+  command->add_option("LEVEL", *level, "trace, debug, info, warning, error, critical or off")
       ->check(CLI::IsMember({"trace", "debug", "info", "warning", "error", "critical", "off"}));
-  level_command->callback([words, ask] { log_level(ask, words->path, words->level); });
+  command->callback([=] { log_level(*path, *level); });
 }
 
 }  // namespace ctl
