@@ -62,7 +62,7 @@ constexpr unsigned long kControlMap = _IOR('c', 0x4a, ControlText);
 // The next names of this directory as the remote lists them now, past all that is cached. Each open
 // handle has a listing of its own, from the first of these on.
 constexpr unsigned long kControlRemoteNames = _IOR('c', 0x4b, ControlNames);
-// What this handle lists is to be cached with attributes.
+// The next listings of this directory are to be cached with attributes.
 constexpr unsigned long kControlWantAttributes = _IO('c', 0x4c);
 // NOLINTEND
 

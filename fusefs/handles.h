@@ -76,8 +76,6 @@ class DirHandle final : public OpenHandle {
   cache::Mutex mutex{cache::LockRank::kHandle};
   cache::DirCursor cursor GUARDED_BY(mutex);
   DirPass pass GUARDED_BY(mutex);
-  // By the control channel:
-  bool wants_attributes GUARDED_BY(mutex) = false;
   std::unique_ptr<RemoteListing> remote GUARDED_BY(mutex);  // null: never asked for
 };
 

@@ -164,12 +164,8 @@ void reply_remote_names(SessionImpl& session, FuseRequest& request, DirHandle& h
   reply_answer(request, *answer);
 }
 
-void want_attributes(FuseRequest& request, DirHandle& handle) {
-  handle.dir->note_wanted();
-  {
-    cache::MutexLock lock(handle.mutex);
-    handle.wants_attributes = true;
-  }
+void want_attributes(SessionImpl& session, FuseRequest& request, const Inode& inode) {
+  session.obtain_dir(inode)->note_wanted();
   request.reply(fuse_reply_ioctl, 0, nullptr, 0);
 }
 
@@ -210,7 +206,7 @@ void answer_directories(SessionImpl& session, FuseRequest& request, fuse_ino_t i
     case kControlRemoteNames:
       return reply_remote_names(session, request, HandleList::get<DirHandle>(question.handle));
     default:
-      return want_attributes(request, HandleList::get<DirHandle>(question.handle));
+      return want_attributes(session, request, *inode);
   }
 }
 

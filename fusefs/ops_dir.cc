@@ -183,15 +183,9 @@ bool wants_attributes(SessionImpl& session, DirHandle& handle, uint64_t offset, 
       kind == ReadKind::kPlus && offset != 0 && session.options().readdirplus == ReaddirPlus::kAuto;
   if (used) dir.note_wanted();
   Attributes attributes;
-  bool told = false;
   {
     cache::MutexLock lock(handle.mutex);
     attributes = handle.pass.attributes;
-    told = handle.wants_attributes && session.options().ttl.count() > 0;
-  }
-  if (told) {
-    dir.pass_continues(session.now());
-    return true;
   }
   if (used && (attributes == Attributes::kOmit || attributes == Attributes::kOffered)) {
     attributes = dir.begin_pass(session.now(), asks_for(kind));

@@ -155,6 +155,8 @@ check "dir: why a listing was forgotten" tells_causes
 
 as_attribute() {
   start sim:big=1000 "$mnt" -o allow_other && lists 1000 || return 1
+  # Whatever was asked for before: "there are none" must not reach the kernel.
+  ls -l "$mnt/big" >/dev/null
   getfattr --only-values -n user.cookiefs.dir "$mnt/big" >"$out" 2>"$err" || { cat "$err"; return 1; }
   is "$(jq .entries.resident "$out")" 1000 "entries" || return 1
   is "$(jq -c keys "$out")" "$(jq -c keys < <("$ctl" dir --json "$mnt/big"))" "keys" || return 1
