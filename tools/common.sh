@@ -118,8 +118,9 @@ PACKAGES_BUILD=(g++ cmake ninja-build ccache pkg-config libfuse3-dev fuse3 libbo
   libcli11-dev nlohmann-json3-dev catch2 libbenchmark-dev libnfs-dev)
 PACKAGES_RUN=(attr coreutils findutils jq mawk mount openssh-client procps util-linux)
 # Servers among them are started by the tests themselves, with configurations of their own.
-PACKAGES_TEST=(clang clang-format clang-tidy libclang-rt-14-dev nfs-ganesha nfs-ganesha-mem
-  nfs-ganesha-vfs openssh-server openssh-sftp-server python3 shellcheck spin)
+PACKAGES_TEST=(clang clang-format clang-tidy dpkg-dev file libclang-rt-14-dev lintian mandoc mmdebstrap
+  nfs-ganesha nfs-ganesha-mem nfs-ganesha-vfs openssh-server openssh-sftp-server python3 shellcheck spin
+  zsh)
 
 as_root() {
   if [[ $(id -u) = 0 ]]; then

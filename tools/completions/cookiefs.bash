@@ -110,7 +110,7 @@ _cookiefs() {
   # What readline replaces begins behind the last word break.
   breaks=${COMP_WORDBREAKS//[^=:]/}
   if [[ -n $breaks && $current = *[$breaks]* ]]; then
-    previous=${current%"${current##*[$breaks]}"}
+    previous=${current%"${current##*["$breaks"]}"}
     for i in "${!COMPREPLY[@]}"; do
       reply=${COMPREPLY[i]}
       COMPREPLY[i]=${reply#"$previous"}
