@@ -78,6 +78,10 @@ int run(int argc, char* argv[]) {
                 fusefs::libfuse_version().c_str());
     return EXIT_SUCCESS;
   }
+  if (!options.mount_namespace.empty() &&
+      !fusefs::enter_mount_namespace(options.mount_namespace, &error)) {
+    return fail(error);
+  }
   if (!options.check_only && fusefs::clear_dead_mount(options.mountpoint)) {
     std::fprintf(stderr, "cookiefs: %s: cleared away the mount of a cookiefs that had died\n",
                  options.mountpoint.c_str());

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <limits.h>
+#include <sched.h>
 #include <spawn.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -155,6 +156,18 @@ bool check_mountpoint(const std::string& path, std::string* absolute, std::strin
   }
   *absolute = real.get();
   return true;
+}
+
+bool enter_mount_namespace(const std::string& path, std::string* error) {
+  int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd >= 0 && setns(fd, CLONE_NEWNS) == 0) {
+    close_if_open(&fd);
+    return true;
+  }
+  *error = path + ": can't mount in this namespace (" + std::generic_category().message(errno) +
+           "); name a mount namespace's file, such as /proc/PID/ns/mnt, as root";
+  close_if_open(&fd);
+  return false;
 }
 
 void open_standard_files() {

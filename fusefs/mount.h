@@ -26,6 +26,10 @@ bool clear_dead_mount(const std::string& path);
 // the text of /proc/self/mountinfo; empty where nothing is mounted.
 std::string mounted_type(std::string_view mountinfo, std::string_view path);
 
+// Goes to the mount namespace that the file `path` stands for, as mount(8) asks its helpers to with
+// -N; from then on all paths are of that one. Before any thread exists.
+bool enter_mount_namespace(const std::string& path, std::string* error);
+
 // Opens /dev/null as whichever of stdin, stdout and stderr the caller has closed; else one of our
 // own descriptors, /dev/fuse for one, would take its place and get what is printed there.
 void open_standard_files();

@@ -216,7 +216,9 @@ constexpr auto kMountWords = std::to_array<MountWord>({
     {"users", Value::kNone, Use::kIgnore},
     {"nousers", Value::kNone, Use::kIgnore},
     {"owner", Value::kNone, Use::kIgnore},
+    {"noowner", Value::kNone, Use::kIgnore},
     {"group", Value::kNone, Use::kIgnore},
+    {"nogroup", Value::kNone, Use::kIgnore},
     {"fail", Value::kNone, Use::kIgnore},
     {"nofail", Value::kNone, Use::kIgnore},
     {"_netdev", Value::kNone, Use::kIgnore},
@@ -229,6 +231,12 @@ constexpr auto kMountWords = std::to_array<MountWord>({
     {"nodiratime", Value::kNone, Use::kIgnore},
     {"lazytime", Value::kNone, Use::kIgnore},
     {"nolazytime", Value::kNone, Use::kIgnore},
+    {"mand", Value::kNone, Use::kIgnore},
+    {"nomand", Value::kNone, Use::kIgnore},
+    {"iversion", Value::kNone, Use::kIgnore},
+    {"noiversion", Value::kNone, Use::kIgnore},
+    {"silent", Value::kNone, Use::kIgnore},
+    {"loud", Value::kNone, Use::kIgnore},
     {"helper", Value::kRequired, Use::kIgnore},
     {"uhelper", Value::kRequired, Use::kIgnore},
     {"nonempty", Value::kNone, Use::kIgnore},
@@ -397,9 +405,10 @@ class Parser {
     if (argument.starts_with("--")) return take_long_flag(argument);
     for (size_t i = 1; i < argument.size(); ++i) {
       if (argument[i] == 'o') return take_list(argument.substr(i + 1));
-      if (helper_ && argument[i] == 't') {
-        if (i + 1 == argument.size() && next_ < args_.size()) ++next_;
-        return "";
+      if (helper_ && (argument[i] == 't' || argument[i] == 'N')) {
+        std::string value = argument.substr(i + 1);
+        if (value.empty() && next_ < args_.size()) value = args_[next_++];
+        return argument[i] == 'N' ? take_namespace(std::move(value)) : "";
       }
       if (!take_flag(argument[i])) {
         return std::string("-") + argument[i] + ": unknown option; `cookiefs --help` lists " +
@@ -431,8 +440,15 @@ class Parser {
     return argument + ": unknown option; " + nearest.advice();
   }
 
+  std::string take_namespace(std::string value) {
+    if (value.empty()) return "-N: needs a namespace after it; try -N /proc/1/ns/mnt";
+    draft_.options.mount_namespace = std::move(value);
+    return "";
+  }
+
   bool take_flag(char flag) {
     Options& options = draft_.options;
+    if (helper_ && flag == 's') sloppy_ = true;
     if (helper_ && (flag == 'n' || flag == 'v' || flag == 's')) return true;
     switch (flag) {
       case 'f':
@@ -540,6 +556,11 @@ class Parser {
 
   std::string give_to_backend() {
     const BackendOptionSpecs known = specs_of_(draft_.options.source);
+    if (sloppy_) {
+      std::erase_if(draft_.others, [&](const BackendOption& option) {
+        return find_option(known, option.name) == nullptr;
+      });
+    }
     for (const BackendOption& option : draft_.others) {
       if (find_option(known, option.name) == nullptr) return unknown_word(option.name, known);
       std::string wrong = wrong_option(known, option);
@@ -554,6 +575,7 @@ class Parser {
   const SpecsOf specs_of_;
   size_t next_ = 0;  // the first of args_ that has not been looked at
   bool flags_ended_ = false;
+  bool sloppy_ = false;  // `mount -s`: options that nobody knows are skipped
   std::vector<std::string> positionals_;
   Draft draft_;
 };

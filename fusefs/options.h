@@ -1,6 +1,6 @@
 // The command line of cookiefs: `cookiefs [options] SOURCE MOUNTPOINT`.
 //
-// Purpose:  understands what users of sshfs type, `mount -t fuse.cookiefs` passes and fstab holds.
+// Purpose:  understands what users of sshfs type, `mount -t cookiefs` passes and fstab holds.
 // Errors:   parse_options fills `error`, one line that says what is wrong and what would be right,
 //           without the program's name in front.
 #pragma once
@@ -27,12 +27,13 @@ struct ListenAddress {
 struct Options {
   std::string source;
   std::string mountpoint;
-  bool foreground = false;     // -f
-  bool debug = false;          // -d: foreground, and libfuse's own tracing
-  bool single_thread = false;  // -s
-  bool show_help = false;      // -h
-  bool show_version = false;   // -V
-  bool check_only = false;     // `mount -f` through mount.fuse.cookiefs: all but the mounting
+  bool foreground = false;      // -f
+  bool debug = false;           // -d: foreground, and libfuse's own tracing
+  bool single_thread = false;   // -s
+  bool show_help = false;       // -h
+  bool show_version = false;    // -V
+  bool check_only = false;      // `mount -f` through a mount helper: all but the mounting
+  std::string mount_namespace;  // `mount -N` through mount.cookiefs: a file of it; empty: our own
 
   uint64_t cache_size = uint64_t{256} << 20;              // bytes, hard
   bool cache_size_auto = false;                           // choose_cache_size() is to set it
@@ -67,7 +68,8 @@ constexpr uint64_t kMinCacheSize = uint64_t{1} << 20;
 using SpecsOf = BackendOptionSpecs (*)(const std::string& source);
 
 // True when `options` can be acted on (which includes -h and -V). A repeated option: the last one
-// counts. Called as mount.fuse.cookiefs it takes mount(8)'s helper flags: -f -n -s -v -t TYPE.
+// counts. Called as mount.cookiefs or mount.fuse.cookiefs it takes mount(8)'s helper flags: -f -n
+// -s -v -N NAMESPACE -t TYPE. -s skips options that nobody knows.
 bool parse_options(int argc, const char* const argv[], SpecsOf specs_of, Options* options,
                    std::string* error);
 

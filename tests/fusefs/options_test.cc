@@ -305,5 +305,38 @@ TEST_CASE("called as mount.fuse.cookiefs it takes mount's own flags") {
   CHECK_FALSE(parsed.options.foreground);
   CHECK(parsed.options.fuse_args == Strings{"-oro"});
   CHECK(parse_as("mount.fuse.cookiefs", {"a", "/m", "-f"}).options.check_only);
+  CHECK(parse_as("mount.cookiefs", {"a", "/m", "-fnv"}).options.check_only);
   CHECK(parse({"a", "/m", "-n"}).error.starts_with("-n: unknown option"));
+}
+
+TEST_CASE("called as mount.cookiefs it takes what mount passes on from fstab") {
+  const Parsed parsed =
+      parse_as("/sbin/mount.cookiefs",
+               {"sim:big=10", "/m", "-o",
+                "ro,noexec,nosuid,nodev,noatime,_netdev,nofail,noauto,user=joe,allow_other,ttl=5s,"
+                "x-systemd.automount,x-systemd.idle-timeout=1min,nogroup,noowner,silent,nomand"});
+  INFO(parsed.error);
+  REQUIRE(parsed.ok);
+  CHECK(parsed.options.ttl == std::chrono::seconds(5));
+  CHECK(parsed.options.fuse_args ==
+        Strings{"-oro", "-onoexec", "-onosuid", "-onodev", "-onoatime", "-oallow_other"});
+}
+
+TEST_CASE("called as a mount helper, -N names the namespace to mount in") {
+  CHECK(parse_as("mount.cookiefs", {"a", "/m", "-N", "/proc/7/ns/mnt", "-o", "ro"})
+            .options.mount_namespace == "/proc/7/ns/mnt");
+  CHECK(parse_as("mount.cookiefs", {"a", "/m", "-nN/proc/7/ns/mnt"}).options.mount_namespace ==
+        "/proc/7/ns/mnt");
+  CHECK(parse_as("mount.cookiefs", {"a", "/m", "-N"}).error ==
+        "-N: needs a namespace after it; try -N /proc/1/ns/mnt");
+  CHECK(parse({"-N", "/proc/7/ns/mnt", "a", "/m"}).error.starts_with("-N: unknown option"));
+}
+
+TEST_CASE("called as a mount helper, -s skips options that nobody knows, not wrong values") {
+  const Parsed parsed = parse_as("mount.cookiefs", {"own:x", "/m", "-s", "-o", "elephant,soft"});
+  REQUIRE(parsed.ok);
+  CHECK(parsed.options.backend_options == fusefs::BackendOptions{{"soft", std::nullopt}});
+  CHECK(parse_as("mount.cookiefs", {"own:x", "/m", "-s", "-o", "nconnect=many"})
+            .error.starts_with("nconnect=many: not a count"));
+  CHECK_FALSE(parse_as("mount.cookiefs", {"own:x", "/m", "-o", "elephant"}).ok);
 }
