@@ -258,7 +258,7 @@ warms_attributes() {
 check "warm --attributes" warms_attributes
 
 warms_to_depth() {
-  start sim:tree=5x5 "$mnt" && prints '^1 directories warm' "$ctl" warm "$mnt" --depth 0 || return 1
+  start sim:tree=5x5 "$mnt" && prints '^1 directory warm' "$ctl" warm "$mnt" --depth 0 || return 1
   prints '^2 directories warm' "$ctl" warm "$mnt" --depth 1 &&
     prints '^4 directories warm' "$ctl" warm "$mnt/tree/dir-"{0,1,2,3} --depth 0
 }

@@ -338,8 +338,9 @@ int warm(const Wish& wish) {
   const Walk::Counts counts = walk.counts();
   const uint64_t lost = full ? walk.count_lost() : 0;
   const uint64_t warm = counts.done - counts.unfit - lost;
-  std::printf("%s directories warm (%s of them before), %s entries read in %s\n",
-              format_count(warm).c_str(), format_count(std::min(warm, counts.ready)).c_str(),
+  std::printf("%s %s warm (%s of them before), %s entries read in %s\n", format_count(warm).c_str(),
+              warm == 1 ? "directory" : "directories",
+              format_count(std::min(warm, counts.ready)).c_str(),
               format_count(counts.entries).c_str(), format_seconds(shown.elapsed()).c_str());
   const uint64_t left = counts.queued + counts.given_up + counts.unfit + lost;
   if (left > 0) {
