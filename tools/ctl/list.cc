@@ -197,6 +197,7 @@ void list(bool as_json) {
   const std::vector<MountLine> mounts = find_mounts();
   std::fflush(stdout);  // or each process would have a copy of what is not printed yet
   std::vector<std::unique_ptr<Question>> questions;
+  questions.reserve(mounts.size());
   for (const MountLine& mount : mounts) {
     questions.push_back(std::make_unique<Question>(mount.mountpoint));
   }
