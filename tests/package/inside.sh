@@ -265,6 +265,7 @@ check 'zsh: all keys of sim:' zsh_offers_all 'cookiefs sim:' < <(known_keys)
 check 'zsh: the second key of sim:' offers zsh 'cookiefs sim:big=10,rt' rtt
 check 'zsh: all commands' zsh_offers_all 'cookiefsctl ' < <(commands)
 check 'zsh: flags of all commands' offers_flags zsh
+check 'zsh: directories of a mount' offers zsh 'cookiefsctl dir /us' usr
 check 'zsh: a level' offers zsh 'cookiefsctl log-level /mnt de' debug
 
 mounted_offer() {
