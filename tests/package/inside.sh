@@ -145,6 +145,14 @@ known_options() {
 known_words() { sed -E 's/.*source knows //; s/; `cookiefs.*//; s/, /\n/g' | sed 's/=.*//'; }
 known_keys() { cookiefs sim:elephant=1 /mnt 2>&1 | sed -E 's/.*known keys: //; s/, /\n/g'; }
 commands() { cookiefsctl --help | sed -nE '/^Subcommands:/,$s/^  ([a-z-]+) .*/\1/p'; }
+# Lines of a command and one of its long flags.
+flags_of_commands() {
+  local command
+  for command in $(commands); do
+    cookiefsctl "$command" --help | sed -nE "s/^  (-.,)?(--[a-z-]+).*/$command \\2/p" |
+      grep -v -e --help
+  done
+}
 
 # manual_has NAME WORDS: each of the words from stdin is on the page.
 manual_has() {
@@ -161,6 +169,19 @@ manual_has() {
 check 'cookiefs(8) has every option' manual_has cookiefs < <(known_options)
 check 'cookiefs(8) has every key of sim:' manual_has cookiefs < <(known_keys)
 check 'cookiefsctl(1) has every command' manual_has cookiefsctl < <(commands)
+check 'and every flag of theirs' manual_has cookiefsctl < <(flags_of_commands | cut -d' ' -f2)
+
+# named_files PAGE: what the page names below /usr/share/doc is installed.
+named_files() {
+  local file count=0
+  MANWIDTH=80 man 8 "$1" 2>/dev/null | sed 's/.\x08//g' >/tmp/page
+  while read -r file; do
+    count=$((count + 1))
+    [[ -s $file ]] || { echo "no $file"; return 1; }
+  done < <(grep -o '/usr/share/doc/cookiefs/[a-z./]*[a-z]' /tmp/page | sort -u)
+  ((count >= 3)) || { echo "only $count files are named"; return 1; }
+}
+check 'the files that cookiefs(8) names are there' named_files cookiefs
 
 # ---- Completions ----------------------------------------------------------------------------------
 
@@ -213,6 +234,16 @@ zsh_offers_all() {
 
 check 'bash: flags' offers bash 'cookiefs -' -o -f --help
 check 'bash: schemes' offers bash 'cookiefs s' sftp:// sim:
+# Of every command of cookiefsctl.
+offers_flags() { # SHELL
+  local command flag count=0
+  while read -r command flag; do
+    count=$((count + 1))
+    offers "$1" "cookiefsctl $command --" "$flag" || return 1
+  done < <(flags_of_commands)
+  ((count >= 10)) || { echo "only $count flags are known"; return 1; }
+}
+
 check 'bash: all options' offers_all 'cookiefs -o ' < <(known_options)
 check 'bash: all keys of sim:' offers_all 'cookiefs sim:' < <(known_keys)
 check 'bash: the second key of sim:' offers bash 'cookiefs sim:big=10,rt' '10,rtt='
@@ -221,7 +252,9 @@ check 'bash: options of the source' offers bash 'cookiefs nfs://h/e /mnt -o nc' 
 check 'bash: no options of another' offers_none bash 'cookiefs sftp://h/e /mnt -o nc' nconnect=
 check 'bash: mount points' offers bash 'cookiefs sim:big=1 /us' /usr
 check 'bash: all commands' offers_all 'cookiefsctl ' < <(commands)
-check 'bash: flags of a command' offers bash 'cookiefsctl stats --' --json
+check 'bash: flags of all commands' offers_flags bash
+check 'bash: a level' offers bash 'cookiefsctl log-level /mnt de' debug
+check 'bash: a file to be written' offers bash 'cookiefsctl map --svg /us' /usr
 check 'zsh: flags' offers zsh 'cookiefs -' -o -f --help
 check 'zsh: schemes' offers zsh 'cookiefs s' sftp:// sim:
 check 'zsh: all options of nfs' zsh_offers_all 'cookiefs nfs://h/e /mnt -o ' < <(
@@ -231,7 +264,9 @@ check 'zsh: all options of sftp' zsh_offers_all 'cookiefs sftp://h/e /mnt -o ' <
 check 'zsh: all keys of sim:' zsh_offers_all 'cookiefs sim:' < <(known_keys)
 check 'zsh: the second key of sim:' offers zsh 'cookiefs sim:big=10,rt' rtt
 check 'zsh: all commands' zsh_offers_all 'cookiefsctl ' < <(commands)
-check 'zsh: flags of a command' offers zsh 'cookiefsctl stats --' --json
+check 'zsh: flags of all commands' offers_flags zsh
+check 'zsh: directories of a mount' offers zsh 'cookiefsctl dir /us' usr
+check 'zsh: a level' offers zsh 'cookiefsctl log-level /mnt de' debug
 
 mounted_offer() {
   mkdir -p /srv/other && mount -t cookiefs sim:big=1 /srv/other || return 1

@@ -2,26 +2,54 @@
 # Completion for cookiefsctl: commands, their options, and where cookiefs is mounted.
 
 # One line a command, in alphabetical order: its name and its options.
-_cookiefsctl_commands='drop
+_cookiefsctl_commands='check -r --recursive
+dir --json
+drop
 invalidate
-stats --json'
+list --json
+log-level
+map --svg
+metrics --label
+stats --json
+top --interval --once
+warm --attributes --depth --jobs'
 
 _cookiefsctl() {
-  local current=${COMP_WORDS[COMP_CWORD]} command='' options='' word name rest
+  local current=${COMP_WORDS[COMP_CWORD]} command='' options='' positionals=0 word name rest
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-    [[ $word = -* ]] || { command=$word && break; }
+    if [[ $word = -* ]]; then
+      continue
+    elif [[ -z $command ]]; then
+      command=$word
+    else
+      ((positionals++))
+    fi
   done
   COMPREPLY=()
   if [[ -z $command ]]; then
     while read -r name rest; do options+=" $name"; done <<<"$_cookiefsctl_commands"
     [[ $current != -* ]] || options='-h --help -V --version'
     mapfile -t COMPREPLY < <(compgen -W "$options" -- "$current")
-  elif [[ $current = -* ]]; then
+    return
+  fi
+  # The value of an option.
+  case ${COMP_WORDS[COMP_CWORD - 1]} in
+    --svg)
+      compopt -o filenames 2>/dev/null
+      mapfile -t COMPREPLY < <(compgen -f -- "$current")
+      return
+      ;;
+    --label | --interval | --depth | --jobs) return ;;
+  esac
+  if [[ $current = -* ]]; then
     while read -r name rest; do
       [[ $name != "$command" ]] || options=$rest
     done <<<"$_cookiefsctl_commands"
     mapfile -t COMPREPLY < <(compgen -W "$options -h --help" -- "$current")
-  else
+  elif [[ $command = log-level ]] && ((positionals == 1)); then
+    mapfile -t COMPREPLY < <(
+      compgen -W 'trace debug info warning error critical off' -- "$current")
+  elif [[ $command != list ]]; then
     compopt -o filenames 2>/dev/null
     mapfile -t COMPREPLY < <({
       compgen -W "$(findmnt -rno TARGET -t fuse.cookiefs 2>/dev/null)" -- "$current"
