@@ -3,10 +3,10 @@
 // Purpose:        a fixed tree in memory: the root holds one directory, "names", with `count` empty
 //                 files in it. The example of fusefs/backends/README.md.
 // Object ids:     "/" the root, "d" the directory, "f" and its number a file.
-// Ownership:      owns one thread, joined by the destructor; listings that have not run are
-// dropped. Thread-safety:  all members from any thread. Listings complete on the thread, all else
-// at once. Locks:          LockRank::kBackend, never while a completion runs. Errors: ENOENT for a
-// name, ESTALE for an id that are not there; ENOTDIR.
+// Ownership:      owns one thread, joined by the destructor; listings not yet run are dropped.
+// Thread-safety:  all members from any thread. Listings complete on the thread, all else at once.
+// Locks:          LockRank::kBackend, never while a completion runs.
+// Errors:         ENOENT for a name and ESTALE for an id that are not there; ENOTDIR.
 #pragma once
 
 #include <dirent.h>

@@ -16,8 +16,8 @@
 namespace fusefs {
 namespace {
 
-constexpr uint64_t kCount =
-    1500;  // several answers, and arrays few enough to be all searched for a name
+// Several answers, and arrays few enough to be all searched for a name.
+constexpr uint64_t kCount = 1500;
 
 struct Mounted {
   Mounted() {
