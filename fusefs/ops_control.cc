@@ -5,12 +5,16 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "fusefs/control.h"
 #include "fusefs/dir_json.h"
+#include "fusefs/log.h"
+#include "fusefs/metrics.h"
+#include "fusefs/ops.h"
 #include "fusefs/session_impl.h"
 
 namespace fusefs {
@@ -169,46 +173,139 @@ void want_attributes(SessionImpl& session, FuseRequest& request, const Inode& in
   request.reply(fuse_reply_ioctl, 0, nullptr, 0);
 }
 
-size_t answer_bytes(unsigned command) {
-  if (command == kControlWantAttributes) return 0;
-  return command == kControlRemoteNames ? sizeof(ControlNames) : sizeof(ControlText);
+// ---- The mount as a whole -----------------------------------------------------------------------
+
+void reply_count(FuseRequest& request, uint64_t count) {
+  reply_answer(request, ControlCount{.count = count});
 }
 
-}  // namespace
-
-bool may_control(const FuseRequest& request) {
-  return request.uid() == 0 || request.uid() == geteuid();
+void invalidate(SessionImpl& session, FuseRequest& request, const Inode& inode) {
+  session.inodes().drop_attr(inode);
+  const auto dir = session.inodes().dir(inode);
+  const uint64_t arrays = dir ? dir->invalidate(session.now()) : 0;
+  session.notifier().inval_inode(inode.nodeid());
+  reply_count(request, arrays);
 }
 
-bool asks_directories(unsigned command) {
-  return command == kControlDirectory || command == kControlTop || command == kControlMap ||
-         command == kControlRemoteNames || command == kControlWantAttributes;
+void reply_metrics(SessionImpl& session, FuseRequest& request, const void* in) {
+  const auto answer = std::make_unique<ControlPage>();
+  std::memcpy(&answer->next, in, sizeof answer->next);
+  const MetricsPage page = metrics_page(session.metrics(), answer->next, sizeof answer->text - 1);
+  answer->next = page.next;
+  std::memset(answer->text, 0, sizeof answer->text);
+  std::memcpy(answer->text, page.text.data(), page.text.size());
+  reply_answer(request, *answer);
 }
 
-void answer_directories(SessionImpl& session, FuseRequest& request, fuse_ino_t ino,
-                        const DirectoryQuestion& question) {
-  if (!may_control(request)) return request.fail(EPERM);
-  const InodeRef inode = session.inodes().find(ino);
-  if (!inode) return request.fail(ESTALE);
-  if (!inode->is_directory()) return request.fail(ENOTDIR);
-  if (question.out_bytes < answer_bytes(question.command)) return request.fail(EINVAL);
+void change_log_level(FuseRequest& request, const void* in) {
+  ControlLevel answer{};
+  std::memcpy(&answer, in, sizeof answer);
+  answer.level[sizeof answer.level - 1] = '\0';
+  const std::string wanted = answer.level;
+  if (!wanted.empty() && !set_log_level(wanted)) return request.fail(EINVAL);
+  const std::string level = log_level();
+  answer = {};
+  level.copy(answer.level, sizeof answer.level - 1);
+  reply_answer(request, answer);
+}
+
+// ---- Commands -----------------------------------------------------------------------------------
+
+// What a command carries in and out.
+struct Sizes {
+  size_t in = 0, out = 0;
+};
+
+// Nothing for a command that is not ours.
+std::optional<Sizes> sizes_of(unsigned command) {
+  switch (command) {
+    case kControlStats:
+    case kControlDirectory:
+    case kControlMap:
+      return Sizes{.out = sizeof(ControlText)};
+    case kControlTop:
+      return Sizes{.in = sizeof(ControlText), .out = sizeof(ControlText)};
+    case kControlDrop:
+    case kControlInvalidate:
+      return Sizes{.out = sizeof(ControlCount)};
+    case kControlMetrics:
+      return Sizes{.in = sizeof(ControlPage), .out = sizeof(ControlPage)};
+    case kControlLogLevel:
+      return Sizes{.in = sizeof(ControlLevel), .out = sizeof(ControlLevel)};
+    case kControlRemoteNames:
+      return Sizes{.out = sizeof(ControlNames)};
+    case kControlWantAttributes:
+      return Sizes{};
+    default:
+      return std::nullopt;
+  }
+}
+
+struct Question {
+  unsigned command;
+  const Inode& inode;
+  uint64_t handle;  // fi->fh
+  const void* in;   // as much as sizes_of() says
+};
+
+void answer_of_directory(SessionImpl& session, FuseRequest& request, const Question& question) {
+  if (!question.inode.is_directory()) return request.fail(ENOTDIR);
   switch (question.command) {
     case kControlDirectory:
-      return reply_text(request, directory_text(session, *inode));
-    case kControlTop:
-      if (question.in.empty()) return request.fail(EINVAL);
-      return reply_text(request, top_text(session, question.in.front()));
+      return reply_text(request, directory_text(session, question.inode));
     case kControlMap: {
-      const auto dir = session.inodes().dir(*inode);
+      const auto dir = session.inodes().dir(question.inode);
       return reply_text(request,
                         map_json(dir ? dir->directory().map(kMapCells) : cache::DirectoryMap{}));
     }
     case kControlRemoteNames:
       return reply_remote_names(session, request, HandleList::get<DirHandle>(question.handle));
     default:
-      return want_attributes(session, request, *inode);
+      return want_attributes(session, request, question.inode);
   }
 }
+
+void answer(SessionImpl& session, FuseRequest& request, const Question& question) {
+  switch (question.command) {
+    case kControlStats:
+      return reply_text(request, session.stats_text());
+    case kControlDrop:
+      return reply_count(request, session.cache().drop_clean());
+    case kControlInvalidate:
+      return invalidate(session, request, question.inode);
+    case kControlMetrics:
+      return reply_metrics(session, request, question.in);
+    case kControlLogLevel:
+      return change_log_level(request, question.in);
+    case kControlTop:
+      return reply_text(request, top_text(session, *static_cast<const char*>(question.in)));
+    default:
+      return answer_of_directory(session, request, question);
+  }
+}
+
+// The mount's owner and root.
+bool may_control(const FuseRequest& request) {
+  return request.uid() == 0 || request.uid() == geteuid();
+}
+
+void operation_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void* /*argument*/,
+                     fuse_file_info* fi, unsigned /*flags*/, const void* in, size_t in_bytes,
+                     size_t out_bytes) {
+  serve(req, [&](SessionImpl& session, FuseRequest& request) {
+    const auto sizes = sizes_of(command);
+    if (!sizes) return request.fail(ENOTTY);
+    if (!may_control(request)) return request.fail(EPERM);
+    if (in_bytes < sizes->in || out_bytes < sizes->out) return request.fail(EINVAL);
+    const InodeRef inode = session.inodes().find(ino);
+    if (!inode) return request.fail(ESTALE);
+    answer(session, request, {.command = command, .inode = *inode, .handle = fi->fh, .in = in});
+  });
+}
+
+}  // namespace
+
+void add_control_operations(fuse_lowlevel_ops* operations) { operations->ioctl = operation_ioctl; }
 
 void reply_directory_xattr(SessionImpl& session, FuseRequest& request, const Inode& inode,
                            size_t size) {

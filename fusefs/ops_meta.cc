@@ -1,18 +1,15 @@
-// Names, attributes, extended attributes, the control channel, and the refusal of every change.
+// Names, attributes, extended attributes, and the refusal of every change.
 
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <cstring>
-#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "fusefs/control.h"
 #include "fusefs/dirent_encoder.h"
-#include "fusefs/log.h"
-#include "fusefs/metrics.h"
 #include "fusefs/ops.h"
 #include "fusefs/ops_control.h"
 #include "fusefs/session_impl.h"
@@ -280,108 +277,6 @@ void operation_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
   });
 }
 
-// ---- The control channel ------------------------------------------------------------------------
-
-void reply_count(FuseRequest& request, uint64_t count) {
-  const ControlCount answer{.count = count};
-  request.reply(fuse_reply_ioctl, 0, &answer, sizeof answer);
-}
-
-void invalidate(SessionImpl& session, FuseRequest& request, fuse_ino_t ino) {
-  const InodeRef inode = session.inodes().find(ino);
-  if (!inode) return request.fail(ESTALE);
-  session.inodes().drop_attr(*inode);
-  const auto dir = session.inodes().dir(*inode);
-  const uint64_t arrays = dir ? dir->invalidate(session.now()) : 0;
-  session.notifier().inval_inode(ino);
-  reply_count(request, arrays);
-}
-
-void reply_stats(SessionImpl& session, FuseRequest& request) {
-  const auto answer = std::make_unique<ControlText>();
-  const std::string text = session.stats_text();
-  std::memset(answer->text, 0, sizeof answer->text);
-  std::memcpy(answer->text, text.data(), std::min(text.size(), sizeof answer->text - 1));
-  request.reply(fuse_reply_ioctl, 0, answer.get(), sizeof *answer);
-}
-
-void reply_metrics(SessionImpl& session, FuseRequest& request, const void* in) {
-  const auto answer = std::make_unique<ControlPage>();
-  std::memcpy(&answer->next, in, sizeof answer->next);
-  const MetricsPage page = metrics_page(session.metrics(), answer->next, sizeof answer->text - 1);
-  answer->next = page.next;
-  std::memset(answer->text, 0, sizeof answer->text);
-  std::memcpy(answer->text, page.text.data(), page.text.size());
-  request.reply(fuse_reply_ioctl, 0, answer.get(), sizeof *answer);
-}
-
-void change_log_level(FuseRequest& request, const void* in) {
-  ControlLevel answer{};
-  std::memcpy(&answer, in, sizeof answer);
-  answer.level[sizeof answer.level - 1] = '\0';
-  const std::string wanted = answer.level;
-  if (!wanted.empty() && !set_log_level(wanted)) return request.fail(EINVAL);
-  const std::string level = log_level();
-  answer = {};
-  level.copy(answer.level, sizeof answer.level - 1);
-  request.reply(fuse_reply_ioctl, 0, &answer, sizeof answer);
-}
-
-// What a command carries in and out; nothing for one that is not ours.
-struct ControlSizes {
-  size_t in = 0, out = 0;
-};
-std::optional<ControlSizes> control_sizes(unsigned command) {
-  switch (command) {
-    case kControlStats:
-      return ControlSizes{.out = sizeof(ControlText)};
-    case kControlDrop:
-    case kControlInvalidate:
-      return ControlSizes{.out = sizeof(ControlCount)};
-    case kControlMetrics:
-      return ControlSizes{.in = sizeof(ControlPage), .out = sizeof(ControlPage)};
-    case kControlLogLevel:
-      return ControlSizes{.in = sizeof(ControlLevel), .out = sizeof(ControlLevel)};
-    default:
-      return std::nullopt;
-  }
-}
-
-void control(SessionImpl& session, FuseRequest& request, fuse_ino_t ino, unsigned command,
-             const void* in) {
-  switch (command) {
-    case kControlStats:
-      return reply_stats(session, request);
-    case kControlDrop:
-      return reply_count(request, session.cache().drop_clean());
-    case kControlMetrics:
-      return reply_metrics(session, request, in);
-    case kControlLogLevel:
-      return change_log_level(request, in);
-    default:
-      return invalidate(session, request, ino);
-  }
-}
-
-void operation_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void* /*argument*/,
-                     fuse_file_info* fi, unsigned /*flags*/, const void* in, size_t in_bytes,
-                     size_t out_bytes) {
-  serve(req, [&](SessionImpl& session, FuseRequest& request) {
-    if (asks_directories(command)) {
-      const DirectoryQuestion question = {.command = command,
-                                          .handle = fi->fh,
-                                          .in = {static_cast<const char*>(in), in_bytes},
-                                          .out_bytes = out_bytes};
-      return answer_directories(session, request, ino, question);
-    }
-    const auto sizes = control_sizes(command);
-    if (!sizes) return request.fail(ENOTTY);
-    if (!may_control(request)) return request.fail(EPERM);
-    if (in_bytes < sizes->in || out_bytes < sizes->out) return request.fail(EINVAL);
-    control(session, request, ino, command, in);
-  });
-}
-
 // ---- Changes: none yet --------------------------------------------------------------------------
 
 // One function for every operation whose first argument is the request.
@@ -402,7 +297,6 @@ void add_meta_operations(fuse_lowlevel_ops* operations) {
   operations->access = operation_access;
   operations->getxattr = operation_getxattr;
   operations->listxattr = operation_listxattr;
-  operations->ioctl = operation_ioctl;
 
   operations->setattr = refuse;
   operations->mknod = refuse;

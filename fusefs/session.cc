@@ -126,6 +126,7 @@ fuse_lowlevel_ops operations() {
   fuse_lowlevel_ops all{};
   all.init = operation_init;
   add_meta_operations(&all);
+  add_control_operations(&all);
   add_dir_operations(&all);
   add_file_operations(&all);
   return all;
