@@ -90,7 +90,8 @@ TEST_CASE("sftp: a large directory is listed whole, cold and warm, with attribut
   const TempDir data;
   const auto names = make_files(data / "big", number_from("COOKIEFS_SFTP_ENTRIES", 20'000));
   const SshServer server;
-  Mount mount(server.url(data.path()), server.options());
+  // However long the listings take here, the attributes that came with them are still good.
+  Mount mount(server.url(data.path()), "readdirplus=yes,ttl=1h," + server.options());
   for (const size_t buffer : {32'768u, 1'000u, 1'000'000u}) {
     CHECK(differences(list(mount / "big", buffer), names).empty());
   }
@@ -103,7 +104,7 @@ TEST_CASE("sftp: a large directory is listed whole, cold and warm, with attribut
     CHECK(seen.st_mode == real.st_mode);
     CHECK(seen.st_mtime == real.st_mtime);
   }
-  CHECK(mount.figure("remote.requests") - requests <= 60);
+  CHECK(mount.figure("remote.requests") == requests);
   CHECK(mount.end() == "");
 }
 
