@@ -56,7 +56,7 @@ void Directory::ask_raw(unsigned long request, void* answer) const {
 std::string Directory::ask_text(unsigned long request, std::string_view in) const {
   const auto answer = std::make_unique<fusefs::ControlText>();
   std::memset(answer->text, 0, sizeof answer->text);
-  std::memcpy(answer->text, in.data(), std::min(in.size(), sizeof answer->text - 1));
+  in.copy(answer->text, sizeof answer->text - 1);
   ask(request, answer.get());
   answer->text[fusefs::kControlTextBytes - 1] = '\0';
   return answer->text;
