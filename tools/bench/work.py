@@ -1,8 +1,8 @@
 """The rows in which cookiefs and its peers do the same work: what people run on such trees.
 
-A round mounts anew and does the work cold, then warm, WARM times (those on a million files: once). What a program prints is counted,
-so that no wrong answer is a fast one. A measure is cookiefs' time against the best peer's of the
-same round: above 1 cookiefs was slower.
+A round mounts anew and does the work cold, then warm, WARM times (those on a million files: once).
+What a program prints is counted, so that no wrong answer is a fast one. A measure is cookiefs' time
+against the best peer's of the same round: above 1 cookiefs was slower.
 """
 
 import contextlib
