@@ -54,15 +54,26 @@ enum class RequestKind : uint8_t {
   kReaddir,
   kReaddirplus,
   kRead,
+  kWrite,
+  kChange,  // of the tree, or of attributes
   kOther
 };
-constexpr std::array<std::string_view, 7> kRequestKinds = {
-    "lookup", "getattr", "opendir", "readdir", "readdirplus", "read", "other"};
+constexpr std::array<std::string_view, 9> kRequestKinds = {
+    "lookup", "getattr", "opendir", "readdir", "readdirplus", "read", "write", "change", "other"};
 
 // Requests to the remote, from the call to its completion. What is cancelled is not counted.
-enum class RemoteKind : uint8_t { kLookup, kGetattr, kReaddir, kOpen, kRead, kOther };
-constexpr std::array<std::string_view, 6> kRemoteKinds = {"lookup", "getattr", "readdir",
-                                                          "open",   "read",    "other"};
+enum class RemoteKind : uint8_t {
+  kLookup,
+  kGetattr,
+  kReaddir,
+  kOpen,
+  kRead,
+  kWrite,
+  kChange,
+  kOther
+};
+constexpr std::array<std::string_view, 8> kRemoteKinds = {"lookup", "getattr", "readdir", "open",
+                                                          "read",   "write",   "change",  "other"};
 
 struct LatencyFigures {
   std::array<HistogramSnapshot, kRequestKinds.size()> requests;

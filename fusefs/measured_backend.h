@@ -45,6 +45,85 @@ class MeasuredBackend final : public Backend {
     return backend_->read(caller, file, offset, size, timed(RemoteKind::kRead, std::move(done)));
   }
   void release(FileHandle file) override { backend_->release(file); }
+  RequestId write(const CallerPtr& caller, FileHandle file, uint64_t offset, std::string bytes,
+                  Done<WriteAnswer> done) override {
+    return backend_->write(caller, file, offset, std::move(bytes),
+                           timed(RemoteKind::kWrite, std::move(done)));
+  }
+  RequestId fsync(const CallerPtr& caller, FileHandle file, Done<uint64_t> done) override {
+    return backend_->fsync(caller, file, timed(RemoteKind::kWrite, std::move(done)));
+  }
+  RequestId getattr_open(const CallerPtr& caller, FileHandle file, Done<Attr> done) override {
+    return backend_->getattr_open(caller, file, timed(RemoteKind::kGetattr, std::move(done)));
+  }
+  RequestId fallocate(const CallerPtr& caller, FileHandle file, int mode, uint64_t offset,
+                      uint64_t length, Done<Nothing> done) override {
+    return backend_->fallocate(caller, file, mode, offset, length,
+                               timed(RemoteKind::kWrite, std::move(done)));
+  }
+  RequestId copy_range(const CallerPtr& caller, FileHandle from, uint64_t from_offset,
+                       FileHandle to, uint64_t to_offset, uint64_t length,
+                       Done<uint64_t> done) override {
+    return backend_->copy_range(caller, from, from_offset, to, to_offset, length,
+                                timed(RemoteKind::kWrite, std::move(done)));
+  }
+  [[nodiscard]] uint32_t max_read() const override { return backend_->max_read(); }
+  [[nodiscard]] uint32_t max_write() const override { return backend_->max_write(); }
+  [[nodiscard]] bool keeps_unlinked() const override { return backend_->keeps_unlinked(); }
+  RequestId create(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
+                   uint32_t mode, int flags, Done<CreatedAnswer> done) override {
+    return backend_->create(caller, parent, name, mode, flags,
+                            timed(RemoteKind::kChange, std::move(done)));
+  }
+  RequestId mkdir(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
+                  uint32_t mode, Done<MadeAnswer> done) override {
+    return backend_->mkdir(caller, parent, name, mode, timed(RemoteKind::kChange, std::move(done)));
+  }
+  RequestId mknod(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
+                  uint32_t mode, uint64_t rdev, Done<MadeAnswer> done) override {
+    return backend_->mknod(caller, parent, name, mode, rdev,
+                           timed(RemoteKind::kChange, std::move(done)));
+  }
+  RequestId symlink(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
+                    const std::string& target, Done<MadeAnswer> done) override {
+    return backend_->symlink(caller, parent, name, target,
+                             timed(RemoteKind::kChange, std::move(done)));
+  }
+  RequestId link(const CallerPtr& caller, const ObjectId& id, const ObjectId& parent,
+                 const std::string& name, Done<MadeAnswer> done) override {
+    return backend_->link(caller, id, parent, name, timed(RemoteKind::kChange, std::move(done)));
+  }
+  RequestId unlink(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
+                   Done<DirChange> done) override {
+    return backend_->unlink(caller, parent, name, timed(RemoteKind::kChange, std::move(done)));
+  }
+  RequestId rmdir(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
+                  Done<DirChange> done) override {
+    return backend_->rmdir(caller, parent, name, timed(RemoteKind::kChange, std::move(done)));
+  }
+  RequestId rename(const CallerPtr& caller, const ObjectId& from_parent,
+                   const std::string& from_name, const ObjectId& to_parent,
+                   const std::string& to_name, uint32_t flags, Done<RenamedAnswer> done) override {
+    return backend_->rename(caller, from_parent, from_name, to_parent, to_name, flags,
+                            timed(RemoteKind::kChange, std::move(done)));
+  }
+  RequestId setattr(const CallerPtr& caller, const ObjectId& id, FileHandle file,
+                    const SetAttr& set, Done<Attr> done) override {
+    return backend_->setattr(caller, id, file, set, timed(RemoteKind::kChange, std::move(done)));
+  }
+  RequestId setxattr(const CallerPtr& caller, const ObjectId& id, const std::string& name,
+                     const std::string& value, int flags, Done<Nothing> done) override {
+    return backend_->setxattr(caller, id, name, value, flags,
+                              timed(RemoteKind::kChange, std::move(done)));
+  }
+  RequestId removexattr(const CallerPtr& caller, const ObjectId& id, const std::string& name,
+                        Done<Nothing> done) override {
+    return backend_->removexattr(caller, id, name, timed(RemoteKind::kChange, std::move(done)));
+  }
+  [[nodiscard]] ObjectId moved_id(const ObjectId& id, const ObjectId& from,
+                                  const ObjectId& to) const override {
+    return backend_->moved_id(id, from, to);
+  }
   RequestId getxattr(const CallerPtr& caller, const ObjectId& id, const std::string& name,
                      Done<std::string> done) override {
     return backend_->getxattr(caller, id, name, timed(RemoteKind::kOther, std::move(done)));

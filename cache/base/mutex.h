@@ -21,6 +21,8 @@ enum class LockRank : int {
   kHandle = 12,       // fusefs: an open directory's cursor
   kInode = 14,        // fusefs: an inode's attributes
   kDirectory = 20,    // dir: fills, anchors and token of one directory
+  kFile = 21,         // data: fills, dirty ranges and size of one file
+  kWriteBack = 23,    // data: which files are dirty, how much, and what is under way
   kBackend = 25,      // fusefs/backends: a back end's own state
   kMapping = 30,      // mm: one address space's tree
   kIndexStripe = 40,  // mm: a stripe of the page index (writers only)

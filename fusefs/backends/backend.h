@@ -11,10 +11,15 @@
 //                 completion holds no lock of the back end's.
 // Errors:         errnos in Result/Status, as a local filesystem would give them. ESTALE: the
 //                 object is gone. ENOSYS: this back end can't do the operation at all.
-// Callers:        every call says on whose behalf it is made, where the back end wants to know.
-// Later issues add the changing operations beside these, in the same shape.
+// Callers:        every call says on whose behalf it is made, where the back end wants to know;
+//                 those that make an object always do, since it is to be the caller's.
+// Changes:        are sent once. Where a reply was lost and the request had to be sent again, an
+//                 EEXIST, ENOENT or the like that the first sending may have caused is looked into
+//                 before it is told. One that is cancelled or times out may have happened.
+//                 A read-only back end overrides none of the changing operations: EROFS.
 #pragma once
 
+#include <cerrno>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -22,6 +27,7 @@
 #include <vector>
 
 #include "cache/base/result.h"
+#include "cache/data/file_source.h"
 #include "cache/dir/attr.h"
 #include "cache/dir/source.h"
 #include "fusefs/backends/backend_options.h"
@@ -31,6 +37,7 @@ namespace fusefs {
 using cache::Attr;
 using cache::Result;
 using cache::Status;
+using cache::WriteAnswer;
 
 // A back end's own name of an object: opaque, stable while the object lives, at most 4096 bytes
 // (sim: a number; local: a path under the root; nfs: a file handle; sftp: a path).
@@ -58,6 +65,45 @@ struct StatfsAnswer {
   uint64_t files = 0, files_free = 0;
   uint32_t name_max = 255;
 };
+
+// What became of a directory's change token (Attr::change) by one change of ours. Where `before` is
+// the token that a listing has, nobody else changed the directory in between: the listing may be
+// changed in place, and has the token `after` then. 0: not told.
+struct DirChange {
+  uint64_t before = 0;
+  uint64_t after = 0;
+};
+
+// An object that was made, and the directory it was made in.
+struct MadeAnswer {
+  LookupAnswer entry;
+  DirChange parent;
+};
+
+struct CreatedAnswer {
+  LookupAnswer entry;
+  DirChange parent;
+  uint64_t file = 0;  // Backend::FileHandle, open
+};
+
+struct RenamedAnswer {
+  DirChange from, to;  // the same where both directories are one
+};
+
+// What setattr() is to change.
+struct SetAttr {
+  static constexpr uint32_t kMode = 1, kUid = 2, kGid = 4, kSize = 8, kAtime = 16, kMtime = 32;
+  static constexpr uint32_t kAtimeNow = 64, kMtimeNow = 128;  // the remote's own clock
+  uint32_t valid = 0;
+  uint32_t mode = 0;  // permission bits
+  uint32_t uid = 0, gid = 0;
+  uint64_t size = 0;
+  cache::Timespec atime, mtime;
+  [[nodiscard]] bool has(uint32_t what) const { return (valid & what) != 0; }
+};
+
+// Nothing but that it worked.
+struct Nothing {};
 
 // Counters every back end keeps; read at any time.
 struct BackendCounters {
@@ -88,13 +134,114 @@ class Backend {
   virtual RequestId statfs(const CallerPtr& caller, const ObjectId& id,
                            Done<StatfsAnswer> done) = 0;
 
-  // Open files, read only. A file is read as its opener, whoever reads: the kernel reads ahead for
-  // nobody. `read` gives fewer bytes than asked for only at the end of the file.
+  // Open files. A file is read and written as its opener, whoever does it: the kernel reads ahead
+  // and writes back for nobody. Of `flags` the access mode counts, and O_TRUNC, where the session
+  // passes it. `read` gives fewer bytes than asked for only at the end of the file. A handle stays
+  // good when the file is renamed; see keeps_unlinked().
   virtual RequestId open(const CallerPtr& caller, const ObjectId& id, int flags,
                          Done<FileHandle> done) = 0;
   virtual RequestId read(const CallerPtr& caller, FileHandle file, uint64_t offset, uint32_t size,
                          Done<std::string> done) = 0;
   virtual void release(FileHandle file) = 0;
+
+  // All of the bytes, or an error. What was written is in the remote's own hands (a daemon that is
+  // killed loses nothing), but for WriteAnswer::stable.
+  virtual RequestId write(const CallerPtr& /*caller*/, FileHandle /*file*/, uint64_t /*offset*/,
+                          std::string /*bytes*/, Done<WriteAnswer> done) {
+    return refuse(done);
+  }
+  // Durable on the remote's disk, as far as it can promise that; tells WriteAnswer's verifier.
+  virtual RequestId fsync(const CallerPtr& /*caller*/, FileHandle /*file*/, Done<uint64_t> done) {
+    return refuse(done);
+  }
+  // Attributes of an open file, whatever has become of its name. ENOSYS: ask by id.
+  virtual RequestId getattr_open(const CallerPtr& /*caller*/, FileHandle /*file*/,
+                                 Done<Attr> done) {
+    return refuse(done, ENOSYS);
+  }
+  // fallocate(2) and copy_file_range(2); EOPNOTSUPP where the remote has no such thing. The session
+  // has written and dropped what it held of these ranges. copy: how many bytes were copied.
+  virtual RequestId fallocate(const CallerPtr& /*caller*/, FileHandle /*file*/, int /*mode*/,
+                              uint64_t /*offset*/, uint64_t /*length*/, Done<Nothing> done) {
+    return refuse(done);
+  }
+  virtual RequestId copy_range(const CallerPtr& /*caller*/, FileHandle /*from*/,
+                               uint64_t /*from_offset*/, FileHandle /*to*/, uint64_t /*to_offset*/,
+                               uint64_t /*length*/, Done<uint64_t> done) {
+    return refuse(done);
+  }
+  // The most bytes of a read or write that one request carries, or is worth asking for at once.
+  [[nodiscard]] virtual uint32_t max_read() const { return 1u << 20; }
+  [[nodiscard]] virtual uint32_t max_write() const { return 1u << 20; }
+  // False: a file that was unlinked can't be reached by its handle any more (NFS version 3). The
+  // session then renames one that is open instead, and unlinks it after the last close.
+  [[nodiscard]] virtual bool keeps_unlinked() const { return true; }
+
+  // Changes of the tree. `mode` has the umask applied. An existing name: EEXIST.
+  // Makes a regular file and opens it; `flags` as open(). With O_EXCL the name must be new; without
+  // it a file that is there is opened.
+  virtual RequestId create(const CallerPtr& /*caller*/, const ObjectId& /*parent*/,
+                           const std::string& /*name*/, uint32_t /*mode*/, int /*flags*/,
+                           Done<CreatedAnswer> done) {
+    return refuse(done);
+  }
+  virtual RequestId mkdir(const CallerPtr& /*caller*/, const ObjectId& /*parent*/,
+                          const std::string& /*name*/, uint32_t /*mode*/, Done<MadeAnswer> done) {
+    return refuse(done);
+  }
+  // `mode` with the type: regular files, pipes, sockets, devices.
+  virtual RequestId mknod(const CallerPtr& /*caller*/, const ObjectId& /*parent*/,
+                          const std::string& /*name*/, uint32_t /*mode*/, uint64_t /*rdev*/,
+                          Done<MadeAnswer> done) {
+    return refuse(done);
+  }
+  virtual RequestId symlink(const CallerPtr& /*caller*/, const ObjectId& /*parent*/,
+                            const std::string& /*name*/, const std::string& /*target*/,
+                            Done<MadeAnswer> done) {
+    return refuse(done);
+  }
+  virtual RequestId link(const CallerPtr& /*caller*/, const ObjectId& /*id*/,
+                         const ObjectId& /*parent*/, const std::string& /*name*/,
+                         Done<MadeAnswer> done) {
+    return refuse(done);
+  }
+  virtual RequestId unlink(const CallerPtr& /*caller*/, const ObjectId& /*parent*/,
+                           const std::string& /*name*/, Done<DirChange> done) {
+    return refuse(done);
+  }
+  virtual RequestId rmdir(const CallerPtr& /*caller*/, const ObjectId& /*parent*/,
+                          const std::string& /*name*/, Done<DirChange> done) {
+    return refuse(done);
+  }
+  // `flags`: 0, RENAME_NOREPLACE or RENAME_EXCHANGE; EINVAL where the remote can't do that one.
+  virtual RequestId rename(const CallerPtr& /*caller*/, const ObjectId& /*from_parent*/,
+                           const std::string& /*from_name*/, const ObjectId& /*to_parent*/,
+                           const std::string& /*to_name*/, uint32_t /*flags*/,
+                           Done<RenamedAnswer> done) {
+    return refuse(done);
+  }
+  // Tells the attributes afterwards. `file` is an open handle of the object, or 0.
+  virtual RequestId setattr(const CallerPtr& /*caller*/, const ObjectId& /*id*/,
+                            FileHandle /*file*/, const SetAttr& /*set*/, Done<Attr> done) {
+    return refuse(done);
+  }
+  // `flags`: XATTR_CREATE, XATTR_REPLACE.
+  virtual RequestId setxattr(const CallerPtr& /*caller*/, const ObjectId& /*id*/,
+                             const std::string& /*name*/, const std::string& /*value*/,
+                             int /*flags*/, Done<Nothing> done) {
+    return refuse(done);
+  }
+  virtual RequestId removexattr(const CallerPtr& /*caller*/, const ObjectId& /*id*/,
+                                const std::string& /*name*/, Done<Nothing> done) {
+    return refuse(done);
+  }
+
+  // The id that the object `id` has now that the object `from` (it, or a directory above it) has
+  // become `to`. Empty: it is not concerned. Back ends whose ids hold paths override it.
+  [[nodiscard]] virtual ObjectId moved_id(const ObjectId& /*id*/, const ObjectId& /*from*/,
+                                          const ObjectId& /*to*/) const {
+    return {};
+  }
 
   // Extended attributes; ENOSYS where the back end has none.
   virtual RequestId getxattr(const CallerPtr& caller, const ObjectId& id, const std::string& name,
@@ -131,6 +278,13 @@ class Backend {
   // How long an answer may take before its asker gives up, where the back end knows better than
   // the mount's `timeout=`; 0: no opinion.
   [[nodiscard]] virtual uint64_t suggested_timeout_ms() const { return 0; }
+
+ protected:
+  template <typename T>
+  static RequestId refuse(const Done<T>& done, int error_number = EROFS) {
+    done(Status::error(error_number));
+    return 0;
+  }
 };
 
 // Makes a back end from a mount source: a URL or a path. Null and one line in `error_text` (what
