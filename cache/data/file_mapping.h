@@ -18,11 +18,13 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 
 #include "cache/base/clock.h"
 #include "cache/base/interrupt.h"
 #include "cache/base/result.h"
 #include "cache/data/file_source.h"
+#include "cache/data/read_stream.h"
 
 namespace cache {
 
@@ -35,9 +37,6 @@ struct DataWait {
   TimePoint deadline = TimePoint::max();  // on std::chrono::steady_clock
   Interrupt* interrupt = nullptr;
 };
-
-// Where a reader of an open file is, and how far ahead of it is read. Belongs to the open file.
-class ReadStream;
 
 // Which write-back errors an open file has been told of (the kernel's errseq_t).
 struct ErrorMark {
@@ -55,7 +54,8 @@ class FileMapping {
   using SourcePtr = std::shared_ptr<FileSource>;
 
   FileMapping(PageCache& cache, WriteBack& write_back, uint64_t size);
-  // What is dirty is lost, so flush() first. Ends fills; waits for write-back that is under way.
+  // What is dirty is lost, so flush() first. Requests under way are cancelled; the remote is not
+  // waited for.
   ~FileMapping();
   FileMapping(const FileMapping&) = delete;
   FileMapping& operator=(const FileMapping&) = delete;
@@ -73,12 +73,22 @@ class FileMapping {
   Status write(const SourcePtr& source, uint64_t offset, std::span<const std::byte> bytes,
                const DataWait& wait);
 
-  // Everything dirty in [from, to) is written and, where the remote asks for it, committed. With
-  // Durable::kYes also where it does not (fsync). Tells what went wrong in this call; what went
-  // wrong since `mark` is told by check_error().
+  // Everything that was dirty in [from, to) when it was called is written and, where the remote
+  // asks for it, committed. With Durable::kYes also where it does not (fsync): through who wrote
+  // last, or through `through` when that one is closed.
+  //
+  // Errors, the rule: what the remote refused for good (ENOSPC, EIO, ...) is in the error sequence,
+  // whoever's write-back met it, and flush() repeats the first that its own requests met. Only
+  // ETIMEDOUT and EINTR (it did not get ready; everything is kept and goes on being written) and
+  // ENOTCONN (the mapping ends) are flush()'s alone. So a caller reports check_error() when that
+  // tells something; else flush()'s status when it is one of those three; else success. A failure
+  // of the network is not told at all while it lasts: it is tried again until the deadline.
   enum class Durable : uint8_t { kNo, kYes };
-  Status flush(Durable durable, const DataWait& wait, uint64_t from = 0, uint64_t to = UINT64_MAX);
-  // The first write-back error that this open file was not told of yet; then never again.
+  Status flush(Durable durable, const DataWait& wait, uint64_t from = 0, uint64_t to = UINT64_MAX,
+               const SourcePtr& through = {});
+  // The first write-back error that this open file was not told of yet; then never again. One that
+  // nobody has been told of yet is told to files opened later, too. Where it happened the pages
+  // are dropped: reads show what the remote has.
   [[nodiscard]] ErrorMark error_mark() const;
   Status check_error(ErrorMark& mark);
 
@@ -93,7 +103,20 @@ class FileMapping {
   // out what is dirty below `size` and lets write-back beyond it end; end_truncate() drops the
   // pages beyond and zeroes the rest of the last one, where the remote did it, and lets writes
   // go on either way. The destructor of the Truncation ends it as failed.
-  class Truncation;
+  class Truncation {
+   public:
+    enum class Remote : uint8_t { kTruncated, kFailed };
+    Truncation(std::shared_ptr<FileCore> core, uint64_t size)
+        : core_(std::move(core)), size_(size) {}
+    ~Truncation() { end_truncate(Remote::kFailed); }
+    Truncation(const Truncation&) = delete;
+    Truncation& operator=(const Truncation&) = delete;
+    void end_truncate(Remote outcome);  // only the first call counts
+
+   private:
+    std::shared_ptr<FileCore> core_;  // null: ended
+    uint64_t size_;
+  };
   Result<std::unique_ptr<Truncation>> begin_truncate(uint64_t size, const DataWait& wait);
 
   // The remote's file has been seen to be another than what was cached: drops every clean page,

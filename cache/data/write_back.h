@@ -34,7 +34,7 @@ class WriteBack {
 
  private:
   friend class FileCore;
-  std::unique_ptr<WriteBackCore> core_;
+  std::shared_ptr<WriteBackCore> core_;  // shared with late completions
 };
 
 }  // namespace cache

@@ -1,0 +1,66 @@
+// ReadStream: where the reader of an open file is, and how far ahead of it is worth asking.
+//
+// Purpose:        the policy of readahead alone: it is told of reads and tells ranges; it knows no
+//                 pages and no requests.
+// Ownership:      belongs to the open file.
+// Thread-safety:  one thread at a time.
+// Units:          bytes.
+// Policy:         a reader that goes on where it was, give or take what the kernel's own readahead
+//                 swaps, or that begins at 0, is sequential. Its window doubles, from kFirstWindow
+//                 to the limit, whenever it is used up, and is topped up by a whole request as soon
+//                 as one fits, so that requests follow one another without a gap. A reader that
+//                 jumps (strided, random) is asked nothing for. What was asked ahead and lost
+//                 before it was read halves the window.
+// Source:         Linux mm/readahead.c (doubling windows); its marker page is `asked_` here.
+#pragma once
+
+#include <cstdint>
+
+namespace cache {
+
+class ReadStream {
+ public:
+  static constexpr uint64_t kFirstWindow = uint64_t{256} << 10;
+  static constexpr uint64_t kMostWindow = uint64_t{16} << 20;
+  static constexpr uint64_t kSlack = uint64_t{512} << 10;  // swapped requests of the kernel's
+
+  struct Limits {
+    uint64_t file_size = 0;
+    uint64_t request = 0;  // the largest that is worth sending
+    uint64_t window = 0;   // what the cache has room for
+  };
+  struct Ahead {
+    uint64_t from = 0, to = 0;
+    [[nodiscard]] bool empty() const { return from >= to; }
+  };
+
+  // A read of [offset, offset + size) begins. Tells what to ask for now, beside it or with it: a
+  // range that may begin with the read itself.
+  Ahead on_read(uint64_t offset, uint64_t size, const Limits& limits);
+  // No more than up to here could be asked for: the rest is told again.
+  void asked_until(uint64_t offset);
+  // What had been asked for ahead was gone when the reader came to `offset`.
+  void lost(uint64_t offset);
+  [[nodiscard]] bool was_asked(uint64_t offset) const {
+    return offset >= asked_from_ && offset < asked_;
+  }
+  // Whether a read of this page is a use of its own, and not the rest of the one before.
+  bool is_new_use(uint64_t page) {
+    if (page == last_page_) return false;
+    last_page_ = page;
+    return true;
+  }
+  [[nodiscard]] uint64_t window() const { return window_; }  // 0: not sequential
+
+ private:
+  void restart(uint64_t offset);
+
+  uint64_t next_ = 0;        // the furthest end of a read in this run
+  uint64_t window_ = 0;
+  uint64_t ceiling_ = kMostWindow;  // halved by losses, doubled again by windows read in full
+  uint64_t asked_from_ = 0;  // [asked_from_, asked_) was asked for ahead in this run
+  uint64_t asked_ = 0;
+  uint64_t last_page_ = ~uint64_t{0};
+};
+
+}  // namespace cache
