@@ -58,6 +58,23 @@ struct Stats {
   Counter bad_names;                  // entries refused for their names
   Counter bad_answers;                // answers that broke the protocol
   Counter bad_cookies;                // answers that no longer knew the place
+  // data
+  alignas(64) Gauge data_pages;   // pages of file data
+  Gauge dirty_bytes;              // bytes of pages to be written back
+  Gauge writeback_bytes;          // bytes of pages whose write-back is under way
+  Gauge unstable_bytes;           // bytes of pages written, but not committed
+  Gauge data_ahead_bytes;         // bytes asked ahead that are under way
+  alignas(64) Counter data_hits;  // pages that a read found
+  Counter data_misses;            // pages that a read had to wait for
+  Counter data_read_requests;     // reads of the remote
+  Counter data_read_ahead;        // bytes asked ahead of readers
+  Counter data_read_wasted;       // bytes asked ahead and gone when the reader came
+  Counter data_writes;            // writes to the remote
+  Counter data_commits;           // commits asked of the remote
+  Counter data_written_through;   // bytes written past the pages
+  Counter writeback_errors;       // writes and commits that the remote refused for good
+  Counter writeback_retries;      // ... and that failed for the time being
+  Counter dirty_throttled;        // times that a writer had to wait
 };
 
 }  // namespace cache

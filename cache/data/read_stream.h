@@ -55,10 +55,10 @@ class ReadStream {
  private:
   void restart(uint64_t offset);
 
-  uint64_t next_ = 0;        // the furthest end of a read in this run
+  uint64_t next_ = 0;  // the furthest end of a read in this run
   uint64_t window_ = 0;
   uint64_t ceiling_ = kMostWindow;  // halved by losses, doubled again by windows read in full
-  uint64_t asked_from_ = 0;  // [asked_from_, asked_) was asked for ahead in this run
+  uint64_t asked_from_ = 0;         // [asked_from_, asked_) was asked for ahead in this run
   uint64_t asked_ = 0;
   uint64_t last_page_ = ~uint64_t{0};
 };

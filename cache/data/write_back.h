@@ -33,7 +33,7 @@ class WriteBack {
   WriteBack& operator=(const WriteBack&) = delete;
 
  private:
-  friend class FileCore;
+  friend class FileMapping;
   std::shared_ptr<WriteBackCore> core_;  // shared with late completions
 };
 

@@ -144,6 +144,18 @@ bool AddressSpace::remove(Page& page) {
   return true;
 }
 
+bool AddressSpace::remove_clean(Page& page) {
+  const Unlinked filling = unlink_if(page, [&] { return !page.uptodate(); });
+  if (filling == Unlinked::kNow) forget(page, PageLock::kFree);
+  if (filling != Unlinked::kNot) return true;
+  cache_.lock_page(page);
+  const Unlinked clean = unlink_if(
+      page, [&] { return (page.state() & (page_state::kDirty | page_state::kWriteback)) == 0; });
+  if (clean == Unlinked::kNow) forget(page, PageLock::kHeld);
+  cache_.unlock_page(page);
+  return clean != Unlinked::kNot;
+}
+
 void AddressSpace::remove_frozen(Page& page) {
   MutexLock lock(mutex_);
   CACHE_DCHECK(page.mapping() == this);
@@ -203,7 +215,7 @@ bool AddressSpace::invalidate_page(Page& page) {
 }
 
 // In batches: pins on every page at once would leave reclaim with nothing.
-Status AddressSpace::invalidate_pages() {
+Status AddressSpace::invalidate_pages(uint64_t first_key, uint64_t last_key) {
   cache_.stats().invalidations.add();
   {
     MutexLock lock(mutex_);
@@ -211,16 +223,17 @@ Status AddressSpace::invalidate_pages() {
   }
   bool busy = false;
   bool more = true;
-  for (uint64_t next = 0; more;) {
+  for (uint64_t next = first_key; more;) {
     std::array<PageRef, kInvalidateBatch> batch;
     size_t count = 0;
     {
       MutexLock lock(mutex_);
       auto it = tree_.lower_bound(next);
-      for (; it != tree_.end() && count < batch.size(); ++it) {
+      const auto in_range = [&] { return it != tree_.end() && it->key() <= last_key; };
+      for (; in_range() && count < batch.size(); ++it) {
         if (it->try_get()) batch[count++] = PageRef::adopt(&*it);
       }
-      more = it != tree_.end();
+      more = in_range();
       if (more) next = it->key();
     }
     for (size_t i = 0; i < count; ++i) busy |= !invalidate_page(*batch[i]);
@@ -228,7 +241,7 @@ Status AddressSpace::invalidate_pages() {
   return busy ? Status::error(EBUSY) : Status();
 }
 
-Status AddressSpace::make_writable(Page& page) {
+Status AddressSpace::begin_modify(Page& page) {
   cache_.lock_page(page);
   Status status = page.mapping() == this ? Status() : Status::error(EAGAIN);
   if (status.ok()) status = hooks_.page_mkwrite(*this, page);
@@ -242,8 +255,31 @@ Status AddressSpace::make_writable(Page& page) {
       status = Status::error(EIO);  // never uptodate
     }
   }
-  cache_.unlock_page(page);
+  if (!status.ok()) cache_.unlock_page(page);
   return status;
+}
+
+void AddressSpace::end_modify(Page& page) { cache_.unlock_page(page); }
+
+Status AddressSpace::begin_fill_dirty(Page& page) {
+  CACHE_DCHECK(page.locked() && !page.uptodate());
+  const Status status = hooks_.page_mkwrite(*this, page);
+  if (!status.ok()) fill_failed(page);
+  return status;
+}
+
+Status AddressSpace::end_fill_dirty(Page& page, uint64_t noted_sequence) {
+  {
+    MutexLock lock(mutex_);
+    if (sequence() == noted_sequence && page.mapping() == this) {
+      page.set(page_state::kUptodate | page_state::kDirty);
+      lock.unlock();
+      cache_.unlock_page(page);
+      return {};
+    }
+  }
+  end_failed_fill(page);
+  return Status::error(EAGAIN);
 }
 
 bool AddressSpace::begin_writeback(Page& page) {

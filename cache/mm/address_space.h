@@ -1,4 +1,4 @@
-// AddressSpace: the pages of one object (a directory's arrays, later a file's data), by 64-bit key.
+// AddressSpace: the pages of one object (a directory's arrays, a file's data), by 64-bit key.
 //
 // Purpose:        find, grab, fill, truncate, invalidate; and an end that waits for reclaim's grip.
 // Ownership:      a page in the index is owned by the cache; a PageRef pins it. Refers to a
@@ -56,14 +56,29 @@ class AddressSpace {
   uint64_t truncate(uint64_t first_key) EXCLUDES(mutex_);  // every key from this one on
   // For pin holders. False: somebody else did.
   bool remove(Page& page) EXCLUDES(mutex_);
+  // Only if it is not uptodate, or neither dirty nor under write-back; else false. Waits for the
+  // lock of an uptodate page.
+  bool remove_clean(Page& page) EXCLUDES(mutex_);
 
-  // Coherence: removes every clean page, goes on past failures, waits for write-back (not for
-  // fills: their pages go at once), writes nothing. EBUSY when a page was (re)dirtied or its owner
-  // refused to release it.
-  Status invalidate_pages() EXCLUDES(mutex_);
+  // Coherence: removes every clean page of [first_key, last_key], goes on past failures, waits for
+  // write-back (not for fills: their pages go at once), writes nothing. EBUSY when a page was
+  // (re)dirtied or its owner refused to release it.
+  Status invalidate_pages(uint64_t first_key = 0, uint64_t last_key = ~uint64_t{0})
+      EXCLUDES(mutex_);
   // Runs page_mkwrite with the page locked and marks it dirty before the lock is dropped.
   // EAGAIN: the page was truncated; look it up again.
-  Status make_writable(Page& page) EXCLUDES(mutex_);
+  Status make_writable(Page& page) EXCLUDES(mutex_) {
+    return modify(page, [] {});
+  }
+  // The same with the change itself, change(), under the same page lock: neither a reader that
+  // takes the lock nor write-back sees half of it.
+  template <typename Change>
+  Status modify(Page& page, const Change& change) EXCLUDES(mutex_);
+  // Ends a fill whose content comes from who writes: page_mkwrite, change(), then uptodate and
+  // dirty in one step. EAGAIN: as when fill_done() is false; other errors: page_mkwrite's, and the
+  // page is removed.
+  template <typename Change>
+  Status fill_dirty(Page& page, uint64_t noted_sequence, const Change& change) EXCLUDES(mutex_);
   bool begin_writeback(Page& page);  // page locked; false when it was not dirty
   void end_writeback(Page& page);
 
@@ -96,6 +111,11 @@ class AddressSpace {
   enum class PageLock : uint8_t { kHeld, kFree };
   void forget(Page& page, PageLock lock);
   uint64_t remove_range(uint64_t first_key) EXCLUDES(mutex_);
+  // On success the page is dirty and stays locked.
+  Status begin_modify(Page& page) EXCLUDES(mutex_);
+  void end_modify(Page& page);
+  Status begin_fill_dirty(Page& page) EXCLUDES(mutex_);
+  Status end_fill_dirty(Page& page, uint64_t noted_sequence) EXCLUDES(mutex_);
   void end_failed_fill(Page& page) EXCLUDES(mutex_);
   // False: dirty, or its owner refused.
   bool invalidate_page(Page& page) EXCLUDES(mutex_);
@@ -121,6 +141,23 @@ void AddressSpace::for_each(const Visit& visit) {
   for (Page& page : tree_) {
     if (!visit(page)) return;
   }
+}
+
+template <typename Change>
+Status AddressSpace::modify(Page& page, const Change& change) {
+  const Status status = begin_modify(page);
+  if (!status.ok()) return status;
+  change();
+  end_modify(page);
+  return {};
+}
+
+template <typename Change>
+Status AddressSpace::fill_dirty(Page& page, uint64_t noted_sequence, const Change& change) {
+  const Status status = begin_fill_dirty(page);
+  if (!status.ok()) return status;
+  change();
+  return end_fill_dirty(page, noted_sequence);
 }
 
 }  // namespace cache

@@ -16,6 +16,8 @@
 //   FILLING           -> UPTODATE          AddressSpace::fill_done: or(UPTODATE), under the page
 //                                          lock and the mapping's mutex, so that no invalidation
 //                                          falls between the sequence check and the flag
+//   FILLING           -> DIRTY             AddressSpace::fill_dirty: or(UPTODATE | DIRTY), as
+//                                          fill_done, for content that comes from who writes
 //   FILLING           -> removed           AddressSpace::fill_failed
 //   count n > 0       -> n + 1             try_get: CAS, never from 0: nobody revives a page that
 //                                          reclaim froze or that is free

@@ -1,0 +1,284 @@
+// Write-back: when dirty data goes, in which requests, what happens to what is refused or lost.
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <thread>
+
+#include "tests/support/data_rig.h"
+
+namespace test {
+namespace {
+
+using cache::ErrorMark;
+using cache::FileMapping;
+using Kind = FakeFile::Kind;
+using Durable = FileMapping::Durable;
+using std::chrono::milliseconds;
+
+TEST_CASE("what has been dirty for long enough is written without being asked for") {
+  DataRig::Setup setup;
+  setup.write_back.expire = milliseconds(1);
+  DataRig rig(setup);
+  CHECK(rig.write(0, "old").ok());
+  CHECK(eventually([&] { return rig.file->content() == "old"; }));
+  CHECK(eventually([&] { return !rig.mapping->has_unwritten(); }));
+  CHECK(rig.nothing_left());
+}
+
+TEST_CASE("above the background limit the thread begins, long before anything is old") {
+  DataRig::Setup setup;
+  setup.cache_bytes = 8 << 20;
+  DataRig rig(setup);
+  const std::string bytes = pattern(0, 2 << 20);
+  CHECK(rig.write(0, bytes).ok());
+  CHECK(eventually([&] { return rig.stats().dirty_bytes.get() <= (8 << 20) / 10; }));
+  CHECK(rig.file->count(Kind::kWrite) > 0);
+  CHECK(rig.flush().ok());
+  CHECK(rig.file->content() == bytes);
+  CHECK(rig.nothing_left());
+}
+
+TEST_CASE("a writer larger than the cache goes on as fast as the remote takes it") {
+  DataRig::Setup setup;
+  setup.cache_bytes = 2 << 20;
+  setup.file.answers = FakeFile::Answers::kThread;
+  setup.file.stable = GENERATE(true, false);
+  DataRig rig(setup);
+  const std::string bytes = pattern(0, 8 << 20);
+  CHECK(rig.write(0, bytes).ok());
+  CHECK(rig.stats().dirty_throttled.get() > 0);
+  CHECK(rig.flush().ok());
+  CHECK(rig.file->durable() == bytes);
+  CHECK(rig.file->overlapping_writes() == 0);
+  CHECK(rig.nothing_left());
+}
+
+TEST_CASE("a writer that must wait for room is told when its time is up or it is interrupted") {
+  DataRig::Setup setup;
+  setup.cache_bytes = 2 << 20;
+  setup.file.answers = FakeFile::Answers::kHeld;
+  DataRig rig(setup);
+  const std::string bytes = pattern(0, 4 << 20);
+  const auto soon = std::chrono::steady_clock::now() + milliseconds(20);
+  CHECK(rig.mapping->write(rig.source, 0, DataRig::bytes_of(bytes), {soon}).error_number() ==
+        ETIMEDOUT);
+  cache::Interrupt interrupt;
+  std::thread other([&] {
+    CHECK(rig.mapping
+              ->write(rig.source, 0, DataRig::bytes_of(bytes),
+                      {std::chrono::steady_clock::now() + kDeadline, &interrupt})
+              .error_number() == EINTR);
+  });
+  interrupt.trigger();
+  other.join();
+  rig.file->set_answers(FakeFile::Answers::kAtOnce);
+  rig.file->release();
+  CHECK(rig.flush().ok());
+  CHECK(rig.file->content() == bytes.substr(0, rig.file->size()));
+  CHECK(rig.nothing_left());
+}
+
+TEST_CASE("a lowered bound leads to write-back, not to a standstill") {
+  DataRig::Setup setup;
+  setup.cache_bytes = 16 << 20;
+  setup.write_back = {.dirty_percent = 80,
+                      .background_percent = 70,
+                      .expire = milliseconds(20),
+                      .most_inflight = 1 << 20};
+  DataRig rig(setup);
+  rig.file->set_answers(FakeFile::Answers::kThread);
+  const std::string bytes = pattern(0, 6 << 20);
+  CHECK(rig.write(0, bytes).ok());
+  rig.cache.set_pressure_bound(2 << 20);
+  CHECK(rig.write(6 << 20, "and more").ok());
+  CHECK(rig.flush().ok());
+  CHECK(rig.get(0, 7 << 20) == bytes + "and more");
+  CHECK(rig.nothing_left());
+}
+
+TEST_CASE("no page is under way twice: what is written to meanwhile goes after the answer") {
+  DataRig rig;
+  rig.file->set_answers(FakeFile::Answers::kHeld);
+  CHECK(rig.write(0, "one").ok());
+  CHECK(rig.mapping->flush(Durable::kNo, DataRig::impatience()).error_number() == ETIMEDOUT);
+  CHECK(rig.write(0, "two").ok());
+  CHECK(rig.mapping->flush(Durable::kNo, DataRig::impatience()).error_number() == ETIMEDOUT);
+  CHECK(rig.file->held() == 1);
+  rig.file->set_answers(FakeFile::Answers::kAtOnce);
+  rig.file->release();
+  CHECK(rig.flush().ok());
+  CHECK(rig.file->content() == "two");
+  CHECK(rig.file->overlapping_writes() == 0);
+  CHECK(rig.nothing_left());
+}
+
+TEST_CASE("flush sends many requests side by side and bounds them in bytes") {
+  DataRig::Setup setup;
+  setup.file.max_write = 64 << 10;
+  setup.write_back.most_inflight = 512 << 10;
+  DataRig rig(setup);
+  rig.file->set_answers(FakeFile::Answers::kHeld);
+  CHECK(rig.write(0, pattern(0, 2 << 20)).ok());
+  CHECK(rig.mapping->flush(Durable::kNo, DataRig::impatience()).error_number() == ETIMEDOUT);
+  CHECK(rig.file->held() == 8);
+  rig.file->set_answers(FakeFile::Answers::kThread);
+  CHECK(rig.flush().ok());
+  CHECK(rig.file->content() == pattern(0, 2 << 20));
+  CHECK(rig.nothing_left());
+}
+
+TEST_CASE("flush of a part leaves the rest dirty") {
+  DataRig rig;
+  CHECK(rig.write(0, "a").ok());
+  CHECK(rig.write(100 * kPage, "b").ok());
+  CHECK(rig.mapping->flush(Durable::kNo, DataRig::patience(), 0, kPage).ok());
+  CHECK(rig.file->content().substr(0, 1) == "a");
+  CHECK(rig.mapping->info().dirty_pages == 1);
+  CHECK(rig.nothing_left());
+}
+
+TEST_CASE("flush ends although somebody goes on writing") {
+  DataRig rig;
+  rig.file->set_answers(FakeFile::Answers::kThread);
+  std::atomic<bool> stop{false};
+  CHECK(rig.write(0, "x").ok());
+  std::thread other([&] {
+    for (uint64_t i = 0; !stop; ++i) CHECK(rig.write(i % 7 * 1000, "again").ok());
+  });
+  for (int i = 0; i < 20; ++i) CHECK(rig.flush().ok());
+  stop = true;
+  other.join();
+  CHECK(rig.nothing_left());
+}
+
+TEST_CASE("a failure of the network keeps the data and is tried again") {
+  DataRig rig;
+  std::atomic<int> failures{0};
+  rig.file->set_fault([&](const FakeFile::Call& call) {
+    return call.kind == Kind::kWrite && failures.fetch_add(1) < 3 ? ECONNRESET : 0;
+  });
+  CHECK(rig.write(0, "kept").ok());
+  ErrorMark mark = rig.mapping->error_mark();
+  CHECK(rig.flush().ok());
+  CHECK(rig.file->content() == "kept");
+  CHECK(rig.mapping->check_error(mark).ok());
+  CHECK(rig.stats().writeback_retries.get() == 3);
+  CHECK(rig.nothing_left());
+}
+
+TEST_CASE("a flush whose time is up says ETIMEDOUT and loses nothing") {
+  DataRig rig;
+  rig.file->set_fault([](const FakeFile::Call&) { return EHOSTUNREACH; });
+  CHECK(rig.write(0, "kept").ok());
+  CHECK(rig.mapping->flush(Durable::kYes, {std::chrono::steady_clock::now() + milliseconds(10)})
+            .error_number() == ETIMEDOUT);
+  CHECK(rig.mapping->has_unwritten());
+  CHECK(rig.get(0, 10) == "kept");
+  rig.file->set_fault({});
+  CHECK(rig.flush().ok());
+  CHECK(rig.file->content() == "kept");
+  CHECK(rig.nothing_left());
+}
+
+TEST_CASE("what is refused for good is dropped: reads show what the remote has") {
+  DataRig rig({.content = pattern(0, 2 * kPage)});
+  rig.file->set_fault(
+      [](const FakeFile::Call& call) { return call.kind == Kind::kWrite ? ENOSPC : 0; });
+  CHECK(rig.write(0, std::string(4 * kPage, 'n')).ok());
+  CHECK(rig.flush().error_number() == ENOSPC);
+  CHECK(rig.mapping->size() == 2 * kPage);
+  CHECK(rig.get(0, 4 * kPage) == pattern(0, 2 * kPage));
+  CHECK_FALSE(rig.mapping->has_unwritten());
+  CHECK(rig.flush().ok());
+  CHECK(rig.nothing_left());
+}
+
+TEST_CASE("not committed: a commit follows, and what the remote lost is written again") {
+  DataRig::Setup setup;
+  setup.file.stable = false;
+  DataRig rig(setup);
+  const std::string bytes = pattern(0, 3 << 20);
+  std::atomic<int> crashes{1};
+  rig.file->set_fault([&](const FakeFile::Call& call) {
+    if (call.kind == Kind::kCommit && crashes.fetch_sub(1) > 0) rig.file->crash();
+    return 0;
+  });
+  CHECK(rig.write(0, bytes).ok());
+  CHECK(rig.flush().ok());
+  CHECK(rig.file->durable() == bytes);
+  CHECK(rig.stats().unstable_bytes.get() == 0);
+  CHECK(rig.file->count(Kind::kCommit) == 2);
+  CHECK(rig.nothing_left());
+}
+
+TEST_CASE("a remote that always loses what it took is an error in the end, told once") {
+  DataRig::Setup setup;
+  setup.file.stable = false;
+  DataRig rig(setup);
+  rig.file->set_fault([&](const FakeFile::Call& call) {
+    if (call.kind == Kind::kCommit) rig.file->crash();
+    return 0;
+  });
+  ErrorMark mark = rig.mapping->error_mark();
+  CHECK(rig.write(0, "never").ok());
+  static_cast<void>(rig.flush().ok());
+  CHECK(rig.mapping->check_error(mark).error_number() == EIO);
+  CHECK(rig.mapping->check_error(mark).ok());
+  CHECK_FALSE(rig.mapping->has_unwritten());
+  CHECK(rig.nothing_left());
+}
+
+TEST_CASE("pages that are not committed are not reclaimed, and reclaim asks for a commit") {
+  DataRig::Setup setup;
+  setup.file.stable = false;
+  setup.write_back.expire = milliseconds(5);
+  DataRig rig(setup);
+  rig.file->set_answers(FakeFile::Answers::kHeld);
+  CHECK(rig.write(0, pattern(0, 8 * kPage)).ok());
+  REQUIRE(eventually([&] { return rig.file->held(Kind::kWrite) > 0; }));
+  rig.file->release(1);
+  REQUIRE(eventually([&] { return rig.stats().unstable_bytes.get() == 8 * kPage; }));
+  rig.cache.drop_clean();
+  CHECK(rig.mapping->info().pages == 8);
+  REQUIRE(eventually([&] { return rig.file->held(Kind::kCommit) > 0; }));
+  rig.cache.drop_clean();
+  CHECK(rig.mapping->info().pages == 8);
+  rig.file->set_answers(FakeFile::Answers::kAtOnce);
+  rig.file->release();
+  REQUIRE(eventually([&] { return rig.stats().unstable_bytes.get() == 0; }));
+  CHECK(eventually([&] {
+    rig.cache.drop_clean();
+    return rig.mapping->info().pages == 0;
+  }));
+  CHECK(rig.nothing_left());
+}
+
+TEST_CASE("fsync commits although everything was written long ago, through whom it can") {
+  DataRig rig;
+  CHECK(rig.write(0, "x").ok());
+  CHECK(rig.flush(Durable::kNo).ok());
+  CHECK(rig.file->count(Kind::kCommit) == 0);
+  CHECK(rig.flush(Durable::kYes).ok());
+  CHECK(rig.file->count(Kind::kCommit) == 1);
+  rig.source.reset();  // who wrote has closed
+  CHECK(rig.flush(Durable::kYes).ok());
+  CHECK(rig.file->count(Kind::kCommit) == 1);
+  CHECK(
+      rig.mapping->flush(Durable::kYes, DataRig::patience(), 0, UINT64_MAX, rig.file->open()).ok());
+  CHECK(rig.file->count(Kind::kCommit) == 2);
+  CHECK(rig.nothing_left());
+}
+
+TEST_CASE("a source lives as long as what was written through it") {
+  DataRig rig;
+  std::weak_ptr<cache::FileSource> watch = rig.source;
+  CHECK(rig.write(0, "x").ok());
+  rig.source.reset();
+  CHECK_FALSE(watch.expired());
+  CHECK(rig.flush().ok());
+  CHECK(eventually([&] { return watch.expired(); }));
+  CHECK(rig.file->content() == "x");
+  CHECK(rig.nothing_left());
+}
+
+}  // namespace
+}  // namespace test
