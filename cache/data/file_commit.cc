@@ -4,12 +4,10 @@
 namespace cache {
 
 void FileCore::add_unstable(uint64_t first, uint64_t end, uint64_t verifier) {
-  remove_unstable(first, end);
   const auto same = [&](const auto& entry) { return entry.first == verifier; };
   auto it = std::find_if(unstable_.begin(), unstable_.end(), same);
   if (it == unstable_.end()) it = unstable_.insert(it, {verifier, {}});
-  const uint64_t added = it->second.insert(first, end);
-  stats_.unstable_bytes.add(static_cast<int64_t>(added * kDataPage));
+  count_pages(stats_.unstable_bytes, it->second.insert(first, end));
   if (unstable_since_ == TimePoint::max()) unstable_since_ = std::chrono::steady_clock::now();
 }
 
@@ -21,7 +19,7 @@ void FileCore::remove_unstable(uint64_t first, uint64_t end) {
   }
   std::erase_if(unstable_, [](const auto& entry) { return entry.second.empty(); });
   if (unstable_.empty()) unstable_since_ = TimePoint::max();
-  stats_.unstable_bytes.sub(static_cast<int64_t>(removed * kDataPage));
+  uncount_pages(stats_.unstable_bytes, removed);
 }
 
 FileCore::SourcePtr FileCore::commit_source(const SourcePtr& through) {
@@ -101,7 +99,8 @@ void FileCore::commit_answered(const CommitPtr& commit, const Result<uint64_t>& 
       stats_.writeback_retries.add();
       back_off();
       for (const auto& [verifier, pages] : commit->covered) {
-        for (const auto& [first, end] : pages.ranges()) keep_unstable(first, end, verifier);
+        for (const auto& [first, end] : pages.ranges()) add_unstable(first, end, verifier);
+        uncount_pages(stats_.unstable_bytes, pages.pages());
       }
     } else {
       record_error(error);
@@ -144,27 +143,17 @@ void FileCore::commit_done(CommitRequest& commit, uint64_t verifier) {
   pause_ = {};
 }
 
-void FileCore::keep_unstable(uint64_t first, uint64_t end, uint64_t verifier) {
-  stats_.unstable_bytes.sub(static_cast<int64_t>((end - first) * kDataPage));  // counted again
-  const auto same = [&](const auto& entry) { return entry.first == verifier; };
-  auto it = std::find_if(unstable_.begin(), unstable_.end(), same);
-  if (it == unstable_.end()) it = unstable_.insert(it, {verifier, {}});
-  stats_.unstable_bytes.add(static_cast<int64_t>(it->second.insert(first, end) * kDataPage));
-  if (unstable_since_ == TimePoint::max()) unstable_since_ = std::chrono::steady_clock::now();
-}
-
 void FileCore::make_clean(const PageRanges& pages, PageRanges* which) {
-  stats_.unstable_bytes.sub(static_cast<int64_t>(pages.pages() * kDataPage));
   for (const auto& [first, end] : pages.ranges()) {
     if (which != nullptr) which->insert(first, end);
     for (uint64_t key = first; key < end; ++key) {
       if (const PageRef page = pages_->find(key)) page->clear(page_state::kPrivate);
     }
   }
+  uncount_pages(stats_.unstable_bytes, pages.pages());
 }
 
 void FileCore::make_dirty(const PageRanges& pages) {
-  stats_.unstable_bytes.sub(static_cast<int64_t>(pages.pages() * kDataPage));
   for (const auto& [first, end] : pages.ranges()) {
     for (uint64_t key = first; key < end; ++key) {
       const PageRef page = pages_->find(key);
@@ -175,6 +164,7 @@ void FileCore::make_dirty(const PageRanges& pages) {
     add_dirty(first, end);
     for (const FlushPtr& flush : flushes_) flush->todo.insert(first, end);
   }
+  uncount_pages(stats_.unstable_bytes, pages.pages());
 }
 
 void FileCore::drop_pages(const PageRanges& pages) {

@@ -321,11 +321,6 @@ Status FileCore::check_error(ErrorMark& mark) {
   return Status::error(error_);
 }
 
-bool FileCore::has_unwritten() const {
-  MutexLock lock(mutex_);
-  return unwritten();
-}
-
 TimePoint FileCore::last_write() const {
   MutexLock lock(mutex_);
   return last_write_;

@@ -130,7 +130,9 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   [[nodiscard]] ErrorMark error_mark() const EXCLUDES(mutex_);
   Status check_error(ErrorMark& mark) EXCLUDES(mutex_);
   [[nodiscard]] uint64_t size() const { return size_.load(std::memory_order_acquire); }
-  [[nodiscard]] bool has_unwritten() const EXCLUDES(mutex_);
+  [[nodiscard]] bool has_unwritten() const {
+    return unwritten_pages_.load(std::memory_order_acquire) != 0;
+  }
   [[nodiscard]] TimePoint last_write() const EXCLUDES(mutex_);
   [[nodiscard]] FileInfo info() const EXCLUDES(mutex_);
 
@@ -249,6 +251,10 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   void write_again(WriteRequest& write) REQUIRES(mutex_);
   void end_writeback(WriteRequest& write) REQUIRES(mutex_);
   void take_off(WriteRequest& write) REQUIRES(mutex_);
+  // Into a gauge and into what is unwritten. What changes from one state to another is added there
+  // before it is taken off here: who looks without the mutex never sees it nowhere.
+  void count_pages(Gauge& gauge, uint64_t pages) REQUIRES(mutex_);
+  void uncount_pages(Gauge& gauge, uint64_t pages) REQUIRES(mutex_);
   void add_dirty(uint64_t first, uint64_t end) REQUIRES(mutex_);
   void remove_dirty(uint64_t first, uint64_t end) REQUIRES(mutex_);
   void back_off() REQUIRES(mutex_);
@@ -267,7 +273,6 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   void send_commit(const CommitPtr& commit) EXCLUDES(mutex_);
   void commit_answered(const CommitPtr& commit, const Result<uint64_t>& answer) EXCLUDES(mutex_);
   void commit_done(CommitRequest& commit, uint64_t verifier) REQUIRES(mutex_);
-  void keep_unstable(uint64_t first, uint64_t end, uint64_t verifier) REQUIRES(mutex_);
   // Tells which they were, for who wants to drop them.
   void make_clean(const PageRanges& pages, PageRanges* which) REQUIRES(mutex_);
   void make_dirty(const PageRanges& pages) REQUIRES(mutex_);
@@ -312,6 +317,7 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   std::vector<FlushPtr> flushes_ GUARDED_BY(mutex_);
   CommitPtr commit_ GUARDED_BY(mutex_);
 
+  std::atomic<uint64_t> unwritten_pages_{0};  // dirty, under way, unstable; changed under the mutex
   PageRanges dirty_ GUARDED_BY(mutex_);
   std::vector<std::pair<uint64_t, PageRanges>> unstable_ GUARDED_BY(mutex_);  // by verifier
   SourcePtr writer_ GUARDED_BY(mutex_);         // while something is unwritten

@@ -10,8 +10,6 @@ constexpr auto kFirstPause = std::chrono::milliseconds(50);
 constexpr auto kLongestPause = std::chrono::seconds(5);
 constexpr int kUncommittedAge = 5;  // times `expire`: a commit costs the remote a disk's time
 
-uint64_t bytes_in(const FileRequest& request) { return (request.end - request.first) * kDataPage; }
-
 }  // namespace
 
 // The network, or the remote for the time being. Everything else is its last word.
@@ -40,11 +38,21 @@ bool is_transient(int error) {
 
 // --- what is dirty ------------------------------------------------------------------------------
 
+void FileCore::count_pages(Gauge& gauge, uint64_t pages) {
+  gauge.add(static_cast<int64_t>(pages * kDataPage));
+  unwritten_pages_.fetch_add(pages, std::memory_order_acq_rel);
+}
+
+void FileCore::uncount_pages(Gauge& gauge, uint64_t pages) {
+  gauge.sub(static_cast<int64_t>(pages * kDataPage));
+  unwritten_pages_.fetch_sub(pages, std::memory_order_acq_rel);
+}
+
 void FileCore::add_dirty(uint64_t first, uint64_t end) {
   const bool begins = dirty_.empty();
   const uint64_t added = dirty_.insert(first, end);
   if (added == 0) return;
-  stats_.dirty_bytes.add(static_cast<int64_t>(added * kDataPage));
+  count_pages(stats_.dirty_bytes, added);
   if (begins) {
     dirty_since_ = std::chrono::steady_clock::now();
     reschedule();
@@ -54,7 +62,7 @@ void FileCore::add_dirty(uint64_t first, uint64_t end) {
 
 void FileCore::remove_dirty(uint64_t first, uint64_t end) {
   const uint64_t removed = dirty_.erase(first, end);
-  stats_.dirty_bytes.sub(static_cast<int64_t>(removed * kDataPage));
+  uncount_pages(stats_.dirty_bytes, removed);
   if (dirty_.empty()) dirty_since_ = TimePoint::max();
   for (const FlushPtr& flush : flushes_) flush->todo.erase(first, end);
 }
@@ -107,9 +115,9 @@ FileCore::WritePtr FileCore::pick(const PageRange& range) {
     write->flushes.push_back(flush);
     ++flush->pending;
   }
+  count_pages(stats_.writeback_bytes, range.size());
   remove_dirty(range.first, range.end);
   remove_unstable(range.first, range.end);
-  stats_.writeback_bytes.add(static_cast<int64_t>(bytes_in(*write)));
   writes_.push_back(write);
   return write;
 }
@@ -182,12 +190,12 @@ bool FileCore::settle(WriteRequest& write, uint64_t copied) {
   const uint64_t end = write.end;
   if (copied < end && !write.ended) {
     // The page there is not dirty after all: truncated, or its write failed. The rest is.
-    stats_.writeback_bytes.sub(static_cast<int64_t>((end - copied) * kDataPage));
     write.end = copied;
     if (copied + 1 < end) {
       add_dirty(copied + 1, end);
       for (const FlushPtr& flush : write.flushes) flush->todo.insert(copied + 1, end);
     }
+    uncount_pages(stats_.writeback_bytes, end - copied);
   }
   if (!write.ended && write.end > write.first) return true;
   end_writeback(write);
@@ -290,7 +298,7 @@ void FileCore::end_writeback(WriteRequest& write) {
 
 // It is nobody's hindrance any more.
 void FileCore::take_off(WriteRequest& write) {
-  stats_.writeback_bytes.sub(static_cast<int64_t>(bytes_in(write)));
+  uncount_pages(stats_.writeback_bytes, write.end - write.first);
   for (const FlushPtr& flush : write.flushes) --flush->pending;
   write.flushes.clear();
   std::erase_if(writes_, [&](const WritePtr& other) { return other.get() == &write; });

@@ -6,7 +6,8 @@
 // Ownership:      one for each file inode, shared with requests under way. Owns its address space.
 //                 Refers to the PageCache and the WriteBack, which outlive it. Sources are shared
 //                 (file_source.h).
-// Thread-safety:  all members from any thread; one ReadStream by one thread at a time.
+// Thread-safety:  all members from any thread; one ReadStream by any number of readers of one
+//                 mapping: it is used under the file's lock.
 // Locks:          LockRank::kFile for the state; the page lock around each copy to or from a page,
 //                 so that no reader sees half of a page that is being written. Neither is held
 //                 while a source is called or waited for.

@@ -12,8 +12,9 @@ struct FileCore::Reading {
   ReadStream& stream;
   const SourcePtr& source;
   const DataWait& wait;
-  uint64_t end = 0;   // of what is read
-  uint64_t most = 1;  // pages a request
+  uint64_t end = 0;          // of what is read
+  uint64_t most = 1;         // pages a request
+  bool first_is_new = true;  // use of the first page
   std::vector<FillPtr> asked;
   FillHold hold;  // of the fill waited for last: its pages can't be reclaimed before they are read
   int tries = 0;  // in a row, for one page
@@ -39,7 +40,7 @@ Result<size_t> FileCore::read(ReadStream& stream, const SourcePtr& source, uint6
     size_t got = page ? copy_out(*page, at, piece) : 0;
     if (got > 0) {
       if (reading.tries == 0) ++hits;
-      if (stream.is_new_use(key)) page->mark_accessed();
+      if (at > offset || reading.first_is_new) page->mark_accessed();
       trace_use(pages_->id(), key);
     } else {
       if (at >= this->size()) break;
@@ -76,12 +77,14 @@ size_t FileCore::copy_out(Page& page, uint64_t offset, std::span<std::byte> out)
 // What is read itself may be a part of it: a small file takes one request.
 void FileCore::read_ahead(Reading& reading, uint64_t offset) {
   const ReadStream::Limits limits{size(), reading.most * kDataPage, ahead_limit()};
-  const ReadStream::Ahead range = reading.stream.on_read(offset, reading.end - offset, limits);
-  if (range.empty()) return;
   std::vector<FillPtr> fills;
   {
     MutexLock lock(mutex_);
     if (closed_) return;
+    reading.first_is_new =
+        reading.stream.is_new_use(offset / kDataPage, (reading.end - 1) / kDataPage);
+    const ReadStream::Ahead range = reading.stream.on_read(offset, reading.end - offset, limits);
+    if (range.empty()) return;
     const uint64_t end = pages_up_to(std::min(range.to, remote_size_));
     int error = 0;  // no memory: shows when the pages are read
     const uint64_t reached =

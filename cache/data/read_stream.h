@@ -3,7 +3,8 @@
 // Purpose:        the policy of readahead alone: it is told of reads and tells ranges; it knows no
 //                 pages and no requests.
 // Ownership:      belongs to the open file.
-// Thread-safety:  one thread at a time.
+// Thread-safety:  none of its own. The kernel reads one open file in several threads at once, so
+//                 the mapping uses it under the file's lock only.
 // Units:          bytes.
 // Policy:         a reader that goes on where it was, give or take what the kernel's own readahead
 //                 swaps, or that begins at 0, is sequential. Its window doubles, from kFirstWindow
@@ -44,11 +45,12 @@ class ReadStream {
   [[nodiscard]] bool was_asked(uint64_t offset) const {
     return offset >= asked_from_ && offset < asked_;
   }
-  // Whether a read of this page is a use of its own, and not the rest of the one before.
-  bool is_new_use(uint64_t page) {
-    if (page == last_page_) return false;
-    last_page_ = page;
-    return true;
+  // A read of pages first to last. Whether it is a use of the first of its own, and not the rest
+  // of the read before.
+  bool is_new_use(uint64_t first, uint64_t last) {
+    const bool is_new = first != last_page_;
+    last_page_ = last;
+    return is_new;
   }
   [[nodiscard]] uint64_t window() const { return window_; }  // 0: not sequential
 
