@@ -38,7 +38,7 @@ struct Stats {
   Gauge attrs_bytes;                  // bytes of attributes held by arrays
   Gauge anchors;                      // anchors kept
   Gauge entries_resident;             // directory entries in arrays
-  Gauge name_index_bytes;             // bytes of indexes of names
+  Gauge name_index_bytes;             // bytes of indexes of names, and of names we added
   alignas(64) Counter reclaim_pages;  // pages removed by reclaim
   Counter reclaim_scanned;            // pages reclaim looked at
   Counter reclaim_direct;             // times that the asking thread had to reclaim

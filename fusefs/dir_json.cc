@@ -24,6 +24,8 @@ const char* cause(cache::Forgotten why) {
       break;
     case cache::Forgotten::kChanged:
       return "changed on the remote";
+    case cache::Forgotten::kOwnChange:
+      return "read again after own changes";
     case cache::Forgotten::kTold:
       return "told to";
     case cache::Forgotten::kOldAttributes:

@@ -18,6 +18,8 @@ std::optional<cache::TimePoint> DirState::token_asked() {
 }
 
 bool DirState::revalidate(uint64_t change, cache::TimePoint asked) {
+  // It may have been told before a change of ours was, which we know of.
+  change = directory_.present_token(change);
   const bool changed = directory_.revalidate(change);
   MutexLock lock(mutex_);
   age_.token_confirmed(asked);
@@ -33,6 +35,45 @@ uint64_t DirState::invalidate(cache::TimePoint now) {
   age_.forget_token();
   age_.emptied(now);
   return arrays;
+}
+
+// ---- Own changes --------------------------------------------------------------------------------
+
+void DirState::own_token(uint64_t token, cache::TimePoint asked) {
+  MutexLock lock(mutex_);
+  if (token == 0) {
+    age_.forget_token();
+  } else {
+    age_.token_confirmed(asked);
+    token_ = token;
+  }
+}
+
+void DirState::note_removed(std::string_view name, const DirChange& change,
+                            cache::TimePoint asked) {
+  own_token(directory_.note_removed(name, change.before, change.after), asked);
+}
+
+void DirState::note_added(const cache::Directory::NewEntry& entry, const DirChange& change) {
+  own_token(directory_.note_added(entry, change.before, change.after), entry.asked);
+}
+
+void DirState::adopt_empty(uint64_t change, cache::TimePoint asked) {
+  if (change == 0) return;
+  directory_.adopt_empty(change);
+  MutexLock lock(mutex_);
+  if (token_ != 0) return;  // somebody has come before
+  age_.token_confirmed(asked);
+  age_.emptied(asked);
+  token_ = change;
+}
+
+bool DirState::known_absent(std::string_view name, cache::TimePoint now) {
+  {
+    MutexLock lock(mutex_);
+    if (token_ == 0 || age_.token_expired(now)) return false;
+  }
+  return directory_.presence(name) == cache::Directory::Presence::kAbsent;
 }
 
 uint64_t DirState::listed_arrays() const {

@@ -85,6 +85,19 @@ class DirState {
   // Forgets the listing; the number of arrays it had.
   uint64_t invalidate(cache::TimePoint now);
 
+  // ---- Own changes, which the remote has confirmed; see cache::Directory. `asked`: when the
+  // remote was asked for the change. Where `change` proves that nobody else changed the directory,
+  // its token counts as confirmed then; else it is not known, and the next listing asks.
+  void note_removed(std::string_view name, const DirChange& change, cache::TimePoint asked);
+  void note_added(const cache::Directory::NewEntry& entry, const DirChange& change);
+  // Attributes that were listed of that name are not right any more.
+  void note_attr_changed(std::string_view name) { directory_.note_attr_changed(name); }
+  // The remote made this directory when it was asked, and it has that token (0: unknown).
+  void adopt_empty(uint64_t change, cache::TimePoint asked);
+  // The complete listing is held, was right less than ttl ago, and has no such name. Costs no
+  // request; never with ttl=0.
+  [[nodiscard]] bool known_absent(std::string_view name, cache::TimePoint now);
+
   // So much has been listed that one asks for it in the largest pieces.
   [[nodiscard]] bool is_long() const;
   // True once, when that has come about.
@@ -133,6 +146,8 @@ class DirState {
   bool renew_around(std::string_view name, cache::TimePoint now, cache::ReadOptions options);
 
  private:
+  // 0: not proven.
+  void own_token(uint64_t token, cache::TimePoint asked);
   // How many are held, or known to be where they were.
   [[nodiscard]] uint64_t listed_arrays() const;
 

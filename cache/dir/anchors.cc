@@ -76,6 +76,11 @@ const Anchor* Anchors::find(uint64_t key) const {
   return at == set_.end() ? nullptr : &*at;
 }
 
+bool Anchors::is_new(uint64_t key) const {
+  const Anchor* anchor = find(key);
+  return anchor != nullptr && anchor->generation == generation_;
+}
+
 const Anchor* Anchors::at_or_below(uint64_t cookie) const {
   auto at = set_.upper_bound(cookie);
   if (at == set_.begin()) return nullptr;

@@ -38,6 +38,8 @@ class Anchors {
   // Both keys are known; `next` follows `key`.
   void chain(uint64_t key, uint64_t next);
   [[nodiscard]] const Anchor* find(uint64_t key) const;
+  // Added in this generation.
+  [[nodiscard]] bool is_new(uint64_t key) const;
   // The array after this one, as far as this generation has seen it.
   [[nodiscard]] const Anchor* after(uint64_t key) const;
   // For ordered cookies: the array that must hold the entry after `cookie`.

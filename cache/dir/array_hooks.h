@@ -1,15 +1,16 @@
-// ArrayHooks: the hook table of readdir arrays, and the list of directories with an index of names.
+// ArrayHooks: the hook table of readdir arrays, and the list of directories that keep an index of
+// names, or names of their own adding.
 //
 // Ownership:      PageCache::hook_table<ArrayHooks>() keeps the one of a cache.
 // Thread-safety:  all members from any thread.
 // Locks:          free_page takes LockRank::kPool only; the list's is a leaf.
-// Bound:          all indexes of names together take at most a sixteenth of what the cache may
-// hold:
-//                 the oldest goes first. Under pressure all go.
+// Bound:          all of these together take at most a sixteenth of what the cache may hold: the
+//                 oldest goes first. Under pressure all go.
 #pragma once
 
+#include <list>
 #include <memory>
-#include <vector>
+#include <unordered_map>
 
 #include "cache/base/mutex.h"
 #include "cache/mm/page_hooks.h"
@@ -18,10 +19,10 @@ namespace cache {
 
 class PageCache;
 
-// Who keeps an index of names beside its pages.
+// Who keeps names beside its pages.
 class IndexOwner {
  public:
-  virtual void drop_index() = 0;  // any thread; takes leaf locks only
+  virtual void drop_names() = 0;  // any thread; takes kPool and higher
 
  protected:
   ~IndexOwner() = default;
@@ -34,15 +35,22 @@ class ArrayHooks final : public PageHooks {
   void free_page(std::byte* content) noexcept override;
   void shrink() noexcept override;
 
-  // That one has an index now.
-  void note_index(std::weak_ptr<IndexOwner> owner) EXCLUDES(mutex_);
+  // That one has some now, or more; that it has none. Any number of owners costs the same.
+  void note_names(const std::shared_ptr<IndexOwner>& owner) EXCLUDES(mutex_);
+  void forget_owner(const IndexOwner& owner) EXCLUDES(mutex_);
 
  private:
+  struct Noted {
+    const IndexOwner* key;
+    std::weak_ptr<IndexOwner> owner;
+  };
   std::shared_ptr<IndexOwner> take_oldest() EXCLUDES(mutex_);
+  void forget_locked(const IndexOwner* owner) REQUIRES(mutex_);
 
   PageCache& cache_;
   Mutex mutex_{LockRank::kLeaf};
-  std::vector<std::weak_ptr<IndexOwner>> indexed_ GUARDED_BY(mutex_);  // the oldest first
+  std::list<Noted> noted_ GUARDED_BY(mutex_);  // the oldest first
+  std::unordered_map<const IndexOwner*, std::list<Noted>::iterator> places_ GUARDED_BY(mutex_);
 };
 
 }  // namespace cache

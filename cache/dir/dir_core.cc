@@ -16,7 +16,8 @@ DirCore::DirCore(PageCache& cache, DirSource& source)
       kind_(source.cookie_kind()),
       pages_(std::make_unique<AddressSpace>(cache, hooks_)),
       anchors_(cache),
-      mapped_(kind_ == CookieKind::kOpaque) {}
+      mapped_(kind_ == CookieKind::kOpaque),
+      own_names_(cache) {}
 
 void DirCore::close() {
   std::vector<DirSource::RequestId> ids;
@@ -34,6 +35,8 @@ void DirCore::close() {
     anchors_.clear();
   }
   drop_index();
+  own_names_.clear();
+  hooks_.forget_owner(*this);
   for (const DirSource::RequestId id : ids) source_.cancel(id);
   pages_.reset();
 }
@@ -42,8 +45,9 @@ bool DirCore::revalidate(uint64_t change) {
   bool stale = false;
   {
     MutexLock lock(mutex_);
+    if (latest(change) != change) return false;  // told before an own change was
     change_ = change;
-    stale = has_stamp_ && (mixed_ || stamp_ != change || change == 0);
+    stale = has_stamp_ && (!other_stamps_.empty() || stamp_ != change || change == 0);
     // Entries that a fill took in before the change must not reach a listing that begins now.
     for (const FillPtr& fill : fill_owners_) {
       stale |= fill->stamp.change != change || fill->sent.change != change;
@@ -56,7 +60,7 @@ bool DirCore::revalidate(uint64_t change) {
 
 bool DirCore::holds_listing() const {
   MutexLock lock(mutex_);
-  return has_stamp_ && !mixed_ && stamp_ != 0;
+  return has_stamp_ && other_stamps_.empty() && stamp_ != 0;
 }
 
 void DirCore::note_stamp(uint64_t change) {
@@ -64,7 +68,8 @@ void DirCore::note_stamp(uint64_t change) {
     stamp_ = change;
     has_stamp_ = true;
   } else if (stamp_ != change) {
-    mixed_ = true;
+    // Too many, and it stays mixed: no step leads on from 0.
+    other_stamps_.push_back(other_stamps_.size() < kMaxStamps ? change : 0);
   }
 }
 
@@ -91,8 +96,9 @@ uint64_t DirCore::invalidate_locked(Forgotten why) {
     anchors_.clear();
   }
   drop_index();
+  forget_own_changes();
   has_stamp_ = false;
-  mixed_ = false;
+  other_stamps_.clear();
   ascending_.store(true, std::memory_order_relaxed);
   descending_.store(true, std::memory_order_relaxed);
   ++invalidations_;
@@ -126,14 +132,9 @@ void DirCore::closed() {
 
 namespace {
 
-// The entry of that name, looked for from `start` on, around.
 std::optional<uint32_t> index_of(const ArrayView& view, std::string_view name, uint32_t start) {
-  const uint32_t n = view.count();
-  for (uint32_t step = 0; step < n; ++step) {
-    const uint32_t i = start + step < n ? start + step : start + step - n;
-    if (view.name(i) == name) return i;
-  }
-  return std::nullopt;
+  const uint32_t i = view.find_name(name, start);
+  return i < view.count() ? std::optional<uint32_t>(i) : std::nullopt;
 }
 
 bool has_attrs_since(const ArrayView& view, TimePoint not_before) {
@@ -253,7 +254,7 @@ void DirCore::make_index() {
     index_ = std::move(index);
     index_state_.store(IndexState::kReady, std::memory_order_relaxed);
     lock.unlock();
-    hooks_.note_index(weak_from_this());
+    hooks_.note_names(shared_from_this());
     return;
   }
   MutexLock lock(index_mutex_);
@@ -285,17 +286,29 @@ void DirCore::drop_index() {
   index_state_.store(IndexState::kNone, std::memory_order_relaxed);
 }
 
+void DirCore::drop_names() {
+  drop_index();
+  own_names_.drop();
+}
+
 std::optional<Attr> DirCore::find_attr(std::string_view name, TimePoint not_before,
                                        TimePoint* asked) {
+  if (const auto added = own_names_.find(name)) {
+    if (!added->attr || added->asked < not_before) return std::nullopt;
+    if (asked != nullptr) *asked = added->asked;
+    return unpack_attr(*added->attr, added->ino);
+  }
   const FoundEntry found = find_name(
       attr_hint_, [&](const ArrayView& view) { return has_attrs_since(view, not_before); }, name);
   if (!found.page) return std::nullopt;
   const ArrayView view = ArrayView::of(found.page->content());
+  if (view.marked(found.index)) return std::nullopt;
   if (asked != nullptr) *asked = TimePoint(Duration(view.header().filled));
   return view.attr(found.index);
 }
 
 std::optional<uint64_t> DirCore::find_ino(std::string_view name) {
+  if (const auto added = own_names_.find(name)) return added->ino;
   const FoundEntry found = find_name(
       walk_hint_, [](const ArrayView&) { return true; }, name);
   if (!found.page) return std::nullopt;
@@ -338,14 +351,15 @@ std::optional<uint32_t> entry_of(const ArrayView& view, uint64_t ino) {
 }
 
 bool is_directory(const ArrayView& view, uint32_t i) {
+  if (view.removed(i)) return false;
   if (view.type(i) != DT_UNKNOWN) return view.type(i) == DT_DIR;
-  return view.has_attrs() && S_ISDIR(view.attr(i).mode);
+  return view.has_attrs() && !view.replaced(i) && S_ISDIR(view.attr(i).mode);
 }
 
 Subdirectory subdirectory(const ArrayView& view, uint32_t i) {
   Subdirectory found{
       .name = std::string(view.name(i)), .ino = view.ino(i), .attr = {}, .asked = {}};
-  if (view.has_attrs()) {
+  if (view.has_attrs() && !view.replaced(i)) {
     found.attr = view.attr(i);
     found.asked = TimePoint(Duration(view.header().filled));
   }
@@ -408,6 +422,16 @@ bool Directory::fetch_ahead(bool want_attrs) { return core_->fetch_ahead(want_at
 bool Directory::subdirectories(uint64_t after_ino, size_t most, std::vector<Subdirectory>* out) {
   return core_->subdirectories(after_ino, most, out);
 }
+uint64_t Directory::note_removed(std::string_view name, uint64_t before, uint64_t after) {
+  return core_->note_removed(name, before, after);
+}
+uint64_t Directory::note_added(const NewEntry& entry, uint64_t before, uint64_t after) {
+  return core_->note_added(entry, before, after);
+}
+void Directory::note_attr_changed(std::string_view name) { core_->note_attr_changed(name); }
+Directory::Presence Directory::presence(std::string_view name) { return core_->presence(name); }
+void Directory::adopt_empty(uint64_t change) { core_->adopt_empty(change); }
+uint64_t Directory::present_token(uint64_t change) const { return core_->present_token(change); }
 void Directory::opened() { core_->opened(); }
 void Directory::closed() { core_->closed(); }
 DirectoryInfo Directory::info() const { return core_->info(); }

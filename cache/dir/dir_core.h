@@ -7,7 +7,9 @@
 // Locks:          mutex_ (LockRank::kDirectory). Never held while the source is called or while a
 //                 sink runs on a sealed array; held while arrays are sealed, which may reclaim.
 // Bounds:         kMaxUnread answers ahead of the readers; kMaxFailures fruitless answers in a row;
-//                 kMaxFills fills a directory, kMaxWidth of them for what lies ahead of one reader.
+//                 kMaxFills fills a directory, kMaxWidth of them for what lies ahead of one reader;
+//                 kMaxLogged own removals while one request is under way, kMaxSteps own changes of
+//                 the token, kMaxStamps tokens of arrays side by side.
 #pragma once
 
 #include <array>
@@ -16,7 +18,9 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "cache/base/mutex.h"
@@ -25,6 +29,7 @@
 #include "cache/dir/directory.h"
 #include "cache/dir/fill.h"
 #include "cache/dir/name_index.h"
+#include "cache/dir/own_names.h"
 #include "cache/mm/address_space.h"
 #include "cache/mm/page_cache.h"
 
@@ -42,6 +47,7 @@ struct CursorState {
   Page* hint = nullptr;       // where that array was; looked at again before use
   uint64_t ordinal = 0;       // entries given in this pass
   std::vector<PageRef> own;   // uncached arrays, oldest first, never in the index
+  uint64_t own_removals = 0;  // of the directory, when they were made
   bool mapped = false;        // position and key are mapped cookies
   bool lost = false;          // position and key mean nothing any more: the names tell the place
   uint16_t era = 0;           // the numbering that position and key are from
@@ -105,6 +111,9 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
   static constexpr uint32_t kMaxPause = 63;
   static constexpr uint32_t kGrowth = 8;        // an answer asks for so many times the last one's
   static constexpr uint32_t kMaxOwnArrays = 8;  // one uncached answer
+  static constexpr size_t kMaxLogged = 4096;
+  static constexpr size_t kMaxSteps = 64;
+  static constexpr size_t kMaxStamps = 8;
 
   DirCore(PageCache& cache, DirSource& source);
   void close() EXCLUDES(mutex_);
@@ -125,8 +134,16 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
       EXCLUDES(mutex_);
   void opened() EXCLUDES(mutex_);
   void closed() EXCLUDES(mutex_);
-  void drop_index() override EXCLUDES(index_mutex_);
+  void drop_names() override EXCLUDES(index_mutex_);
   [[nodiscard]] uint64_t generation() const { return pages_->sequence(); }
+  // dir_own.cc: own changes.
+  uint64_t note_removed(std::string_view name, uint64_t before, uint64_t after) EXCLUDES(mutex_);
+  uint64_t note_added(const Directory::NewEntry& entry, uint64_t before, uint64_t after)
+      EXCLUDES(mutex_);
+  void note_attr_changed(std::string_view name) EXCLUDES(mutex_);
+  [[nodiscard]] Directory::Presence presence(std::string_view name) EXCLUDES(mutex_);
+  void adopt_empty(uint64_t change) EXCLUDES(mutex_);
+  [[nodiscard]] uint64_t present_token(uint64_t change) const EXCLUDES(mutex_);
   // dir_info.cc: what is held.
   [[nodiscard]] DirectoryInfo info() const EXCLUDES(mutex_);
   [[nodiscard]] DirectoryContent content() const EXCLUDES(mutex_);
@@ -160,6 +177,8 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
   // The caller has been counted among the fill's waiters.
   Outcome wait_for_fill(Reading& reading, const FillPtr& fill) REQUIRES(mutex_);
   Outcome consume(Reading& reading, const ArrayView& view, uint32_t from);
+  Outcome consume_marked(Reading& reading, const ArrayView& view, uint32_t from);
+  void note_given(Reading& reading, const ArrayView& view, uint32_t from, uint32_t taken);
   static void remember(CursorState& cursor, const ArrayView& view, uint32_t from, uint32_t to);
   static void remember_here(CursorState& cursor, const ArrayView& view, uint32_t from, uint32_t to);
   static bool goes_round(CursorState& cursor, const ArrayView& left);
@@ -183,7 +202,9 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
   // dir_uncached.cc: the uncached path.
   Outcome read_own(Reading& reading) EXCLUDES(mutex_);
   Outcome fetch_own(Reading& reading) EXCLUDES(mutex_);
-  Outcome build_own(Reading& reading, const DirAnswer& answer) EXCLUDES(mutex_);
+  Outcome ask_own(Reading& reading) EXCLUDES(mutex_);
+  // `known`: own changes when it was asked for.
+  Outcome build_own(Reading& reading, const DirAnswer& answer, uint64_t known) EXCLUDES(mutex_);
 
   // Where an entry was found last. Torn, it only costs the search.
   struct SearchHint {
@@ -206,8 +227,52 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
   template <typename Usable>
   FoundEntry find_name(SearchHint& hint, const Usable& usable, std::string_view name)
       EXCLUDES(mutex_);
+  void drop_index() EXCLUDES(index_mutex_);
   void make_index() EXCLUDES(mutex_, index_mutex_);
   void index_sealed(const Page& page) EXCLUDES(index_mutex_);
+
+  // dir_own.cc: where a name is held, and what own changes do to it.
+  enum class Search : uint8_t {
+    kDone,        // every place has been seen
+    kSomeGone,    // ... that is left; some were reclaimed meanwhile
+    kNeedsIndex,  // ... can be, with an index of names
+    kNoRoom,      // ... which can't be had
+  };
+  enum class Index : uint8_t { kMayBeMade, kWasTried };
+  struct TokenStep {
+    uint64_t before = 0;
+    uint64_t after = 0;
+  };
+  // visit(HeldEntry) for every entry of that name, in arrays and fills.
+  template <typename Visit>
+  Search visit_held(std::string_view name, Index index, const Visit& visit) REQUIRES(mutex_);
+  template <typename Visit>
+  bool visit_next(std::string_view name, const Visit& visit) REQUIRES(mutex_);
+  template <typename Visit>
+  Search visit_all(std::string_view name, const Visit& visit) REQUIRES(mutex_);
+  template <typename Visit>
+  Search visit_indexed(std::string_view name, const Visit& visit) REQUIRES(mutex_);
+  template <typename Visit>
+  void visit_array(const PageRef& page, std::string_view name, const Visit& visit) REQUIRES(mutex_);
+  std::optional<uint64_t> remove_held(std::string_view name, const TokenStep& step, Index index)
+      EXCLUDES(mutex_);
+  std::optional<uint64_t> add_held(const Directory::NewEntry& entry, const TokenStep& step,
+                                   Index index, bool* noted) EXCLUDES(mutex_);
+  std::optional<Directory::Presence> presence_held(std::string_view name, Index index)
+      EXCLUDES(mutex_);
+  uint64_t move_token(const TokenStep& step) REQUIRES(mutex_);
+  void add_step(const TokenStep& step) REQUIRES(mutex_);
+  // What own changes, as far as they are known, have made of that token.
+  [[nodiscard]] uint64_t latest(uint64_t change) const REQUIRES(mutex_);
+  [[nodiscard]] bool all_under(uint64_t change) const REQUIRES(mutex_);
+  [[nodiscard]] bool anything_held() const REQUIRES(mutex_);
+  [[nodiscard]] bool answers_expected() const REQUIRES(mutex_);
+  void log_removal(std::string_view name) REQUIRES(mutex_);
+  void patch_appended(Fill& fill, std::string_view name, uint64_t known) REQUIRES(mutex_);
+  void forget_for_added() EXCLUDES(mutex_);
+  void forget_own_changes() REQUIRES(mutex_);  // the listing is forgotten
+  [[nodiscard]] bool boundary_moved(const Fill& fill) const REQUIRES(mutex_);
+  [[nodiscard]] bool holds_all() REQUIRES(mutex_);
 
   // dir_fill.cc: filling.
   static FillTail tail_at(const CursorState& cursor);
@@ -234,11 +299,13 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
   [[nodiscard]] bool outlived(const Fill& fill) const {
     return fill.stamp.sequence != pages_->sequence();
   }
-  void take_outlived(Fill& fill, const DirAnswer& answer, size_t from) REQUIRES(mutex_);
+  void take_outlived(Fill& fill, const DirAnswer& answer, size_t from, uint64_t known)
+      REQUIRES(mutex_);
   void complete_array(Fill& fill, uint16_t flags, std::string_view token) REQUIRES(mutex_);
   void take_failure(const FillPtr& fill, int error) REQUIRES(mutex_);
-  // One entry into the array being built, if its name is good.
-  bool append(Fill& fill, const DirAnswer& answer, size_t index) REQUIRES(mutex_);
+  // One entry into the array being built, if its name is good. `known`: own changes when the
+  // answer was asked for.
+  bool append(Fill& fill, const DirAnswer& answer, size_t index, uint64_t known) REQUIRES(mutex_);
   // Both end the fill and return false when it can't go on.
   bool seal_array(Fill& fill, uint16_t flags, std::string_view token) REQUIRES(mutex_);
   bool begin_next_array(Fill& fill, std::string_view token, const RequestStamp& stamp)
@@ -295,10 +362,10 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
   uint64_t verifier_ GUARDED_BY(mutex_) = 0;      // latest known
   uint64_t stamp_ GUARDED_BY(mutex_) = 0;         // token the arrays were filled under
   bool has_stamp_ GUARDED_BY(mutex_) = false;
-  bool mixed_ GUARDED_BY(mutex_) = false;  // arrays of several tokens
-  std::atomic<bool> mapped_;               // visible cookies are mapped; only ever set
-  std::atomic<uint16_t> era_{0};           // the remote's numbering, see ArrayHeader
-  std::atomic<bool> ascending_{true};      // every sealed array so far
+  std::vector<uint64_t> other_stamps_ GUARDED_BY(mutex_);  // arrays of several tokens
+  std::atomic<bool> mapped_;           // visible cookies are mapped; only ever set
+  std::atomic<uint16_t> era_{0};       // the remote's numbering, see ArrayHeader
+  std::atomic<bool> ascending_{true};  // every sealed array so far
   std::atomic<bool> descending_{true};
   bool gave_native_ GUARDED_BY(mutex_) = false;  // before mapped_ was set, where it was not always
   uint64_t switch_change_ GUARDED_BY(mutex_) = 0;  // the token when it was set
@@ -325,6 +392,44 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
   std::vector<uint64_t> index_later_ GUARDED_BY(index_mutex_);  // keys
   SearchHint attr_hint_;                                        // find_attr
   SearchHint walk_hint_;                                        // find_ino, subdirectories
+  // Own changes.
+  OwnNames own_names_;
+  uint64_t own_changes_ GUARDED_BY(mutex_) = 0;  // the number of the last
+  std::atomic<uint64_t> own_removals_{0};        // changed under the mutex; relaxed: see read_own()
+  uint64_t own_searched_ GUARDED_BY(mutex_) = 0;
+  // What is held has been changed: an array that is filled again may end elsewhere.
+  bool patched_ GUARDED_BY(mutex_) = false;
+  // Readers from before it was forgotten go on with arrays that end elsewhere than those of a
+  // listing from the start: a name may be in two.
+  bool overlaps_ GUARDED_BY(mutex_) = false;
+  bool unproven_ GUARDED_BY(mutex_) = false;  // changed by something of which no tokens were told
+  // Own changes of the token, a ring; `after` is what the latest that is known has made of it.
+  std::array<TokenStep, kMaxSteps> steps_ GUARDED_BY(mutex_){};
+  uint64_t step_count_ GUARDED_BY(mutex_) = 0;
+  uint64_t steps_before_ GUARDED_BY(mutex_) = 0;  // of them, before the listing was forgotten last
+  // Names removed since the oldest request under way was sent, with the change's number.
+  std::unordered_map<std::string, uint64_t> removal_log_ GUARDED_BY(mutex_);
+  uint64_t log_begins_ GUARDED_BY(mutex_) = 0;   // removals up to this number are not in it
+  uint32_t own_fetches_ GUARDED_BY(mutex_) = 0;  // uncached requests under way
+  // Where the next removal is expected.
+  struct {
+    Page* page = nullptr;
+    uint64_t key = 0;
+    uint32_t index = 0;
+  } next_removal_ GUARDED_BY(mutex_);
+  static constexpr uint32_t kOwnScans = 2;              // of all arrays, before an index is made
+  uint32_t own_scans_ GUARDED_BY(mutex_) = 0;           // since the listing was forgotten
+  uint64_t arrays_begun_ GUARDED_BY(mutex_) = 0;        // pages that came into the mapping
+  std::optional<uint64_t> eof_key_ GUARDED_BY(mutex_);  // of the array sealed last that ends it
+  // What holds_all() found last, and whether it still stands.
+  struct Chain {
+    bool complete = false;
+    std::optional<uint64_t> hole;  // a key that was missing
+    uint64_t sequence = 0;
+    uint64_t arrays_begun = 0;
+    uint64_t pages = 0;
+  };
+  Chain chain_ GUARDED_BY(mutex_);
 };
 
 // One read() call.

@@ -144,10 +144,13 @@ DirCore::FillPtr DirCore::start_fill(const CursorState& cursor, const FillWish& 
     return nullptr;
   }
   if (!grabbed.value().created) return nullptr;
+  ++arrays_begun_;
   auto fill = std::make_shared<Fill>();
   fill->key = cursor.key;
   fill->page = std::move(grabbed.value().page);
-  fill->stamp = {.sequence = pages_->sequence(), .change = change_, .when = ticks_now()};
+  fill->stamp = {
+      .sequence = pages_->sequence(), .change = change_, .when = ticks_now(), .own = own_changes_};
+  if (cursor.key != 0 && !anchors_.is_new(cursor.key)) overlaps_ = true;
   const Anchor* anchor = anchors_.find(cursor.key);
   // A reader that looks for its place from the beginning keeps its own count.
   const uint64_t counted = cursor.key == 0 ? 0 : cursor.ordinal;
@@ -210,7 +213,8 @@ void DirCore::send_request(const FillPtr& fill) {
   fill->serial = serial;
   fill->in_flight = true;
   fill->request = 0;
-  fill->sent = {.sequence = pages_->sequence(), .change = change_, .when = ticks_now()};
+  fill->sent = {
+      .sequence = pages_->sequence(), .change = change_, .when = ticks_now(), .own = own_changes_};
   ++requests_;
   ++calls_out_;
   mutex_.unlock();
@@ -245,6 +249,7 @@ void DirCore::end_fill(Fill& fill, int error) {
   if (fill.in_flight && fill.request != 0) cancel_later(fill.request);
   fills_.erase(fills_.iterator_to(fill));
   std::erase_if(fill_owners_, [&](const FillPtr& owner) { return owner.get() == &fill; });
+  if (!removal_log_.empty() && !answers_expected()) removal_log_.clear();
   progress_.notify_all();
 }
 
@@ -378,6 +383,7 @@ void DirCore::on_answer(const FillPtr& fill, uint64_t serial, DirAnswer&& answer
       take_answer(fill, next);
     }
     fill->taking = false;
+    if (!removal_log_.empty() && !answers_expected()) removal_log_.clear();
     // A reader may have come while the answer was being put away.
     if (wants_more(*fill)) send_request(fill);
     // Until its reader comes it needs no room for an answer.
@@ -390,7 +396,7 @@ void DirCore::on_answer(const FillPtr& fill, uint64_t serial, DirAnswer&& answer
 void DirCore::take_answer(const FillPtr& fill, DirAnswer& answer) {
   const RequestStamp stamp = fill->sent;
   const bool asked_attrs = fill->sent_attrs;
-  if (answer.change != 0) change_ = answer.change;
+  if (answer.change != 0) change_ = latest(answer.change);
   if (answer.error != 0) return take_failure(fill, answer.error);
   if (!answer.well_formed() || (kind_ == CookieKind::kOpaque && !tokens_fit(answer))) {
     stats_.bad_answers.add();
@@ -447,7 +453,7 @@ void DirCore::take_answer(const FillPtr& fill, DirAnswer& answer) {
     send_request(fill);
   }
   if (fill->ended) return;
-  if (outlived(*fill)) return take_outlived(*fill, answer, from);
+  if (outlived(*fill)) return take_outlived(*fill, answer, from, stamp.own);
   take_entries(*fill, answer, from, stamp);
   fill->reached = fill->builder.position() + fill->builder.count();  // bad names not counted
 }
@@ -540,7 +546,7 @@ void DirCore::advance_token(Fill& fill, const DirAnswer& answer) {
 
 // --- entries into arrays ----------------------------------------------------------------------
 
-bool DirCore::append(Fill& fill, const DirAnswer& answer, size_t index) {
+bool DirCore::append(Fill& fill, const DirAnswer& answer, size_t index, uint64_t known) {
   const DirAnswer::Entry& entry = answer.entries[index];
   const std::string_view name = answer.name(entry);
   if (!good_name(name)) {
@@ -553,16 +559,17 @@ bool DirCore::append(Fill& fill, const DirAnswer& answer, size_t index) {
                               : entry.cookie;
   fill.builder.append(cookie, entry.ino, entry.type, name,
                       answer.has_attrs ? &answer.attrs[index] : nullptr);
+  if (known != own_changes_ || own_names_.any()) patch_appended(fill, name, known);
   return true;
 }
 
 // The array is older than an invalidation: those who wait may have its entries (they began to list
 // before), but nothing is kept. They ask for the next answer themselves, when they lack entries.
-void DirCore::take_outlived(Fill& fill, const DirAnswer& answer, size_t from) {
+void DirCore::take_outlived(Fill& fill, const DirAnswer& answer, size_t from, uint64_t known) {
   stats_.fills_discarded.add();
   if (fill.waiters == 0) return end_fill(fill, 0);
   size_t i = from;
-  while (i < answer.entries.size() && !fill.builder.full()) append(fill, answer, i++);
+  while (i < answer.entries.size() && !fill.builder.full()) append(fill, answer, i++, known);
   if (fill.builder.full()) {
     const bool mapped = mapped_.load(std::memory_order_relaxed);
     const std::string token = mapped ? mapped_token(answer, i - 1) : std::string();
@@ -583,7 +590,7 @@ void DirCore::take_entries(Fill& fill, const DirAnswer& answer, size_t from,
   const uint64_t before = fill.builder.count() > 0 ? fill.builder.last_cookie() : fill.key;
   const bool mapped = mapped_.load(std::memory_order_relaxed);
   for (size_t i = from; i < entries.size(); ++i) {
-    if (!append(fill, answer, i) || !fill.builder.full()) continue;
+    if (!append(fill, answer, i, stamp.own) || !fill.builder.full()) continue;
     size_t last = i;
     if (!mapped && i + 1 < entries.size() && entries[i + 1].cookie == entries[i].cookie) {
       // Equal cookies stay in one array: its key could not tell which of them was the last. They
@@ -625,6 +632,14 @@ bool DirCore::seal_array(Fill& fill, uint16_t flags, std::string_view token) {
     return false;
   }
   note_order(fill);
+  if (boundary_moved(fill)) {
+    // The arrays that were there go on from another place: entries would be given twice.
+    if (mapped_.load(std::memory_order_relaxed) && !fill.complete->eof) {
+      anchors_.add(fill.complete->next_key, fill.builder.position() + fill.builder.count(), token);
+    }
+    invalidate_locked(Forgotten::kOwnChange);
+    if (fill.ended) return false;
+  }
   // The last step decides: a page that an invalidation overtook is removed instead.
   fill.sealed = true;
   if (!pages_->fill_done(*fill.page, fill.stamp.sequence)) {
@@ -633,6 +648,7 @@ bool DirCore::seal_array(Fill& fill, uint16_t flags, std::string_view token) {
     return false;
   }
   note_stamp(fill.stamp.change);
+  if (fill.complete->eof) eof_key_ = fill.key;
   index_sealed(*fill.page);
   if (fill.waiters > 0) progress_.notify_all();
   return true;
@@ -679,6 +695,7 @@ bool DirCore::begin_next_array(Fill& fill, std::string_view token, const Request
     pages_->remove(*grabbed.value().page);
     grabbed = pages_->grab(key);
   }
+  if (grabbed.ok() && grabbed.value().created) ++arrays_begun_;
   anchors_.chain(fill.key, key);
   fill.key = key;
   fill.hungry = 0;  // who waited for the array before this one has it, awake yet or not

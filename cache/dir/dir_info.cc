@@ -20,11 +20,14 @@ DirectoryInfo DirCore::info() const {
   info.waited = waited_;
   info.forgotten = forgotten_;
   info.forgotten_at = forgotten_at_;
+  info.own_changes = own_changes_;
+  info.own_searched = own_searched_;
   return info;
 }
 
 DirectoryContent DirCore::content() const {
   DirectoryContent content;
+  uint64_t places = 0;
   uint64_t end = 0;
   bool has_end = false;
   int64_t listing = TimePoint::max().time_since_epoch().count();
@@ -33,7 +36,8 @@ DirectoryContent DirCore::content() const {
     if (!page.uptodate()) return true;
     const ArrayView view = ArrayView::of(page.content());
     const ArrayHeader& header = view.header();
-    content.entries += view.count();
+    content.entries += view.count() - view.removed_count();
+    places += view.count();
     content.bytes += kPageBytes + header.names_bytes;
     listing = std::min(listing, header.filled);
     if (view.has_attrs()) {
@@ -48,7 +52,7 @@ DirectoryContent DirCore::content() const {
     return true;
   });
   // Positions count from the beginning, so nothing is missing when as many are held.
-  content.complete = has_end && content.entries == end;
+  content.complete = has_end && places == end;
   content.oldest_listing = TimePoint(Duration(listing));
   content.oldest_attrs = TimePoint(Duration(attrs));
   return content;

@@ -71,6 +71,8 @@ Status DirCore::read(CursorState& cursor, uint64_t position, const ReadOptions& 
 
 void DirCore::place(CursorState& cursor, uint64_t position) {
   if (position == cursor.held && position != 0) return;
+  // What was added is nowhere in the arrays, and they say so only to those who began before.
+  if (position == 0 && own_names_.any()) forget_for_added();
   const bool back = step_back(cursor, position);
   if (!back) cursor = CursorState{};
   cursor.checkpoint = kNoCheckpoint;
@@ -442,27 +444,53 @@ DirCore::Outcome DirCore::read_view(Reading& reading, const ArrayView& view, con
   }
   const Outcome outcome = consume(reading, view, *from);
   if (outcome.step == Step::kDone) return outcome;
+  // Past its last entry, which need not be the last that was given. (Who found no entry here may
+  // stand further on: in an array that was filled again after a change.)
+  if (!end.eof && *from < view.count()) cursor.position = end.next_key;
   return next_array(reading, view, end);
 }
 
 // Done when the sink is full, again when it could take more.
 DirCore::Outcome DirCore::consume(Reading& reading, const ArrayView& view, uint32_t from) {
-  CursorState& cursor = reading.cursor;
   if (from >= view.count()) return {Step::kAgain, {}};
+  if (view.any_marked()) return consume_marked(reading, view, from);
   const uint32_t taken = reading.sink.consume(view, from, view.count());
-  if (taken > 0) {
-    if (!reading.consumed && view.has_attrs()) {
-      // The names that come next will be asked about from here on.
-      attr_hint_.set(nullptr, cursor.key, from - 1);
-    }
-    reading.consumed = true;
-    cursor.era = view.header().era;
-    cursor.index = from + taken;
-    cursor.held = cursor.position = view.cookie(cursor.index - 1);
-    cursor.ordinal += taken;
-    remember(cursor, view, from, from + taken);
-  }
+  if (taken > 0) note_given(reading, view, from, taken);
   return {from + taken < view.count() ? Step::kDone : Step::kAgain, {}};
+}
+
+// In pieces that have no marks; what was replaced alone.
+DirCore::Outcome DirCore::consume_marked(Reading& reading, const ArrayView& view, uint32_t from) {
+  const uint32_t n = view.count();
+  for (uint32_t i = view.next_live(from); i < n; i = view.next_live(i)) {
+    uint32_t end = i + 1;
+    uint32_t taken = 0;
+    if (view.replaced(i)) {
+      ArrayPage page;
+      taken = reading.sink.consume(view.alone(i, &page), 0, 1);
+    } else {
+      while (end < n && !view.marked(end)) ++end;
+      taken = reading.sink.consume(view, i, end);
+    }
+    if (taken > 0) note_given(reading, view, i, taken);
+    if (i + taken < end) return {Step::kDone, {}};
+    i = end;
+  }
+  return {Step::kAgain, {}};
+}
+
+void DirCore::note_given(Reading& reading, const ArrayView& view, uint32_t from, uint32_t taken) {
+  CursorState& cursor = reading.cursor;
+  if (!reading.consumed && view.has_attrs()) {
+    // The names that come next will be asked about from here on.
+    attr_hint_.set(nullptr, cursor.key, from - 1);
+  }
+  reading.consumed = true;
+  cursor.era = view.header().era;
+  cursor.index = from + taken;
+  cursor.held = cursor.position = view.cookie(cursor.index - 1);
+  cursor.ordinal += taken;
+  remember(cursor, view, from, from + taken);
 }
 
 void DirCore::remember(CursorState& cursor, const ArrayView& view, uint32_t from, uint32_t to) {
@@ -478,9 +506,9 @@ void DirCore::remember(CursorState& cursor, const ArrayView& view, uint32_t from
       cursor.given.push_back({.cookie = view.cookie(i), .name = hash_bytes(view.name(i))});
     }
   }
-  cursor.ahead_count = std::min(most, view.count() - to);
-  for (uint32_t i = 0; i < cursor.ahead_count; ++i) {
-    cursor.ahead[i] = hash_bytes(view.name(to + i));
+  cursor.ahead_count = 0;
+  for (uint32_t i = to; i < view.count() && cursor.ahead_count < most; ++i) {
+    if (!view.removed(i)) cursor.ahead[cursor.ahead_count++] = hash_bytes(view.name(i));
   }
 }
 
@@ -688,7 +716,8 @@ DirCore::Outcome DirCore::wait_for_fill(Reading& reading, const FillPtr& fill) {
     const ArrayView view = fill->builder.view();
     const uint32_t none = view.count();
     const uint32_t from =
-        skipping ? none : locate(reading.cursor, view, Extent::kPartial).value_or(none);
+        skipping ? none
+                 : view.next_live(locate(reading.cursor, view, Extent::kPartial).value_or(none));
     // Without attributes that are wanted it waits for the whole array, which is filled again then.
     const bool bare = lacks_attrs(reading, view) && !attrs_refused_;
     if (from < none && !bare) {

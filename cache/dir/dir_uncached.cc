@@ -20,6 +20,9 @@ struct OwnWait {
 
 DirCore::Outcome DirCore::read_own(Reading& reading) {
   CursorState& cursor = reading.cursor;
+  // Nobody else knows these arrays: names removed since then may be in them. Who has removed one,
+  // and sees that it is gone, has been told so after the count rose.
+  if (cursor.own_removals != own_removals_.load(std::memory_order_relaxed)) cursor.own.clear();
   while (!cursor.own.empty()) {
     const ArrayView view = ArrayView::of(cursor.own.front()->content());
     const auto from = locate(cursor, view, Extent::kSealed);
@@ -42,6 +45,18 @@ DirCore::Outcome DirCore::read_own(Reading& reading) {
 }
 
 DirCore::Outcome DirCore::fetch_own(Reading& reading) {
+  {
+    MutexLock lock(mutex_);
+    ++own_fetches_;
+  }
+  Outcome outcome = ask_own(reading);
+  MutexLock lock(mutex_);
+  --own_fetches_;
+  if (!removal_log_.empty() && !answers_expected()) removal_log_.clear();
+  return outcome;
+}
+
+DirCore::Outcome DirCore::ask_own(Reading& reading) {
   CursorState& cursor = reading.cursor;
   const uint32_t most = kEntriesPerArray * kMaxOwnArrays;
   cursor.uncached_ask =
@@ -52,8 +67,10 @@ DirCore::Outcome DirCore::fetch_own(Reading& reading) {
   const TimePoint began = std::chrono::steady_clock::now();
   int error = 0;
   bool done = false;
+  uint64_t known = 0;
   {
     MutexLock lock(mutex_);
+    known = own_changes_;
     if (closed_) return {Step::kDone, Status::error(ENOTCONN)};
     if (outdated(cursor) || cursor.era != era_.load(std::memory_order_relaxed)) {
       return {Step::kLost, Status::error(kErrBadCookie)};
@@ -92,10 +109,10 @@ DirCore::Outcome DirCore::fetch_own(Reading& reading) {
   if (error == kErrBadCookie) return {Step::kLost, Status::error(error)};
   if (error == kErrTooSmall || error == EAGAIN) return {Step::kAgain, {}};
   if (error != 0) return {Step::kDone, Status::error(error)};
-  return build_own(reading, wait->answer);
+  return build_own(reading, wait->answer, known);
 }
 
-DirCore::Outcome DirCore::build_own(Reading& reading, const DirAnswer& answer) {
+DirCore::Outcome DirCore::build_own(Reading& reading, const DirAnswer& answer, uint64_t known) {
   CursorState& cursor = reading.cursor;
   if (!answer.well_formed()) {
     stats_.bad_answers.add();
@@ -126,6 +143,8 @@ DirCore::Outcome DirCore::build_own(Reading& reading, const DirAnswer& answer) {
     return {Step::kAgain, {}};
   }
   MutexLock lock(mutex_);
+  if (known < log_begins_) return {Step::kAgain, {}};  // what was removed meanwhile is not known
+  cursor.own_removals = own_removals_.load(std::memory_order_relaxed);
   for (size_t i = first; i < n && cursor.own.size() < kMaxOwnArrays; ++i) {
     const uint64_t cookie = answer.entries[i].cookie;
     if (!cookie_map::fits(cookie)) return {Step::kLost, Status::error(kErrBadCookie)};
@@ -141,7 +160,7 @@ DirCore::Outcome DirCore::build_own(Reading& reading, const DirAnswer& answer) {
           {.change = change_, .with_attrs = true, .era = era_.load(std::memory_order_relaxed)});
     }
     last = cookie;
-    append(fill, answer, i);
+    append(fill, answer, i, known);
     const bool boundary = anchors_.find(cookie) != nullptr;
     const bool at_end = i + 1 == n;
     if (!boundary && !at_end && !fill.builder.full()) continue;

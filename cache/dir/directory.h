@@ -9,6 +9,10 @@
 // Locks:          takes LockRank::kDirectory and higher; holds none of them while the sink runs on
 //                 sealed arrays, and kDirectory alone while it runs on an array still being filled
 //                 (the sink may take no lock below kBackend and may not block).
+// Own changes:    what we did to the directory ourselves is applied to what is held at once.
+// Whether
+//                 the listing may be trusted after that is a question of its own: only where the
+//                 remote's reply proves that nobody else changed the directory.
 // Errors:         Status with an errno; what was already consumed stays consumed.
 #pragma once
 
@@ -64,6 +68,7 @@ struct ReadOptions {
 enum class Forgotten : uint8_t {
   kNever,
   kChanged,        // the remote has another change token by now, or tells none
+  kOwnChange,      // it had to be read again to have what we changed ourselves
   kTold,           // somebody asked for it
   kOldAttributes,  // most of its attributes were too old, and wanted
   kNumbering,      // the remote's cookies lost their meaning, or led in a circle
@@ -84,6 +89,8 @@ struct DirectoryInfo {
   Duration waited{};                        // by readers, for the remote
   Forgotten forgotten = Forgotten::kNever;  // at the last invalidation
   TimePoint forgotten_at;
+  uint64_t own_changes = 0;   // note_removed() and note_added()
+  uint64_t own_searched = 0;  // arrays that were looked through for them
 };
 
 // What the arrays held say. Costs a look at each of them.
@@ -163,6 +170,54 @@ class Directory {
   // find_attr(); false where it is not found. Costs no request, and looks at kLookAhead arrays.
   static constexpr uint32_t kLookAhead = 64;
   bool subdirectories(uint64_t after_ino, size_t most, std::vector<Subdirectory>* out);
+
+  // ---- Own changes, which the remote has confirmed --------------------------------------------
+  // `before`, `after`: the directory's change tokens around the change; 0: not told. Where `before`
+  // is the token that the listing is held under, nobody else changed the directory: the listing
+  // stays, under `after` from now on, and so does what is being fetched. Changes made side by side
+  // may be told in any order: proof is complete when the last of a chain has come.
+  // Returned is the token that the listing is held under now; 0: not proven. Then what is held has
+  // the change all the same, for those who read it now, but is not to be trusted at the next
+  // opendir before the remote was asked: its token differs, and the listing is forgotten.
+
+  // The entry leaves its array at once, in O(array): a read that begins later does not give it. Its
+  // cookie still tells the place, so a reader who stands there goes on right after it. Looked for
+  // first where entries are removed in the listing's order, then with the index of names, which is
+  // made for it; where that finds no room the listing is forgotten instead.
+  uint64_t note_removed(std::string_view name, uint64_t before, uint64_t after);
+
+  // There is no cookie for it yet. It is found by name at once; a listing that begins at its start
+  // while such names are there is read again, once for all of them. A listing under way need not
+  // give it. They are kept within the budget, together with the indexes of names: where there are
+  // too many the listing counts as incomplete, and is read again likewise.
+  // A name that was listed with another inode number has been replaced: it stays listed, for those
+  // who are listing now, with the new number.
+  struct NewEntry {
+    std::string_view name;
+    uint64_t ino = 0;
+    uint8_t type = 0;  // DT_*
+    std::optional<Attr> attr;
+    TimePoint asked;  // when the remote was asked: how old `attr` is
+  };
+  uint64_t note_added(const NewEntry& entry, uint64_t before, uint64_t after);
+
+  // The attributes that are held of that name are no longer right.
+  void note_attr_changed(std::string_view name);
+
+  // What is held says whether there is such a name. kAbsent: the complete listing is held, under a
+  // known token, and the name is neither in it nor among those added. How long ago the token was
+  // confirmed is the caller's question. Costs no request, and some 0.1 us; the first time in a long
+  // listing an index of names is made.
+  enum class Presence : uint8_t { kUnsure, kThere, kAbsent };
+  [[nodiscard]] Presence presence(std::string_view name);
+
+  // The remote has just made this directory: it is empty, under that token (0: nothing is adopted).
+  // It then costs no request to list. Nothing happens where anything is held or under way.
+  void adopt_empty(uint64_t change);
+
+  // A token that the listing had until an own change: the one it has now. Any other: itself. For
+  // answers that were under way meanwhile.
+  [[nodiscard]] uint64_t present_token(uint64_t change) const;
 
   // One handle fewer/more has the directory open. With none, fills nobody waits for end.
   void opened();

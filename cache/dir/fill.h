@@ -34,6 +34,7 @@ struct RequestStamp {
   uint64_t sequence = 0;  // the mapping's invalidation sequence
   uint64_t change = 0;    // the directory's change token
   int64_t when = 0;       // steady_clock ticks
+  uint64_t own = 0;       // own changes that were known: what it brings is patched by later ones
 };
 
 // The last two entries taken in, to prove after a bad cookie that places have not moved.

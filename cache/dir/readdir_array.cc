@@ -11,6 +11,33 @@
 
 namespace cache {
 
+namespace {
+
+void mark(ArrayPage& array, uint32_t i, uint8_t type) {
+  const std::atomic_ref<uint8_t> entry(array.meta[i].type);
+  const std::atomic_ref<uint16_t> marked(array.header.marked);
+  if (entry.exchange(type, std::memory_order_relaxed) <= kEntryType) {
+    marked.fetch_add(1, std::memory_order_relaxed);
+  }
+}
+
+ArrayPage& array_on(std::byte* page) { return *reinterpret_cast<ArrayPage*>(page); }
+
+}  // namespace
+
+void mark_removed(std::byte* page, uint32_t i) { mark(array_on(page), i, kEntryRemoved); }
+
+void mark_replaced(std::byte* page, uint32_t i, uint64_t ino, uint8_t type) {
+  ArrayPage& array = array_on(page);
+  std::atomic_ref<uint64_t>(array.inos[i]).store(ino, std::memory_order_relaxed);
+  mark(array, i, static_cast<uint8_t>(kEntryReplaced | (type & kEntryType)));
+}
+
+void mark_attr_old(std::byte* page, uint32_t i) {
+  ArrayPage& array = array_on(page);
+  mark(array, i, static_cast<uint8_t>(kEntryReplaced | load_relaxed(array.meta[i].type)));
+}
+
 ArrayView ArrayView::of(const std::byte* page) {
   const auto* array = reinterpret_cast<const ArrayPage*>(page);
   return {array, array->header.names, array->header.attrs, array->header.count};
@@ -19,7 +46,36 @@ ArrayView ArrayView::of(const std::byte* page) {
 Attr ArrayView::attr(uint32_t i) const {
   PackedAttr packed;
   std::memcpy(&packed, attrs_ + size_t{i} * sizeof(packed), sizeof(packed));
-  return unpack_attr(packed, page_->inos[i]);
+  return unpack_attr(packed, ino(i));
+}
+
+uint32_t ArrayView::removed_count() const {
+  if (!any_marked()) return 0;
+  uint32_t removed_entries = 0;
+  for (uint32_t i = 0; i < count_; ++i) removed_entries += removed(i) ? 1 : 0;
+  return removed_entries;
+}
+
+ArrayView ArrayView::alone(uint32_t i, ArrayPage* page) const {
+  page->header = ArrayHeader{};
+  page->header.filled = page_->header.filled;
+  page->header.position = page_->header.position + i;
+  page->header.era = page_->header.era;
+  page->header.count = 1;
+  page->cookies[0] = cookie(i);
+  page->inos[0] = ino(i);
+  page->meta[0] = {.name_offset = page_->meta[i].name_offset,
+                   .name_length = page_->meta[i].name_length,
+                   .type = type(i)};
+  return {page, names_, nullptr, 1};
+}
+
+uint32_t ArrayView::find_name(std::string_view name, uint32_t start) const {
+  for (uint32_t step = 0; step < count_; ++step) {
+    const uint32_t i = start + step < count_ ? start + step : start + step - count_;
+    if (this->name(i) == name && !removed(i)) return i;
+  }
+  return count_;
 }
 
 std::string_view ArrayView::token() const {
@@ -64,7 +120,7 @@ void ArrayBuilder::append(uint64_t cookie, uint64_t ino, uint8_t type, std::stri
   page_->inos[count_] = ino;
   page_->meta[count_] = {.name_offset = static_cast<uint16_t>(names_.size()),
                          .name_length = static_cast<uint8_t>(name.size()),
-                         .type = type};
+                         .type = type <= kEntryType ? type : uint8_t{0}};
   names_.append(name);
   if (attr == nullptr) with_attrs_ = false;
   if (with_attrs_) attrs_.push_back(pack_attr(*attr));
@@ -76,6 +132,9 @@ bool ArrayBuilder::drop_last_run() {
   uint32_t keep = count_;
   while (keep > 0 && page_->cookies[keep - 1] == last_cookie_) --keep;
   if (keep == 0) return false;
+  for (uint32_t i = keep; i < count_; ++i) {
+    if (page_->meta[i].type > kEntryType) --page_->header.marked;
+  }
   names_.resize(page_->meta[keep].name_offset);
   if (with_attrs_) attrs_.resize(keep);
   count_ = keep;
@@ -122,57 +181,67 @@ bool ArrayBuilder::seal(PageCache& cache, uint64_t last_cookie, uint16_t flags,
   header.last_cookie = last_cookie;
   header.names = names;
   header.attrs = attrs;
-  header.names_bytes = static_cast<uint32_t>(names_bytes);
+  header.names_bytes = static_cast<uint16_t>(names_bytes);
   header.count = static_cast<uint16_t>(count_);
   header.flags = static_cast<uint16_t>(flags | order_flags());
   header.token_length = static_cast<uint16_t>(token.size());
   Stats& stats = cache.stats();
   stats.names_bytes.add(static_cast<int64_t>(names_bytes));
   stats.attrs_bytes.add(static_cast<int64_t>(attrs_bytes));
-  stats.entries_resident.add(count_);
+  stats.entries_resident.add(count_ - view().removed_count());
   return true;
 }
 
 void ArrayHooks::free_page(std::byte* content) noexcept {
-  ArrayHeader& header = reinterpret_cast<ArrayPage*>(content)->header;
+  ArrayHeader& header = array_on(content).header;
   const size_t attrs_bytes = header.attrs != nullptr ? header.count * sizeof(PackedAttr) : 0;
   if (header.names != nullptr) cache_.free(header.names, header.names_bytes);
   if (header.attrs != nullptr) cache_.free(header.attrs, attrs_bytes);
   Stats& stats = cache_.stats();
   stats.names_bytes.sub(header.names_bytes);
   stats.attrs_bytes.sub(static_cast<int64_t>(attrs_bytes));
-  stats.entries_resident.sub(header.count);
+  stats.entries_resident.sub(header.count - ArrayView::of(content).removed_count());
   header = ArrayHeader{};
 }
 
 std::shared_ptr<IndexOwner> ArrayHooks::take_oldest() {
   MutexLock lock(mutex_);
-  while (!indexed_.empty()) {
-    std::shared_ptr<IndexOwner> owner = indexed_.front().lock();
-    indexed_.erase(indexed_.begin());
+  while (!noted_.empty()) {
+    std::shared_ptr<IndexOwner> owner = noted_.front().owner.lock();
+    forget_locked(noted_.front().key);
     if (owner) return owner;
   }
   return nullptr;
 }
 
-void ArrayHooks::note_index(std::weak_ptr<IndexOwner> owner) {
+void ArrayHooks::forget_locked(const IndexOwner* owner) {
+  const auto at = places_.find(owner);
+  if (at == places_.end()) return;
+  noted_.erase(at->second);
+  places_.erase(at);
+}
+
+void ArrayHooks::forget_owner(const IndexOwner& owner) {
+  MutexLock lock(mutex_);
+  forget_locked(&owner);
+}
+
+void ArrayHooks::note_names(const std::shared_ptr<IndexOwner>& owner) {
   {
     MutexLock lock(mutex_);
-    std::erase_if(indexed_, [&](const std::weak_ptr<IndexOwner>& other) {
-      return other.expired() || (!other.owner_before(owner) && !owner.owner_before(other));
-    });
-    indexed_.push_back(std::move(owner));
+    forget_locked(owner.get());
+    places_[owner.get()] = noted_.insert(noted_.end(), {.key = owner.get(), .owner = owner});
   }
   while (static_cast<uint64_t>(cache_.stats().name_index_bytes.get()) >
          cache_.bound_bytes() / NameIndex::kShare) {
     const std::shared_ptr<IndexOwner> oldest = take_oldest();
     if (!oldest) return;
-    oldest->drop_index();
+    oldest->drop_names();
   }
 }
 
 void ArrayHooks::shrink() noexcept {
-  while (const std::shared_ptr<IndexOwner> owner = take_oldest()) owner->drop_index();
+  while (const std::shared_ptr<IndexOwner> owner = take_oldest()) owner->drop_names();
 }
 
 }  // namespace cache

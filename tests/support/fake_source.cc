@@ -257,6 +257,18 @@ uint64_t FakeSource::fresh_cookie(size_t index) {
 
 void FakeSource::add(const std::string& name, size_t index) {
   const std::lock_guard lock(mutex_);
+  add_locked(name, index);
+}
+
+FakeSource::Told FakeSource::add_told(const std::string& name, size_t index) {
+  const std::lock_guard lock(mutex_);
+  const uint64_t before = change_;
+  const uint64_t ino = add_locked(name, index);
+  return {.before = before, .after = change_, .ino = ino};
+}
+
+// The new entry's number.
+uint64_t FakeSource::add_locked(const std::string& name, size_t index) {
   index = std::min(index, entries_.size());
   if (options_.style == CookieStyle::kName) {
     const auto at = std::lower_bound(
@@ -268,19 +280,34 @@ void FakeSource::add(const std::string& name, size_t index) {
   }
   FakeEntry entry{.name = name, .cookie = 0, .ino = next_ino_++, .alive = true};
   if (!is_opaque(options_.style)) entry.cookie = fresh_cookie(index);
+  const uint64_t ino = entry.ino;
   entries_.insert(entries_.begin() + static_cast<ptrdiff_t>(index), std::move(entry));
   touched();
+  return ino;
 }
 
 bool FakeSource::remove(const std::string& name) {
   const std::lock_guard lock(mutex_);
+  return remove_locked(name) != 0;
+}
+
+std::optional<FakeSource::Told> FakeSource::remove_told(const std::string& name) {
+  const std::lock_guard lock(mutex_);
+  const uint64_t before = change_;
+  const uint64_t ino = remove_locked(name);
+  if (ino == 0) return std::nullopt;
+  return Told{.before = before, .after = change_, .ino = ino};
+}
+
+// The number that the entry had; 0: there is none.
+uint64_t FakeSource::remove_locked(const std::string& name) {
   for (FakeEntry& entry : entries_) {
     if (!entry.alive || entry.name != name) continue;
     entry.alive = false;
     touched();
-    return true;
+    return entry.ino;
   }
-  return false;
+  return 0;
 }
 
 void FakeSource::new_verifier() {

@@ -80,6 +80,14 @@ class FakeSource final : public cache::DirSource {
   void add(const std::string& name, size_t index);  // before the index-th, dead ones counted
   void append(const std::string& name) { add(name, SIZE_MAX); }
   bool remove(const std::string& name);
+  // The same, by somebody whom the remote tells the tokens around it.
+  struct Told {
+    uint64_t before = 0;
+    uint64_t after = 0;
+    uint64_t ino = 0;  // of the entry
+  };
+  Told add_told(const std::string& name, size_t index = SIZE_MAX);
+  std::optional<Told> remove_told(const std::string& name);
   void new_verifier();  // cookies keep their meaning, but only under the new one
   void renumber();      // a new verifier, and new cookies for everything
   [[nodiscard]] std::vector<std::string> names() const;
@@ -120,6 +128,8 @@ class FakeSource final : public cache::DirSource {
   [[nodiscard]] std::optional<size_t> place(const cache::DirRequest& request);
   [[nodiscard]] std::optional<size_t> native_place(uint64_t cookie);
   [[nodiscard]] std::optional<size_t> ordinal_place(const std::string& token);
+  uint64_t add_locked(const std::string& name, size_t index);
+  uint64_t remove_locked(const std::string& name);
   void reindex();
   void touched();
   uint64_t fresh_cookie(size_t index);
