@@ -67,11 +67,7 @@ std::string SimContent::read(uint64_t offset, uint64_t count) const {
 
 void SimContent::write(uint64_t offset, std::string_view bytes, Stable stable) {
   if (stable == Stable::kYes) commit();
-  if (stable == Stable::kNo && !undo_) {
-    undo_.emplace();
-    undo_->base_end = base_end_;
-    undo_->size = size_;
-  }
+  if (stable == Stable::kNo && !undo_) undo_ = Undo{base_end_, size_, {}};
   while (!bytes.empty()) {
     const uint64_t number = offset / kSimBlock;
     const uint64_t within = offset % kSimBlock;

@@ -49,7 +49,7 @@ class SimContent {
  private:
   using Block = std::string;  // kSimBlock bytes; none: zeroes
   struct Undo {
-    uint64_t base_end = 0, size = 0;
+    uint64_t base_end, size;
     std::map<uint64_t, std::optional<Block>> blocks;
   };
 
