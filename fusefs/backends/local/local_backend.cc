@@ -17,15 +17,12 @@ namespace fusefs {
 namespace {
 
 using local::LocalCounters;
+using local::proc_path;
 using local::UniqueFd;
 
 // The kernel's bound on an extended attribute's value and on a list of names (XATTR_SIZE_MAX).
 constexpr size_t kMaxXattr = 64 << 10;
 constexpr size_t kUsualXattr = 256;
-constexpr size_t kReadStep = 1 << 20;
-
-// The name of an open descriptor's object: following it can't be raced by a rename.
-std::string proc_path(const UniqueFd& fd) { return "/proc/self/fd/" + std::to_string(fd.get()); }
 
 std::string connect_error(const std::string& path, int error_number) {
   const std::string quoted = "'" + path + "'";
@@ -90,6 +87,7 @@ LocalBackend::LocalBackend(std::string path, const Options& options)
       root_(options.resolver),
       descriptors_(options.kept_descriptors),
       lister_(root_, descriptors_),
+      changes_(root_),
       pool_(options.io) {}
 
 LocalBackend::~LocalBackend() = default;
@@ -229,72 +227,148 @@ Backend::RequestId LocalBackend::open(const CallerPtr& /*caller*/, const ObjectI
   return answer_now(counters_, done, [&] { return do_open(id, flags); });
 }
 
-Result<UniqueFd> LocalBackend::open_file(const ObjectId& id, int flags) const {
-  if ((flags & O_ACCMODE) != O_RDONLY) return Status::error(EROFS);
-  const Result<UniqueFd> named = root_.open_path(id);
-  if (!named.ok()) return named.status();
-  const Result<Attr> attr = local::stat_fd(named.value().get());
-  if (!attr.ok()) return attr.status();
-  // The kernel opens pipes and devices itself. Only a file is opened here: by its descriptor, so
-  // that nothing that blocks or acts when opened can take its place in between.
-  if (S_ISDIR(attr.value().mode)) return Status::error(EISDIR);
-  if (!S_ISREG(attr.value().mode)) return Status::error(EINVAL);
-  UniqueFd file(::open(proc_path(named.value()).c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
-  if (!file.valid()) return Status::error(errno);
-  return file;
+template <typename T, typename Open>
+Result<T> LocalBackend::with_descriptors(Open open) {
+  Result<T> opened = open();
+  if (opened.error_number() != EMFILE && opened.error_number() != ENFILE) return opened;
+  descriptors_.clear();  // ours may be the ones that are missing
+  return open();
 }
 
 Result<Backend::FileHandle> LocalBackend::do_open(const ObjectId& id, int flags) {
-  Result<UniqueFd> opened = open_file(id, flags);
-  if (opened.error_number() == EMFILE || opened.error_number() == ENFILE) {
-    descriptors_.clear();  // ours may be the ones that are missing
-    opened = open_file(id, flags);
-  }
+  Result<UniqueFd> opened = with_descriptors<UniqueFd>([&] { return changes_.open(id, flags); });
   if (!opened.ok()) return opened.status();
-  auto file = std::make_shared<const UniqueFd>(std::move(opened).value());
-  cache::MutexLock lock(files_mutex_);
-  const FileHandle handle = next_file_++;
-  files_.emplace(handle, std::move(file));
-  return handle;
+  return files_.add(std::move(opened).value());
 }
 
 Backend::RequestId LocalBackend::read(const CallerPtr& /*caller*/, FileHandle file, uint64_t offset,
                                       uint32_t size, Done<std::string> done) {
-  return answer_now(counters_, done, [&] { return do_read(file, offset, size); });
+  return answer_now(counters_, done, [&] { return files_.read(file, offset, size); });
 }
 
-Result<std::string> LocalBackend::do_read(FileHandle file, uint64_t offset, uint32_t size) {
-  SharedFd fd;
-  {
-    cache::MutexLock lock(files_mutex_);
-    const auto found = files_.find(file);
-    if (found == files_.end()) return Status::error(EBADF);
-    fd = found->second;
-  }
-  std::string bytes;
-  while (bytes.size() < size) {
-    const uint64_t from = offset + bytes.size();
-    if (from > static_cast<uint64_t>(std::numeric_limits<off_t>::max())) break;
-    const size_t had = bytes.size();
-    bytes.resize(had + std::min(kReadStep, size - had));
-    const ssize_t got =
-        ::pread(fd->get(), bytes.data() + had, bytes.size() - had, static_cast<off_t>(from));
-    const int error_number = errno;
-    bytes.resize(had + static_cast<size_t>(std::max<ssize_t>(got, 0)));
-    if (got < 0 && error_number == EINTR) continue;
-    if (got < 0) return Status::error(error_number);
-    if (got == 0) break;
-  }
-  return bytes;
+void LocalBackend::release(FileHandle file) { files_.release(file); }
+
+Backend::RequestId LocalBackend::write(const CallerPtr& /*caller*/, FileHandle file,
+                                       uint64_t offset, std::string bytes, Done<WriteAnswer> done) {
+  return answer_now(counters_, done, [&] { return files_.write(file, offset, bytes); });
 }
 
-void LocalBackend::release(FileHandle file) {
-  SharedFd closed;  // after the lock, and after a read that still runs
-  cache::MutexLock lock(files_mutex_);
-  const auto found = files_.find(file);
-  if (found == files_.end()) return;
-  closed = std::move(found->second);
-  files_.erase(found);
+Backend::RequestId LocalBackend::fsync(const CallerPtr& /*caller*/, FileHandle file,
+                                       Done<uint64_t> done) {
+  return answer_now(counters_, done, [&] { return files_.fsync(file); });
+}
+
+Backend::RequestId LocalBackend::getattr_open(const CallerPtr& /*caller*/, FileHandle file,
+                                              Done<Attr> done) {
+  return answer_now(counters_, done, [&] { return files_.getattr(file); });
+}
+
+Backend::RequestId LocalBackend::fallocate(const CallerPtr& /*caller*/, FileHandle file, int mode,
+                                           uint64_t offset, uint64_t length, Done<Nothing> done) {
+  return answer_now(counters_, done, [&] { return files_.fallocate(file, mode, offset, length); });
+}
+
+Backend::RequestId LocalBackend::copy_range(const CallerPtr& /*caller*/, FileHandle from,
+                                            uint64_t from_offset, FileHandle to, uint64_t to_offset,
+                                            uint64_t length, Done<uint64_t> done) {
+  return answer_now(counters_, done,
+                    [&] { return files_.copy_range(from, from_offset, to, to_offset, length); });
+}
+
+// --- Changes of the tree ---
+
+Result<CreatedAnswer> LocalBackend::do_create(const CallerPtr& caller, const ObjectId& parent,
+                                              const std::string& name, uint32_t mode, int flags) {
+  Result<local::CreatedFile> created = with_descriptors<local::CreatedFile>(
+      [&] { return changes_.create(caller, parent, name, mode, flags); });
+  if (!created.ok()) return created.status();
+  CreatedAnswer answer;
+  answer.entry = std::move(created.value().made.entry);
+  answer.parent = created.value().made.parent;
+  answer.file = files_.add(std::move(created.value().fd));
+  return answer;
+}
+
+Backend::RequestId LocalBackend::create(const CallerPtr& caller, const ObjectId& parent,
+                                        const std::string& name, uint32_t mode, int flags,
+                                        Done<CreatedAnswer> done) {
+  return answer_now(counters_, done, [&] { return do_create(caller, parent, name, mode, flags); });
+}
+
+Backend::RequestId LocalBackend::mkdir(const CallerPtr& caller, const ObjectId& parent,
+                                       const std::string& name, uint32_t mode,
+                                       Done<MadeAnswer> done) {
+  return answer_now(counters_, done, [&] { return changes_.mkdir(caller, parent, name, mode); });
+}
+
+Backend::RequestId LocalBackend::mknod(const CallerPtr& caller, const ObjectId& parent,
+                                       const std::string& name, uint32_t mode, uint64_t rdev,
+                                       Done<MadeAnswer> done) {
+  return answer_now(counters_, done,
+                    [&] { return changes_.mknod(caller, parent, name, mode, rdev); });
+}
+
+Backend::RequestId LocalBackend::symlink(const CallerPtr& caller, const ObjectId& parent,
+                                         const std::string& name, const std::string& target,
+                                         Done<MadeAnswer> done) {
+  return answer_now(counters_, done,
+                    [&] { return changes_.symlink(caller, parent, name, target); });
+}
+
+Backend::RequestId LocalBackend::link(const CallerPtr& /*caller*/, const ObjectId& id,
+                                      const ObjectId& parent, const std::string& name,
+                                      Done<MadeAnswer> done) {
+  return answer_now(counters_, done, [&] { return changes_.link(id, parent, name); });
+}
+
+Backend::RequestId LocalBackend::unlink(const CallerPtr& /*caller*/, const ObjectId& parent,
+                                        const std::string& name, Done<DirChange> done) {
+  return answer_now(counters_, done, [&] { return changes_.remove(parent, name, 0); });
+}
+
+Backend::RequestId LocalBackend::rmdir(const CallerPtr& /*caller*/, const ObjectId& parent,
+                                       const std::string& name, Done<DirChange> done) {
+  return answer_now(counters_, done, [&] { return changes_.remove(parent, name, AT_REMOVEDIR); });
+}
+
+Backend::RequestId LocalBackend::rename(const CallerPtr& /*caller*/, const ObjectId& from_parent,
+                                        const std::string& from_name, const ObjectId& to_parent,
+                                        const std::string& to_name, uint32_t flags,
+                                        Done<RenamedAnswer> done) {
+  return answer_now(counters_, done, [&] {
+    return changes_.rename(from_parent, from_name, to_parent, to_name, flags);
+  });
+}
+
+Result<Attr> LocalBackend::do_setattr(const ObjectId& id, FileHandle file,
+                                      const SetAttr& set) const {
+  if (file == 0) return changes_.setattr(id, nullptr, set);
+  const Result<local::OpenFiles::SharedFd> fd = files_.find(file);
+  if (!fd.ok()) return fd.status();
+  return changes_.setattr(id, fd.value().get(), set);
+}
+
+Backend::RequestId LocalBackend::setattr(const CallerPtr& /*caller*/, const ObjectId& id,
+                                         FileHandle file, const SetAttr& set, Done<Attr> done) {
+  return answer_now(counters_, done, [&] { return do_setattr(id, file, set); });
+}
+
+Backend::RequestId LocalBackend::setxattr(const CallerPtr& /*caller*/, const ObjectId& id,
+                                          const std::string& name, const std::string& value,
+                                          int flags, Done<Nothing> done) {
+  return answer_now(counters_, done, [&] { return changes_.setxattr(id, name, value, flags); });
+}
+
+Backend::RequestId LocalBackend::removexattr(const CallerPtr& /*caller*/, const ObjectId& id,
+                                             const std::string& name, Done<Nothing> done) {
+  return answer_now(counters_, done, [&] { return changes_.removexattr(id, name); });
+}
+
+ObjectId LocalBackend::moved_id(const ObjectId& id, const ObjectId& from,
+                                const ObjectId& to) const {
+  if (from.empty() || id.compare(0, from.size(), from) != 0) return ObjectId();
+  if (id.size() == from.size()) return to;
+  return id[from.size()] == '/' ? to + id.substr(from.size()) : ObjectId();
 }
 
 // --- Listings: answered on the I/O threads ---

@@ -1,66 +1,22 @@
 #include "fusefs/backends/sim/sim_backend.h"
 
-#include <fcntl.h>
-
 #include <algorithm>
-#include <cstring>
+#include <cstdio>
 #include <optional>
 #include <utility>
 
 #include "cache/base/check.h"
+#include "fusefs/backends/sim/sim_call.h"
 
 namespace fusefs {
-namespace {
 
 using cache::DirAnswer;
 using cache::DirRequest;
 using cache::MutexLock;
-
-// What messages weigh on the wire, about as NFS has them.
-constexpr uint64_t kHeaderBytes = 128;
-constexpr uint64_t kEntryBytes = 24;
-constexpr uint64_t kAttrBytes = 84;
-
-ObjectId id_from(uint64_t ino) {
-  ObjectId id(sizeof ino, '\0');
-  std::memcpy(id.data(), &ino, sizeof ino);
-  return id;
-}
-
-std::optional<uint64_t> ino_of(const ObjectId& id) {
-  uint64_t ino = 0;
-  if (id.size() != sizeof ino) return std::nullopt;
-  std::memcpy(&ino, id.data(), sizeof ino);
-  return ino;
-}
-
-template <typename T>
-uint64_t extra_bytes(const T&) {
-  return kAttrBytes;
-}
-uint64_t extra_bytes(const std::string& bytes) { return bytes.size(); }
-
-template <typename T>
-class Call final : public SimExchange {
- public:
-  Call(std::function<Result<T>()> server, Backend::Done<T> done)
-      : server_(std::move(server)), done_(std::move(done)) {}
-
-  uint64_t serve(const SimDraw&) override {
-    result_.emplace(server_());
-    return kHeaderBytes + (result_->ok() ? extra_bytes(result_->value()) : 0);
-  }
-  void deliver(int error) override {
-    done_(error != 0 ? Result<T>(Status::error(error)) : std::move(*result_));
-  }
-
- private:
-  const std::function<Result<T>()> server_;
-  const Backend::Done<T> done_;
-  std::optional<Result<T>> result_;
-};
-
-}  // namespace
+using sim::id_from;
+using sim::kAttrBytes;
+using sim::kEntryBytes;
+using sim::kHeaderBytes;
 
 class SimBackend::DirCall final : public SimExchange {
  public:
@@ -96,18 +52,14 @@ SimBackend::SimBackend(const SimConfig& config, SimScheduler::Mode mode, std::st
     : config_(config),
       description_(std::move(description)),
       tree_(config),
+      files_(tree_),
+      changes_(tree_, files_),
       scheduler_(mode),
       link_(config, scheduler_) {}
 
 SimBackend::~SimBackend() {
   scheduler_.stop();
   link_.close();
-}
-
-template <typename T>
-SimBackend::RequestId SimBackend::call(SimRequestKind kind, std::function<Result<T>()> serve,
-                                       Done<T> done) {
-  return link_.submit(kind, std::make_unique<Call<T>>(std::move(serve), std::move(done)));
 }
 
 Result<LookupAnswer> SimBackend::connect(std::string* error_text) {
@@ -143,7 +95,7 @@ Result<LookupAnswer> SimBackend::connect(std::string* error_text) {
 
 Result<SimNode> SimBackend::find(const ObjectId& id) {
   tree_.advance(scheduler_.elapsed());
-  const std::optional<uint64_t> ino = ino_of(id);
+  const std::optional<uint64_t> ino = sim::ino_of(id);
   const std::optional<SimNode> node = ino ? tree_.node(*ino) : std::nullopt;
   if (!node) return Status::error(ESTALE);
   return *node;
@@ -194,10 +146,14 @@ StatfsAnswer SimBackend::file_system() const {
   MutexLock lock(mutex_);
   StatfsAnswer answer;
   answer.files = tree_.object_count();
-  answer.blocks = answer.files * 8 + 1024;  // 32 KiB a file on average
-  answer.blocks_free = 0;
-  answer.blocks_available = 0;
-  answer.files_free = 0;
+  constexpr uint64_t kUsual = uint64_t{1} << 40;  // shown where there is no limit
+  const uint64_t space = config_.space != 0 ? config_.space : kUsual;
+  const uint64_t stored = std::min(tree_.stored_bytes(), space);
+  answer.blocks_free = (space - stored) / answer.block_size;
+  answer.blocks_available = answer.blocks_free;
+  // What is computed takes 32 KiB a file on average.
+  answer.blocks = answer.files * 8 + 1024 + space / answer.block_size;
+  answer.files_free = answer.blocks_free;
   return answer;
 }
 
@@ -208,14 +164,11 @@ SimBackend::RequestId SimBackend::statfs(const CallerPtr& /*caller*/, const Obje
       std::move(done));
 }
 
-// A handle is the inode number: nothing to keep, and a file that is removed can still be read.
 Result<SimBackend::FileHandle> SimBackend::open_file(const ObjectId& id, int flags) {
   MutexLock lock(mutex_);
   const Result<SimNode> node = find(id);
   if (!node.ok()) return node.status();
-  if (tree_.is_directory(node.value())) return Status::error(EISDIR);
-  if ((flags & O_ACCMODE) != O_RDONLY) return Status::error(EROFS);
-  return node.value().ino;
+  return files_.open(node.value(), flags);
 }
 
 SimBackend::RequestId SimBackend::open(const CallerPtr& /*caller*/, const ObjectId& id, int flags,
@@ -228,24 +181,14 @@ SimBackend::RequestId SimBackend::read(const CallerPtr& /*caller*/, FileHandle f
                                        uint64_t offset, uint32_t size, Done<std::string> done) {
   const auto serve = [this, file, offset, size]() -> Result<std::string> {
     MutexLock lock(mutex_);
-    const SimNode removed{.kind = SimKind::kAddedFile, .ino = file, .number = 0};
-    return tree_.read(tree_.node(file).value_or(removed), offset, size);
+    return files_.read(file, offset, size);
   };
   return call<std::string>(SimRequestKind::kRead, serve, std::move(done));
 }
 
-void SimBackend::release(FileHandle) {}
-
-SimBackend::RequestId SimBackend::getxattr(const CallerPtr& /*caller*/, const ObjectId&,
-                                           const std::string&, Done<std::string> done) {
-  done(Status::error(ENOSYS));
-  return 0;
-}
-
-SimBackend::RequestId SimBackend::listxattr(const CallerPtr& /*caller*/, const ObjectId&,
-                                            Done<std::string> done) {
-  done(Status::error(ENOSYS));
-  return 0;
+void SimBackend::release(FileHandle file) {
+  MutexLock lock(mutex_);
+  files_.close(file);
 }
 
 SimBackend::RequestId SimBackend::read_dir(const CallerPtr& /*caller*/, const ObjectId& directory,
@@ -341,8 +284,7 @@ void SimBackend::set_hooks(SimHooks hooks) {
   hooks_.swap(shared);
 }
 
-ObjectId SimBackend::id_of(std::string_view path) const {
-  MutexLock lock(mutex_);
+Result<SimNode> SimBackend::resolve(std::string_view path) const {
   SimNode node;
   while (!path.empty()) {
     const size_t slash = path.find('/');
@@ -350,10 +292,16 @@ ObjectId SimBackend::id_of(std::string_view path) const {
     path.remove_prefix(slash == std::string_view::npos ? path.size() : slash + 1);
     if (name.empty()) continue;
     const Result<SimNode> child = tree_.lookup(node, name);
-    if (!child.ok()) return {};
+    if (!child.ok()) return child.status();
     node = child.value();
   }
-  return id_from(node.ino);
+  return node;
+}
+
+ObjectId SimBackend::id_of(std::string_view path) const {
+  MutexLock lock(mutex_);
+  const Result<SimNode> node = resolve(path);
+  return node.ok() ? id_from(node.value().ino) : ObjectId();
 }
 
 std::vector<SimListed> SimBackend::contents(const ObjectId& directory) {

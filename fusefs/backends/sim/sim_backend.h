@@ -5,9 +5,12 @@
 // Ownership:      owns its tree, its link and its scheduler, whose one thread it joins.
 // Thread-safety:  all members may be called from any thread; the destructor not from inside a
 //                 completion or a hook.
-// Completion:     on the scheduler's thread, with no lock held; getxattr and listxattr at once.
-// Errors:         as a file system gives them; ENOSYS for extended attributes; EROFS for opening
-//                 to write; the configured faults.
+// Completion:     on the scheduler's thread, with no lock held; calls that concern extended
+//                 attributes at once where there are none.
+// Changes:        of everything in the tree, kept in memory while the back end lives. Nobody's
+//                 permission is checked.
+// Errors:         as a file system gives them; ENOSYS for extended attributes but with xattr=yes;
+//                 ENOSPC beyond space=; the configured faults.
 #pragma once
 
 #include <functional>
@@ -18,6 +21,8 @@
 
 #include "cache/base/mutex.h"
 #include "fusefs/backends/backend.h"
+#include "fusefs/backends/sim/sim_changes.h"
+#include "fusefs/backends/sim/sim_files.h"
 #include "fusefs/backends/sim/sim_link.h"
 #include "fusefs/backends/sim/sim_listing.h"
 #include "fusefs/backends/sim/sim_scheduler.h"
@@ -55,6 +60,38 @@ class SimBackend final : public Backend {
   RequestId read(const CallerPtr& caller, FileHandle file, uint64_t offset, uint32_t size,
                  Done<std::string> done) override;
   void release(FileHandle file) override;
+  RequestId write(const CallerPtr& caller, FileHandle file, uint64_t offset, std::string bytes,
+                  Done<WriteAnswer> done) override;
+  RequestId fsync(const CallerPtr& caller, FileHandle file, Done<uint64_t> done) override;
+  RequestId getattr_open(const CallerPtr& caller, FileHandle file, Done<Attr> done) override;
+  RequestId fallocate(const CallerPtr& caller, FileHandle file, int mode, uint64_t offset,
+                      uint64_t length, Done<Nothing> done) override;
+  RequestId copy_range(const CallerPtr& caller, FileHandle from, uint64_t from_offset,
+                       FileHandle to, uint64_t to_offset, uint64_t length,
+                       Done<uint64_t> done) override;
+  RequestId create(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
+                   uint32_t mode, int flags, Done<CreatedAnswer> done) override;
+  RequestId mkdir(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
+                  uint32_t mode, Done<MadeAnswer> done) override;
+  RequestId mknod(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
+                  uint32_t mode, uint64_t rdev, Done<MadeAnswer> done) override;
+  RequestId symlink(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
+                    const std::string& target, Done<MadeAnswer> done) override;
+  RequestId link(const CallerPtr& caller, const ObjectId& id, const ObjectId& parent,
+                 const std::string& name, Done<MadeAnswer> done) override;
+  RequestId unlink(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
+                   Done<DirChange> done) override;
+  RequestId rmdir(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
+                  Done<DirChange> done) override;
+  RequestId rename(const CallerPtr& caller, const ObjectId& from_parent,
+                   const std::string& from_name, const ObjectId& to_parent,
+                   const std::string& to_name, uint32_t flags, Done<RenamedAnswer> done) override;
+  RequestId setattr(const CallerPtr& caller, const ObjectId& id, FileHandle file,
+                    const SetAttr& set, Done<Attr> done) override;
+  RequestId setxattr(const CallerPtr& caller, const ObjectId& id, const std::string& name,
+                     const std::string& value, int flags, Done<Nothing> done) override;
+  RequestId removexattr(const CallerPtr& caller, const ObjectId& id, const std::string& name,
+                        Done<Nothing> done) override;
   RequestId getxattr(const CallerPtr& caller, const ObjectId& id, const std::string& name,
                      Done<std::string> done) override;
   RequestId listxattr(const CallerPtr& caller, const ObjectId& id, Done<std::string> done) override;
@@ -81,6 +118,18 @@ class SimBackend final : public Backend {
   // Tells its name.
   Result<std::string> insert_beside(std::string_view neighbour, SimSide side);
 
+  // What another client does, anywhere in the tree; paths as id_of() has them. Errors as its own
+  // requests would have them. write: into a file that is there.
+  cache::Status write_elsewhere(std::string_view path, std::string_view bytes, uint64_t offset = 0);
+  cache::Status truncate_elsewhere(std::string_view path, uint64_t size);
+  cache::Status create_elsewhere(std::string_view path, std::string_view bytes = {});
+  cache::Status mkdir_elsewhere(std::string_view path);
+  cache::Status remove_elsewhere(std::string_view path);  // a file, or an empty directory
+  cache::Status rename_elsewhere(std::string_view from, std::string_view to);
+
+  // The remote reboots: what was written and not committed is lost, the verifier is another.
+  void lose_unstable();
+
   // No request arrives, no answer comes, until restore().
   void cut() { link_.cut(); }
   void restore() { link_.restore(); }
@@ -94,11 +143,13 @@ class SimBackend final : public Backend {
   [[nodiscard]] ObjectId id_of(std::string_view path) const;
   [[nodiscard]] std::vector<SimListed> contents(const ObjectId& directory);
   [[nodiscard]] Result<Attr> present_attr(const ObjectId& id);
+  [[nodiscard]] std::string present_content(std::string_view path);
 
  private:
   class DirCall;
   template <typename T>
-  RequestId call(SimRequestKind kind, std::function<Result<T>()> serve, Done<T> done);
+  RequestId call(SimRequestKind kind, std::function<Result<T>()> serve, Done<T> done,
+                 uint64_t sent_bytes = 0);
   // Lists at the server, with the hooks around it.
   cache::DirAnswer list(const ObjectId& directory, const cache::DirRequest& request,
                         const SimDraw& draw);
@@ -108,12 +159,26 @@ class SimBackend final : public Backend {
   Result<SimNode> find(const ObjectId& id) REQUIRES(mutex_);
   Result<LookupAnswer> look_up(const ObjectId& parent, const std::string& name);
   Result<FileHandle> open_file(const ObjectId& id, int flags);
+  Result<MadeAnswer> make(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
+                          SimChanges::New what);
+  Result<CreatedAnswer> create_file(const CallerPtr& caller, const ObjectId& parent,
+                                    const std::string& name, uint32_t mode, int flags);
+  Result<DirChange> remove(const ObjectId& parent, const std::string& name, SimChanges::Kind kind);
+  [[nodiscard]] MadeAnswer answer_of(const SimChanges::Made& made) const REQUIRES(mutex_);
+  // What a directory's change tells; nothing with wcc=no.
+  [[nodiscard]] DirChange told(const DirChange& change) const;
+  [[nodiscard]] Result<SimNode> resolve(std::string_view path) const REQUIRES(mutex_);
+  // The directory that a path's last name is in; `name` is that name.
+  [[nodiscard]] Result<SimNode> resolve_parent(std::string_view path, std::string* name) const
+      REQUIRES(mutex_);
   [[nodiscard]] StatfsAnswer file_system() const;
 
   const SimConfig config_;
   const std::string description_;
   mutable cache::Mutex mutex_{cache::LockRank::kBackend};
   SimTree tree_ GUARDED_BY(mutex_);
+  SimFiles files_ GUARDED_BY(mutex_);
+  SimChanges changes_ GUARDED_BY(mutex_);
   std::shared_ptr<const SimHooks> hooks_ GUARDED_BY(mutex_);
   uint64_t next_inserted_ GUARDED_BY(mutex_) = 1;
   SimScheduler scheduler_;

@@ -29,19 +29,34 @@ uint64_t SimPlaces::count_up_to(uint64_t position) const {
   return std::min(count, (position - first) / stride + 1);
 }
 
-SimPlaces sim_fixed_places(uint64_t count) {
-  SimPlaces places{.count = count, .first = 1, .stride = 2, .last = 1};
-  if (count > 0) places.last = places.position(count - 1);
+namespace {
+
+// Small cookies of `descending`: under 2^36 up to a billion entries.
+uint64_t sim_stride(uint64_t count, SimCookies style) {
+  if (style != SimCookies::kDescending) return uint64_t{1} << 20;
+  return std::clamp<uint64_t>((uint64_t{1} << 36) / (count + 1), 64, 1 << 16);
+}
+
+}  // namespace
+
+SimPlaces sim_fixed_places(uint64_t count, SimCookies style) {
+  if (count == 0) return sim_empty_places(style);
+  SimPlaces places = sim_changing_places(count, style);
+  // Spread over all of 64 bits, the last entry's cookie is the largest there is.
+  if (style == SimCookies::kHuge) places.last = places.position(count - 1);
   return places;
 }
 
 SimPlaces sim_changing_places(uint64_t count, SimCookies style) {
-  uint64_t stride = uint64_t{1} << 20;
-  if (style == SimCookies::kDescending) {  // small cookies: under 2^36 up to a billion entries
-    stride = std::clamp<uint64_t>((uint64_t{1} << 36) / (count + 1), 64, 1 << 16);
-  }
+  const uint64_t stride = sim_stride(count, style);
   SimPlaces places{.count = count, .first = stride, .stride = stride, .last = 0};
   places.last = places.position(count) - 1;
+  return places;
+}
+
+SimPlaces sim_empty_places(SimCookies style) {
+  SimPlaces places = sim_changing_places(0, style);
+  places.last = style == SimCookies::kDescending ? uint64_t{1} << 28 : uint64_t{1} << 40;
   return places;
 }
 

@@ -30,8 +30,10 @@ struct SimPlaces {
   [[nodiscard]] uint64_t count_up_to(uint64_t position) const;
 };
 
-// A directory that never changes; one in which entries come and go.
-SimPlaces sim_fixed_places(uint64_t count);
+// A directory that rarely changes: the last of its entries, or of the entries added behind it where
+// cookies are not `huge`, has the last position; one in which entries come and go; an empty one.
+SimPlaces sim_fixed_places(uint64_t count, SimCookies style);
+SimPlaces sim_empty_places(SimCookies style);
 SimPlaces sim_changing_places(uint64_t count, SimCookies style);
 
 // Cookies of the styles that have them (not kIndex, not kName).

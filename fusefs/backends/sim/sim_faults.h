@@ -15,6 +15,8 @@ enum class SimFault : uint8_t {
   kRepeat,
   kEmpty,
   kBadName,
+  kLostReply,
+  kReboot,
 };
 
 struct SimDraw {
@@ -22,8 +24,8 @@ struct SimDraw {
   uint64_t random = 0;  // for whatever else is left to chance
 };
 
-// `listing`: kRepeat, kEmpty and kBadName happen to listings only.
-enum class SimFaultScope : uint8_t { kListing, kOther };
+// kRepeat, kEmpty and kBadName happen to listings only, kLostReply and kReboot to changes.
+enum class SimFaultScope : uint8_t { kListing, kChange, kOther };
 SimDraw draw_sim_fault(const SimFaultRates& rates, uint64_t seed, uint64_t serial,
                        SimFaultScope scope);
 

@@ -9,6 +9,23 @@ namespace fusefs {
 
 using cache::MutexLock;
 
+namespace {
+
+SimFaultScope scope_of(SimRequestKind kind) {
+  switch (kind) {
+    case SimRequestKind::kReadDir:
+      return SimFaultScope::kListing;
+    case SimRequestKind::kWrite:
+    case SimRequestKind::kCommit:
+    case SimRequestKind::kChange:
+      return SimFaultScope::kChange;
+    default:
+      return SimFaultScope::kOther;
+  }
+}
+
+}  // namespace
+
 SimLink::SimLink(const SimConfig& config, SimScheduler& scheduler)
     : config_(config), scheduler_(scheduler) {}
 
@@ -33,8 +50,7 @@ void SimLink::pump() {
     if (place == requests_.end()) continue;
     Request& request = place->second;
     request.state = State::kSent;
-    const auto scope =
-        request.kind == SimRequestKind::kReadDir ? SimFaultScope::kListing : SimFaultScope::kOther;
+    const SimFaultScope scope = scope_of(request.kind);
     if (request.kind != SimRequestKind::kConnect) {
       request.draw = draw_sim_fault(config_.faults, config_.seed, next_fault_serial_++, scope);
     }
@@ -116,6 +132,7 @@ void SimLink::hand_over(RequestId id) {
     if (place == requests_.end() || park(id)) return;
     request = take(place);
     if (request.draw.fault == SimFault::kError) error = EIO;
+    if (request.draw.fault == SimFault::kLostReply) error = ENOTCONN;
     if (error != 0) ++counters_.errors;
   }
   request.exchange->deliver(error);

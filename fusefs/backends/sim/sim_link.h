@@ -14,7 +14,8 @@
 //      +-----[cancel]----+-------------------+----> dropped
 //                        +--[break_off]------+----> delivered, ENOTCONN
 //   A cut link parks arrivals and answers; [restore] takes them up again. A request that times out
-//   stays SENT. Queued requests outlive a disconnect.
+//   stays SENT. Queued requests outlive a disconnect. A lost reply is delivered as ENOTCONN when
+//   it would have come.
 #pragma once
 
 #include <array>
@@ -42,8 +43,12 @@ enum class SimRequestKind : uint8_t {
   kOpen,
   kRead,
   kReadDir,
+  kWrite,
+  kCommit,
+  kChange,  // of the tree, of attributes, of a file's blocks
+  kXattr,   // reads them
 };
-constexpr size_t kSimRequestKinds = 8;
+constexpr size_t kSimRequestKinds = 12;
 
 class SimExchange {
  public:

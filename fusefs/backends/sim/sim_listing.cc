@@ -67,7 +67,7 @@ class Walk {
   // The entry it stands at; valid until the next call.
   SimEntry entry() {
     if (at_original()) return tree_.original(directory_, number_, &buffer_);
-    return {added_->first.name, added_->second, DT_REG};
+    return {added_->first.name, added_->second, tree_.entry_type(added_->second)};
   }
   [[nodiscard]] uint64_t position() const {
     return at_original() ? places_.position(number_) : added_->first.position;
@@ -262,7 +262,7 @@ class Listing {
   // Adds a name that no file can have, in the gap behind `position`; where places are tokens, with
   // that of the entry before it: continuing behind either is the same.
   void add_bad_name(uint64_t position) {
-    if (native_ && position >= places_.last) return;
+    if (native_ && (position >= places_.last || taken(position + 1))) return;
     constexpr uint64_t kBadIno = uint64_t{1} << 60;
     const std::string bad[] = {"bad/name", std::string("bad\0name", 8), "", std::string(300, 'b')};
     const std::string& name = bad[(draw_.random >> 20) % std::size(bad)];
@@ -275,6 +275,11 @@ class Listing {
     cache::Attr attr = answer_.attrs.back();
     attr.ino = answer_.entries.back().ino;
     answer_.attrs.push_back(attr);
+  }
+
+  [[nodiscard]] bool taken(uint64_t position) const {
+    return tree_.overlay(directory_).taken(position) ||
+           places_.count_up_to(position) > places_.count_up_to(position - 1);
   }
 
   // A listing that never gets on: its last entry stands where the caller already was.

@@ -10,14 +10,19 @@ void SimOverlay::add(SimPlace place, uint64_t ino) {
   const auto [entry, fresh] = added_.emplace(std::move(place), ino);
   CACHE_CHECK(fresh);
   CACHE_CHECK(names_.emplace(entry->first.name, entry).second);
-  CACHE_CHECK(inos_.insert(ino).second);
+  ++version_;
+}
+
+void SimOverlay::replace_added(std::string_view name, uint64_t ino) {
+  const auto known = names_.find(std::string(name));
+  CACHE_CHECK(known != names_.end());
+  added_.find(known->second->first)->second = ino;
   ++version_;
 }
 
 bool SimOverlay::remove_added(std::string_view name) {
   const auto known = names_.find(std::string(name));
   if (known == names_.end()) return false;
-  inos_.erase(known->second->second);
   added_.erase(known->second);
   names_.erase(known);
   ++version_;

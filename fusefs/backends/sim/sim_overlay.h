@@ -1,8 +1,8 @@
 // What has changed in a computed directory: entries that came, entries that went.
 //
-// Purpose:        the only part of the simulated tree that takes memory: proportional to the
-//                 changes, never to the directory.
-// Ownership:      a SimTree owns one for `big` and an empty one for all others.
+// Purpose:        memory proportional to the changes, never to the directory.
+// Ownership:      a SimTree owns one for each directory that was changed, and an empty one for all
+//                 others.
 // Thread-safety:  none of its own; the back end's lock protects it.
 // Bound:          churn holds at most kSimChurnAlive entries; the rest is what tests put in.
 #pragma once
@@ -18,8 +18,9 @@
 
 namespace fusefs {
 
-// Where an added entry stands: after the numbered entry at `position`, or in a gap at a position
-// of its own. By name only where positions are shared (cookies=name).
+// Where an added entry stands: after the numbered entry at `position`, in a gap at a position of
+// its own, or where an original was that it replaced. By name only where positions are shared
+// (cookies=name).
 struct SimPlace {
   uint64_t position = 0;
   std::string name{};
@@ -35,6 +36,8 @@ class SimOverlay {
 
   // The caller has made sure that the name and the place are free.
   void add(SimPlace place, uint64_t ino);
+  // Another object under the name of an added entry, which keeps its place.
+  void replace_added(std::string_view name, uint64_t ino);
   // False when no such entry was added.
   bool remove_added(std::string_view name);
   // The original entry `number`; false when it was removed before.
@@ -46,7 +49,6 @@ class SimOverlay {
   [[nodiscard]] bool taken(uint64_t position) const;
   // The place and inode number of an added entry.
   [[nodiscard]] Added::const_iterator find(std::string_view name) const;
-  [[nodiscard]] bool has_ino(uint64_t ino) const { return inos_.contains(ino); }
 
   // Counts changes; starts at 0.
   [[nodiscard]] uint64_t version() const { return version_; }
@@ -57,7 +59,6 @@ class SimOverlay {
   Added added_;
   Removed removed_;
   std::unordered_map<std::string, Added::const_iterator> names_;
-  std::set<uint64_t> inos_;
   uint64_t version_ = 0;
 };
 

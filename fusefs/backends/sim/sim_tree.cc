@@ -2,10 +2,10 @@
 
 #include <dirent.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 
 #include "cache/base/hash.h"
 
@@ -19,7 +19,7 @@ using cache::Status;
 
 constexpr uint64_t kBigIno = 2, kTreeIno = 3, kDeepIno = 4, kMixIno = 5;
 constexpr uint64_t kFirstIno = 16;
-constexpr uint64_t kFirstAddedIno = uint64_t{1} << 48;
+constexpr uint64_t kFirstMadeIno = uint64_t{1} << 48;
 constexpr uint64_t kLargestFile = 65536;
 constexpr int64_t kEpoch = 1'600'000'000;  // September 2020: the oldest time in the tree
 
@@ -59,30 +59,41 @@ SimTree::SimTree(const SimConfig& config)
       mix_base_(deep_base_ + deep_count_ + 1),
       end_(mix_base_ + mix_.objects.size()),
       root_(root_entries(config)),
-      root_places_(sim_fixed_places(root_.size())),
+      root_places_(sim_fixed_places(root_.size(), config.cookies)),
       big_places_(sim_changing_places(big_count_, config.cookies)),
-      tree_places_(sim_fixed_places(shape_.directories)),
-      tree_dir_places_(sim_fixed_places(shape_.files)),
-      one_place_(sim_fixed_places(1)),
-      next_added_ino_(kFirstAddedIno) {
+      tree_places_(sim_fixed_places(shape_.directories, config.cookies)),
+      tree_dir_places_(sim_fixed_places(shape_.files, config.cookies)),
+      one_place_(sim_fixed_places(1, config.cookies)),
+      new_places_(sim_empty_places(config.cookies)),
+      next_ino_(kFirstMadeIno) {
   for (const auto& entries : mix_.directories) {
-    mix_places_.push_back(sim_fixed_places(entries.size()));
+    mix_places_.push_back(sim_fixed_places(entries.size(), config.cookies));
   }
 }
 
 SimNode SimTree::big() const { return {SimKind::kBig, kBigIno, 0}; }
+uint64_t SimTree::tree_ino() { return kTreeIno; }
+uint64_t SimTree::deep_ino() { return kDeepIno; }
+uint64_t SimTree::mix_ino(uint64_t object) const {
+  return object == 0 ? kMixIno : mix_base_ + object;
+}
 
 std::optional<SimNode> SimTree::node(uint64_t ino) const {
   const auto when = [&](bool exists, SimKind kind, uint64_t number) -> std::optional<SimNode> {
     if (!exists) return std::nullopt;
     return SimNode{kind, ino, number};
   };
+  if (gone_.contains(ino)) return std::nullopt;
+  if (ino >= kFirstMadeIno) {
+    const SimObject* const object = stored(ino);
+    const bool lives = object != nullptr ? object->attr.nlink > 0 : plain_.contains(ino);
+    return when(lives, SimKind::kAdded, 0);
+  }
   if (ino == kSimRootIno) return SimNode{};
   if (ino == kBigIno) return when(config_.big.has_value(), SimKind::kBig, 0);
   if (ino == kTreeIno) return when(config_.tree.has_value(), SimKind::kTree, 0);
   if (ino == kDeepIno) return when(config_.deep.has_value(), SimKind::kDeep, 0);
   if (ino == kMixIno) return when(config_.mix, SimKind::kMix, 0);
-  if (ino >= kFirstAddedIno) return when(big_overlay_.has_ino(ino), SimKind::kAddedFile, 0);
   if (ino < kFirstIno || ino >= end_) return std::nullopt;
   if (ino >= mix_base_) return when(config_.mix && ino > mix_base_, SimKind::kMix, ino - mix_base_);
   if (ino >= deep_base_) {
@@ -92,16 +103,29 @@ std::optional<SimNode> SimTree::node(uint64_t ino) const {
   }
   if (ino >= tree_file_base_) return when(true, SimKind::kTreeFile, ino - tree_file_base_);
   if (ino >= tree_dir_base_) return when(true, SimKind::kTreeDir, ino - tree_dir_base_);
-  return when(!big_overlay_.is_removed(ino - big_base_), SimKind::kBigFile, ino - big_base_);
+  return when(true, SimKind::kBigFile, ino - big_base_);
 }
 
 bool SimTree::is_directory(const SimNode& node) const {
+  if (const SimObject* const object = stored(node.ino)) return S_ISDIR(object->attr.mode);
   if (node.kind == SimKind::kMix) return S_ISDIR(mix_.objects[node.number].mode);
   return node.kind == SimKind::kRoot || node.kind == SimKind::kBig || node.kind == SimKind::kTree ||
          node.kind == SimKind::kDeep || node.kind == SimKind::kTreeDir;
 }
 
 Attr SimTree::attr(const SimNode& node) const {
+  const SimObject* const object = stored(node.ino);
+  if (object == nullptr) return computed_attr(node);
+  Attr attr = object->attr;
+  const bool directory = S_ISDIR(attr.mode);
+  if (S_ISREG(attr.mode)) attr.size = object->content.size();
+  attr.blocks = (attr.size + 4095) / 4096 * 8;
+  const uint64_t start = cache::mix64(node.ino ^ seed_) | 1;
+  attr.change = directory ? change_token(node) : std::max<uint64_t>(start + object->changes, 1);
+  return attr;
+}
+
+Attr SimTree::computed_attr(const SimNode& node) const {
   static const uint32_t uid = geteuid();  // whoever mounts the tree owns what is in it
   static const uint32_t gid = getegid();
   const uint64_t chance = mix64(node.ino ^ seed_);
@@ -153,6 +177,10 @@ Result<SimNode> SimTree::lookup(const SimNode& directory, std::string_view name)
 }
 
 Result<std::string> SimTree::readlink(const SimNode& node) const {
+  if (const SimObject* const object = stored(node.ino)) {
+    if (!S_ISLNK(object->attr.mode)) return Status::error(EINVAL);
+    return object->target;
+  }
   if (node.kind != SimKind::kMix) return Status::error(EINVAL);
   const SimMixObject& object = mix_.objects[node.number];
   if (!S_ISLNK(object.mode)) return Status::error(EINVAL);
@@ -161,21 +189,18 @@ Result<std::string> SimTree::readlink(const SimNode& node) const {
 
 Result<std::string> SimTree::read(const SimNode& node, uint64_t offset, uint32_t size) const {
   if (is_directory(node)) return Status::error(EISDIR);
+  const SimObject* const object = stored(node.ino);
+  if (object != nullptr) return object->content.read(offset, size);
   const uint64_t end = attr(node).size;
   std::string bytes;
   if (offset >= end) return bytes;
   bytes.resize(std::min<uint64_t>(size, end - offset));
-  const uint64_t key = mix64(node.ino + seed_);
-  for (size_t i = 0; i < bytes.size(); ++i) {
-    const uint64_t place = offset + i;
-    bytes[i] = static_cast<char>(mix64(key + place / 8) >> (place % 8 * 8));
-  }
+  sim_computed_bytes(mix64(node.ino + seed_), offset, bytes.data(), bytes.size());
   return bytes;
 }
 
 uint64_t SimTree::object_count() const {
-  return 1 + root_.size() + (end_ - kFirstIno) + big_overlay_.added().size() -
-         big_overlay_.removed().size();
+  return 1 + root_.size() + (end_ - kFirstIno) + plain_.size() + made_ - gone_.size();
 }
 
 const SimPlaces& SimTree::places(const SimNode& directory) const {
@@ -188,6 +213,8 @@ const SimPlaces& SimTree::places(const SimNode& directory) const {
       return tree_places_;
     case SimKind::kTreeDir:
       return tree_dir_places_;
+    case SimKind::kAdded:
+      return new_places_;
     case SimKind::kMix:
       return mix_places_[mix_.objects[directory.number].directory];
     default:
@@ -220,7 +247,8 @@ SimEntry SimTree::original(const SimNode& directory, uint64_t number, SimNameBuf
 }
 
 const SimOverlay& SimTree::overlay(const SimNode& directory) const {
-  return directory.kind == SimKind::kBig ? big_overlay_ : no_overlay_;
+  const auto known = overlays_.find(directory.ino);
+  return known == overlays_.end() ? no_overlay_ : known->second;
 }
 
 uint64_t SimTree::originals_up_to(const SimNode& directory, std::string_view name) const {
@@ -240,141 +268,81 @@ uint64_t SimTree::originals_up_to(const SimNode& directory, std::string_view nam
 
 uint64_t SimTree::change_token(const SimNode& directory) const {
   const uint64_t start = mix64(directory.ino ^ ~seed_) >> 16;
-  return start + 1 + overlay(directory).version();
+  const SimObject* const object = stored(directory.ino);
+  return start + 1 + overlay(directory).version() + (object == nullptr ? 0 : object->changes);
 }
 
-Status SimTree::check_new_name(std::string_view name) const {
-  if (!config_.big) return Status::error(ENOENT);
-  const bool bad = name.empty() || name == "." || name == ".." || name.size() > kSimMaxName ||
-                   name.find('/') != std::string_view::npos ||
-                   name.find('\0') != std::string_view::npos;
-  if (bad) return Status::error(EINVAL);
-  return lookup(big(), name).ok() ? Status::error(EEXIST) : Status();
+const SimObject* SimTree::stored(uint64_t ino) const {
+  const auto known = objects_.find(ino);
+  return known == objects_.end() ? nullptr : &known->second;
 }
 
-std::optional<uint64_t> SimTree::position_of(std::string_view name) const {
-  const auto added = big_overlay_.find(name);
-  if (added != big_overlay_.added().end()) return added->first.position;
-  const Result<SimNode> found = lookup(big(), name);
-  if (!found.ok()) return std::nullopt;
-  return big_places_.position(found.value().number);
-}
-
-SimTree::Gap SimTree::gap_at(uint64_t position, SimSide side) const {
-  const auto& added = big_overlay_.added();
-  const SimPlace here{.position = position, .name = {}};
-  Gap gap;
-  if (side == SimSide::kAfter) {
-    const uint64_t following = big_places_.count_up_to(position);
-    gap = {position,
-           following < big_places_.count ? big_places_.position(following) : big_places_.last + 1};
-    const auto next = added.lower_bound({.position = position + 1, .name = {}});
-    if (next != added.end()) gap.high = std::min(gap.high, next->first.position);
-    return gap;
+SimObject& SimTree::store(const SimNode& node) {
+  const auto known = objects_.find(node.ino);
+  if (known != objects_.end()) return known->second;
+  SimObject object{.attr = computed_attr(node)};
+  if (S_ISREG(object.attr.mode)) {
+    object.content = SimContent(mix64(node.ino + seed_), object.attr.size);
+  } else if (S_ISLNK(object.attr.mode)) {
+    object.target = mix_.objects[node.number].target;
   }
-  const uint64_t preceding = big_places_.count_up_to(position - 1);
-  gap = {preceding > 0 ? big_places_.position(preceding - 1) : 0, position};
-  const auto next = added.lower_bound(here);
-  if (next != added.begin()) gap.low = std::max(gap.low, std::prev(next)->first.position);
-  return gap;
+  if (plain_.erase(node.ino) != 0) ++made_;
+  return objects_.emplace(node.ino, std::move(object)).first->second;
 }
 
-void SimTree::add_by_name(std::string_view name) {
-  const uint64_t before = originals_up_to(big(), name);
-  const uint64_t position = before == 0 ? 0 : big_places_.position(before - 1);
-  big_overlay_.add({.position = position, .name = std::string(name)}, next_added_ino_++);
+SimNode SimTree::make(SimObject object) {
+  const uint64_t ino = next_ino_++;
+  object.attr.ino = ino;
+  object.attr.atime = object.attr.mtime = object.attr.ctime = now();
+  objects_.emplace(ino, std::move(object));
+  ++made_;
+  return {SimKind::kAdded, ino, 0};
 }
 
-Status SimTree::add(std::string_view name) {
-  const Status status = check_new_name(name);
-  if (!status.ok()) return status;
-  if (by_name()) {
-    add_by_name(name);
-    return Status();
+uint8_t SimTree::entry_type(uint64_t ino) const {
+  if (const SimObject* const object = stored(ino)) return type_of(object->attr.mode);
+  const std::optional<SimNode> known = node(ino);
+  return known ? type_of(computed_attr(*known).mode) : uint8_t{DT_REG};
+}
+
+cache::Timespec SimTree::now() {
+  struct timespec time = {};
+  ::clock_gettime(CLOCK_REALTIME, &time);
+  const auto key = [](const cache::Timespec& at) { return std::pair(at.seconds, at.nanoseconds); };
+  cache::Timespec now{time.tv_sec, static_cast<uint32_t>(time.tv_nsec)};
+  if (key(now) <= key(last_now_)) {
+    now = last_now_;
+    now.nanoseconds = (now.nanoseconds + 1) % 1'000'000'000;
+    if (now.nanoseconds == 0) ++now.seconds;
   }
-  uint64_t low = big_places_.count > 0 ? big_places_.position(big_places_.count - 1) : 0;
-  const auto& added = big_overlay_.added();
-  if (!added.empty()) low = std::max(low, std::prev(added.end())->first.position);
-  constexpr uint64_t kStep = 16;  // leaves room between two that were appended
-  const uint64_t room = big_places_.last - low;
-  if (room == 0) return Status::error(ENOSPC);
-  const uint64_t position = low + std::clamp<uint64_t>(room / 2, 1, kStep);
-  big_overlay_.add({.position = position, .name = std::string(name)}, next_added_ino_++);
-  return Status();
+  return last_now_ = now;
 }
 
-Status SimTree::add_near(std::string_view name, std::string_view neighbour, SimSide side) {
-  const Status status = check_new_name(name);
-  if (!status.ok()) return status;
-  const std::optional<uint64_t> position = position_of(neighbour);
-  if (!position) return Status::error(ENOENT);
-  if (by_name()) {
-    add_by_name(name);
-    return Status();
-  }
-  const Gap gap = gap_at(*position, side);
-  if (gap.high - gap.low < 2) return Status::error(ENOSPC);
-  const uint64_t middle = gap.low + (gap.high - gap.low) / 2;
-  big_overlay_.add({.position = middle, .name = std::string(name)}, next_added_ino_++);
-  return Status();
-}
-
-Status SimTree::remove(std::string_view name) {
-  if (!config_.big) return Status::error(ENOENT);
-  if (big_overlay_.remove_added(name)) return Status();
-  const Result<SimNode> found = lookup(big(), name);
-  if (!found.ok()) return found.status();
-  big_overlay_.remove_original(found.value().number);
-  return Status();
-}
-
-namespace {
-
-std::string churn_name(uint64_t number) {
-  char name[32];
-  std::snprintf(name, sizeof name, "churn-%012llu", static_cast<unsigned long long>(number));
-  return name;
-}
-
-}  // namespace
-
-void SimTree::add_churned(uint64_t number) {
-  const std::string name = churn_name(number);
-  if (by_name()) {
-    add_by_name(name);
+void SimTree::drop_link(const SimNode& node) {
+  const bool was_open = opens_.contains(node.ino);
+  if (plain_.contains(node.ino) && !was_open) {  // what churn brought: it was never more than that
+    plain_.erase(node.ino);
     return;
   }
-  const uint64_t chance = mix64(seed_ + number);
-  const uint64_t gap = chance % (big_places_.count + 1);
-  constexpr uint64_t kTries = 64;
-  for (uint64_t attempt = 0; attempt < kTries; ++attempt) {
-    const uint64_t inside = 1 + ((chance >> 20) + attempt) % (big_places_.stride - 1);
-    const uint64_t position = gap * big_places_.stride + inside;  // before entry `gap`
-    if (big_overlay_.taken(position)) continue;
-    big_overlay_.add({.position = position, .name = name}, next_added_ino_++);
-    return;
-  }
+  SimObject& object = store(node);
+  const bool directory = S_ISDIR(object.attr.mode);
+  object.attr.nlink = directory || object.attr.nlink == 0 ? 0 : object.attr.nlink - 1;
+  touch(&object);
+  if (object.attr.nlink > 0) return;
+  if (node.ino < kFirstMadeIno) gone_.insert(node.ino);
+  if (directory) overlays_.erase(node.ino);
+  if (!was_open) close(node.ino);
 }
 
-// Entries live for half a second, or as long as kSimChurnAlive allows: entry `number` is there
-// from its own turn until `alive` others have followed. After a long silence only those that
-// would still be there are made.
-void SimTree::advance(std::chrono::nanoseconds elapsed) {
-  if (config_.churn == 0) return;
-  constexpr std::chrono::milliseconds kBatch(10);
-  const auto batches = static_cast<uint64_t>(elapsed / kBatch);
-  const uint64_t due = batches * config_.churn / (std::chrono::seconds(1) / kBatch);
-  if (due <= churned_) return;
-  const uint64_t alive = std::clamp<uint64_t>(config_.churn / 2, 1, kSimChurnAlive);
-  const uint64_t oldest = due > alive ? due - alive : 0;
-  const uint64_t oldest_before = churned_ > alive ? churned_ - alive : 0;
-  for (uint64_t i = oldest_before; i < std::min(oldest, churned_); ++i) {
-    big_overlay_.remove_added(churn_name(i));
-  }
-  const uint64_t first = std::max(churned_, oldest);
-  big_overlay_.skip_versions(2 * (first - churned_));
-  for (uint64_t i = first; i < due; ++i) add_churned(i);
-  churned_ = due;
+void SimTree::close(uint64_t ino) {
+  const auto open = opens_.find(ino);
+  if (open != opens_.end() && --open->second > 0) return;
+  if (open != opens_.end()) opens_.erase(open);
+  const auto object = objects_.find(ino);
+  if (object == objects_.end() || object->second.attr.nlink > 0) return;
+  stored_bytes_ -= object->second.content.stored();
+  if (ino >= kFirstMadeIno) --made_;
+  objects_.erase(object);
 }
 
 }  // namespace fusefs

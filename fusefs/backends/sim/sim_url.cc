@@ -35,12 +35,14 @@ struct FaultName {
   std::string_view name;
   double SimFaultRates::*rate;
 };
-constexpr std::array<FaultName, 6> kFaultNames = {{{"error", &SimFaultRates::error},
+constexpr std::array<FaultName, 8> kFaultNames = {{{"error", &SimFaultRates::error},
                                                    {"timeout", &SimFaultRates::timeout},
                                                    {"disconnect", &SimFaultRates::disconnect},
                                                    {"repeat", &SimFaultRates::repeat},
                                                    {"empty", &SimFaultRates::empty},
-                                                   {"badname", &SimFaultRates::badname}}};
+                                                   {"badname", &SimFaultRates::badname},
+                                                   {"lostreply", &SimFaultRates::lostreply},
+                                                   {"reboot", &SimFaultRates::reboot}}};
 
 template <typename Table>
 std::string names_of(const Table& table) {
@@ -156,6 +158,31 @@ std::string read_churn(std::string_view value, SimConfig* config) {
   return "";
 }
 
+// Yes or no, into `flag`; what would be right when it is neither.
+std::string read_flag(std::string_view value, const char* right, bool* flag) {
+  *flag = value == "yes";
+  return value == "yes" || value == "no" ? "" : right;
+}
+
+std::string read_wcc(std::string_view value, SimConfig* config) {
+  return read_flag(value, "wcc=yes or wcc=no", &config->wcc);
+}
+
+std::string read_unstable(std::string_view value, SimConfig* config) {
+  return read_flag(value, "unstable=yes or unstable=no", &config->unstable);
+}
+
+std::string read_xattr(std::string_view value, SimConfig* config) {
+  return read_flag(value, "xattr=yes or xattr=no", &config->xattr);
+}
+
+std::string read_space(std::string_view value, SimConfig* config) {
+  const auto bytes = parse_size(value);
+  if (!bytes.ok() || bytes.value() == 0) return "bytes, such as space=100M";
+  config->space = bytes.value();
+  return "";
+}
+
 bool read_fault(std::string_view fault, SimFaultRates* rates) {
   const size_t colon = fault.find(':');
   if (colon == std::string_view::npos) return false;
@@ -188,22 +215,17 @@ std::string read_seed(std::string_view value, SimConfig* config) {
   return "";
 }
 
-constexpr std::array<Key, 16> kKeys = {{{"big", true, read_big},
-                                        {"tree", true, read_tree},
-                                        {"deep", true, read_deep},
-                                        {"mix", false, read_mix},
-                                        {"name_len", true, read_name_len},
-                                        {"rtt", true, read_rtt},
-                                        {"jitter", true, read_jitter},
-                                        {"bandwidth", true, read_bandwidth},
-                                        {"batch", true, read_batch},
-                                        {"inflight", true, read_inflight},
-                                        {"cookies", true, read_cookies},
-                                        {"eofcookie", true, read_eofcookie},
-                                        {"verifier", true, read_verifier},
-                                        {"churn", true, read_churn},
-                                        {"faults", true, read_faults},
-                                        {"seed", true, read_seed}}};
+constexpr std::array<Key, 20> kKeys = {
+    {{"big", true, read_big},           {"tree", true, read_tree},
+     {"deep", true, read_deep},         {"mix", false, read_mix},
+     {"name_len", true, read_name_len}, {"rtt", true, read_rtt},
+     {"jitter", true, read_jitter},     {"bandwidth", true, read_bandwidth},
+     {"batch", true, read_batch},       {"inflight", true, read_inflight},
+     {"cookies", true, read_cookies},   {"eofcookie", true, read_eofcookie},
+     {"verifier", true, read_verifier}, {"churn", true, read_churn},
+     {"wcc", true, read_wcc},           {"unstable", true, read_unstable},
+     {"xattr", true, read_xattr},       {"space", true, read_space},
+     {"faults", true, read_faults},     {"seed", true, read_seed}}};
 
 // Reads one KEY=VALUE; what is wrong with it, or nothing.
 std::string read_item(std::string_view item, SimConfig* config, std::set<std::string_view>* seen) {

@@ -31,6 +31,8 @@ struct SimFaultRates {
   double repeat = 0;      // a listing repeats entries or its resume cookie
   double empty = 0;       // a listing has no entries and does not end
   double badname = 0;     // a listing has one more entry, with a name no file can have
+  double lostreply = 0;   // a change is made, and then its asker told ENOTCONN
+  double reboot = 0;      // before a change: what was written and not committed is lost
 };
 
 struct SimTreeShape {
@@ -58,6 +60,10 @@ struct SimConfig {
   bool eof_sentinel = false;     // the last entry's cookie says 'the end' and nothing else
   bool strict_verifier = false;  // a verifier from before a change is a bad cookie
   uint64_t churn = 0;            // entries added, and as many removed, a second in `big`
+  bool wcc = true;               // a change tells the directory's tokens from before and after it
+  bool unstable = false;         // what is written may be lost until it is committed
+  bool xattr = false;            // there are extended attributes
+  uint64_t space = 0;            // bytes of content that can be stored; 0: no limit
   SimFaultRates faults;
   uint64_t seed = 1;
 };

@@ -201,7 +201,8 @@ TEST_CASE("cookies are undone exactly, over the whole range of positions") {
        {SimCookies::kOrdered, SimCookies::kHashed, SimCookies::kDescending, SimCookies::kHuge}) {
     const SimCookieCodec codec(style, 7);
     for (const uint64_t count : {uint64_t{0}, uint64_t{1}, uint64_t{12345}, kSimMaxObjects}) {
-      for (const SimPlaces& places : {sim_fixed_places(count), sim_changing_places(count, style)}) {
+      for (const SimPlaces& places :
+           {sim_fixed_places(count, style), sim_changing_places(count, style)}) {
         for (const uint64_t position :
              {uint64_t{1}, places.first, places.last / 2, places.last - 1, places.last}) {
           if (position == 0 || position > places.last) continue;

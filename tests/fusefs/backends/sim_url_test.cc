@@ -28,8 +28,9 @@ std::string refused(const std::string& text) {
 TEST_CASE("every key of a sim URL reaches the config") {
   const SimConfig config = parsed(
       "big=1M,tree=1000x50,deep=7,mix,name_len=40,rtt=10ms,jitter=2ms,bandwidth=10M,batch=500,"
-      "inflight=4,cookies=hashed,eofcookie=sentinel,verifier=strict,churn=100,"
-      "faults=error:0.01+timeout:1%+disconnect:0.5+repeat:0.25+empty:0.125+badname:1,seed=42");
+      "inflight=4,cookies=hashed,eofcookie=sentinel,verifier=strict,churn=100,wcc=no,unstable=yes,"
+      "xattr=yes,space=100M,faults=error:0.01+timeout:1%+disconnect:0.5+repeat:0.25+empty:0.125+"
+      "badname:1+lostreply:0.75+reboot:2%,seed=42");
   CHECK(config.big == 1'000'000);
   CHECK(config.tree->directories == 1000);
   CHECK(config.tree->files == 50);
@@ -51,6 +52,12 @@ TEST_CASE("every key of a sim URL reaches the config") {
   CHECK(config.faults.repeat == 0.25);
   CHECK(config.faults.empty == 0.125);
   CHECK(config.faults.badname == 1);
+  CHECK(config.faults.lostreply == 0.75);
+  CHECK(config.faults.reboot == Approx(0.02));
+  CHECK_FALSE(config.wcc);
+  CHECK(config.unstable);
+  CHECK(config.xattr);
+  CHECK(config.space == 100 << 20);
   CHECK(config.seed == 42);
 }
 
@@ -72,6 +79,10 @@ TEST_CASE("a sim URL without content gets some, one with content gets just that"
   CHECK(parsed("big=0").big == 0);
   CHECK(parsed("big=10").name_len == 24);
   CHECK(parsed("big=10").batch == 10000);
+  CHECK(parsed("").wcc);
+  CHECK_FALSE(parsed("").unstable);
+  CHECK_FALSE(parsed("").xattr);
+  CHECK(parsed("").space == 0);
 }
 
 TEST_CASE("an unknown key is named, with the known ones") {
@@ -102,6 +113,10 @@ TEST_CASE("a malformed value is shown, with what would be right") {
       {"eofcookie=yes", "sentinel"},
       {"verifier=lax", "verifier=strict"},
       {"churn=1.5", "churn=100"},
+      {"wcc=maybe", "wcc=yes or wcc=no"},
+      {"unstable=1", "unstable=yes"},
+      {"xattr=", "xattr=no"},
+      {"space=0", "space=100M"},
       {"faults=error", "KIND:RATE"},
       {"faults=error:2", "KIND:RATE"},
       {"faults=fire:0.1", "error, timeout, disconnect"},
