@@ -80,6 +80,10 @@ bool read_figure(unsigned number, XdrReader& reader, DecodedAttr* out) {
       out->max_read = static_cast<uint32_t>(
           std::min<uint64_t>(reader.u64(), std::numeric_limits<uint32_t>::max()));
       return true;
+    case FATTR4_MAXWRITE:
+      out->max_write = static_cast<uint32_t>(
+          std::min<uint64_t>(reader.u64(), std::numeric_limits<uint32_t>::max()));
+      return true;
     case FATTR4_SPACE_AVAIL:
       out->figures.blocks_available = reader.u64() / block;
       return true;
@@ -184,7 +188,7 @@ AttrBits statfs_bits() {
                FATTR4_SPACE_TOTAL});
 }
 
-AttrBits limits_bits() { return bits({FATTR4_MAXREAD}); }
+AttrBits limits_bits() { return bits({FATTR4_MAXREAD, FATTR4_MAXWRITE}); }
 
 bool decode_attr4(std::span<const uint32_t> mask, std::string_view bytes, DecodedAttr* decoded) {
   *decoded = DecodedAttr();

@@ -37,7 +37,7 @@ struct DecodedAttr {
   Handle handle;
   uint32_t read_error = 0;  // rdattr_error
   StatfsAnswer figures;
-  uint32_t max_read = 0;
+  uint32_t max_read = 0, max_write = 0;
 };
 
 // False: the bytes are no such attributes, or hold one that was not asked for and so can't be
