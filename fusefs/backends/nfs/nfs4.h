@@ -6,6 +6,9 @@
 //                 so there is no lease to renew and nothing to recover.
 #pragma once
 
+#include <memory>
+#include <string>
+
 #include "fusefs/backends/nfs/nfs_listing.h"
 #include "fusefs/backends/nfs/nfs_protocol.h"
 
@@ -13,9 +16,15 @@ struct COMPOUND4res;
 
 namespace fusefs::nfs {
 
+class Opens4;
+
 class Nfs4 final : public Protocol {
  public:
-  explicit Nfs4(Client& client) : client_(client) {}
+  // `own`: whose the client id is that open files need.
+  Nfs4(Client& client, CallerPtr own);
+  ~Nfs4() override;
+
+  void stop() override;
 
   // The handle of the server's root.
   void root(uint64_t id, const CallerPtr& caller, Done<Handle> done);
@@ -36,7 +45,7 @@ class Nfs4 final : public Protocol {
   void limits(uint64_t id, const CallerPtr& caller, const Handle& root,
               Done<ServerLimits> done) override;
 
-  // nfs4_change.cc
+  // nfs4_file.cc; nfs4_change.cc
   [[nodiscard]] bool opens_by_name(int flags) const override;
   void open(uint64_t id, const CallerPtr& caller, const OpenPlace& place, int flags,
             Done<OpenFilePtr> done) override;
@@ -61,13 +70,21 @@ class Nfs4 final : public Protocol {
               Done<RenamedObject> done) override;
 
  private:
+  void open_stateless(uint64_t id, const CallerPtr& caller, const OpenPlace& place, int flags,
+                      Done<OpenFilePtr> done);
+  void make_file(uint64_t id, const CallerPtr& caller, const NewObjectPtr& object,
+                 Done<MadeObject> done);
   // EACCES where the caller may not open the file so.
   void check_access(uint64_t id, const CallerPtr& caller, const Handle& handle, int flags,
                     Done<bool> done);
 
   Client& client_;
   ListingState state_;
+  std::unique_ptr<Opens4> opens_;
 };
+
+// What a new object gets (nfs_protocol.h).
+SetAttr first_attributes4(const NewObject& object);
 
 // What an nfsstat4 is here.
 int error_of_status4(uint32_t status);

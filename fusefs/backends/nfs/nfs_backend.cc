@@ -119,7 +119,10 @@ NfsBackend::NfsBackend(nfs::NfsUrl url, const nfs::NfsOptions& options)
   self_ = std::make_shared<const Caller>(std::move(one));
 }
 
-NfsBackend::~NfsBackend() { client_.reset(); }
+NfsBackend::~NfsBackend() {
+  if (protocol_) protocol_->stop();
+  client_.reset();
+}
 
 CallerPtr NfsBackend::identity(const CallerPtr& caller) const { return self_ ? self_ : caller; }
 
@@ -187,7 +190,7 @@ Result<LookupAnswer> NfsBackend::connect(std::string* error_text) {
   }
   Result<Handle> start = mounted.value().root;
   if (options_.version == 4) {
-    auto version4 = std::make_unique<nfs::Nfs4>(*client_);
+    auto version4 = std::make_unique<nfs::Nfs4>(*client_, identity(nullptr));
     start = wait_for<Handle>(
         [&](RequestId id, Done<Handle> done) {
           version4->root(id, identity(nullptr), std::move(done));

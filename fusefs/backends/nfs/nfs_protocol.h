@@ -143,6 +143,8 @@ class Protocol {
   using Done = Backend::Done<T>;
 
   virtual ~Protocol() = default;
+  // Before the client goes: nothing more is sent of the protocol's own accord.
+  virtual void stop() {}
 
   [[nodiscard]] virtual bool names_tell_types() const = 0;  // Backend::names_tell_types()
   virtual void lookup(uint64_t id, const CallerPtr& caller, const Handle& directory,
