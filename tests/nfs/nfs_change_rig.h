@@ -74,6 +74,9 @@ class ChangeRig : public NfsRig {
                      const fusefs::BackendOptions& options = {})
       : NfsRig(change_server().url("/" + exported, port, change_version()), options) {}
 
+  ChangeRig(const Ganesha& server, const std::string& exported)
+      : NfsRig(server.url("/" + exported, 0, change_version())) {}
+
   using File = Backend::FileHandle;
 
   Result<CreatedAnswer> create(const ObjectId& parent, const std::string& name,

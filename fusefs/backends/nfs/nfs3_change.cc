@@ -257,9 +257,13 @@ void Nfs3::rename(uint64_t id, const CallerPtr& caller, const NameIn& from, cons
          if (error != 0) return Status::error(error);
          RenamedObject renamed;
          renamed.change.from = read_dir_change(in, state_.tokens);
-         // Told twice, the second time it is no change any more.
-         renamed.change.to =
-             one_directory ? renamed.change.from : read_dir_change(in, state_.tokens);
+         if (one_directory) {
+           // Told twice, the second time it is no change any more.
+           renamed.change.to = renamed.change.from;
+           read_wcc(in);
+         } else {
+           renamed.change.to = read_dir_change(in, state_.tokens);
+         }
          return renamed;
        }},
       std::move(done));
