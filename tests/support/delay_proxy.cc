@@ -240,7 +240,7 @@ std::vector<pollfd> DelayProxy::wanted_events() const {
 // Until the next byte is due; negative: nothing waits for a time.
 std::chrono::nanoseconds DelayProxy::time_to_next() const {
   auto next = Clock::time_point::max();
-  if (state_ == State::kPass) {
+  if (state_ == State::kPass || state_ == State::kMute) {
     for (const Connection& connection : connections_) {
       for (const Direction* direction : {&connection.up, &connection.down}) {
         if (direction->queue.empty() || direction->blocked) continue;
