@@ -22,6 +22,11 @@ constexpr uint32_t kFile = 1;
 constexpr uint64_t kRootId = 1;
 const std::string kRootHandle = "the root";
 
+// SETATTR, WRITE to LINK, COMMIT.
+bool changes(uint32_t procedure) {
+  return procedure == 2 || (procedure >= 7 && procedure <= 15) || procedure == 21;
+}
+
 uint32_t word_at(const std::string& bytes, size_t at) {
   uint32_t value = 0;
   for (size_t i = at; i < at + 4 && i < bytes.size(); ++i) {
@@ -51,7 +56,8 @@ struct LyingServer::Peer {
   std::string received;
 };
 
-LyingServer::LyingServer(Answer answer) : answer_(std::move(answer)) {
+LyingServer::LyingServer(Answer answer, ChangeAnswer change_answer)
+    : answer_(std::move(answer)), change_answer_(std::move(change_answer)) {
   listener_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   wake_ = eventfd(0, EFD_CLOEXEC);
   sockaddr_in address = loopback(0);
@@ -169,6 +175,9 @@ Lie LyingServer::answer_call(const std::string& call, uint32_t xid) {
       out.u64(1u << 30).u32(0).u32(1).u32(0);
       return {.kind = Lie::Kind::kResult, .bytes = out.bytes()};
     default:
+      if (change_answer_ && changes(procedure)) {
+        return {.kind = Lie::Kind::kResult, .bytes = change_answer_(procedure)};
+      }
       return {.kind = Lie::Kind::kResult, .bytes = out.u32(10004).u32(0).bytes()};
   }
 }
@@ -179,6 +188,12 @@ std::string LyingServer::attributes(uint32_t type, uint64_t fileid) {
   out.u32(0).u32(0).u64(7).u64(fileid);
   for (int time = 0; time < 3; ++time) out.u32(1000000000).u32(5);
   return out.bytes();
+}
+
+std::string LyingServer::dir_wcc() {
+  XdrWriter out;
+  out.u32(1).u64(10).u32(1000000000).u32(5).u32(1000000000).u32(5);
+  return out.u32(1).raw(attributes(kDirectory, kRootId)).bytes();
 }
 
 std::string LyingServer::list_header() {

@@ -2,7 +2,7 @@
 //
 // Purpose:        a server that breaks its promises, by the byte. Mount, GETATTR, FSINFO, LOOKUP
 //                 and ACCESS are answered rightly: there is one directory, the root. What READDIR
-//                 and READDIRPLUS answer is the test's.
+//                 and READDIRPLUS answer is the test's, and so is what changes are answered.
 // Ownership:      its sockets and its thread, gone with the destructor.
 // Thread-safety:  the constructor's functions run on the server's thread; requests() from any.
 #pragma once
@@ -38,7 +38,10 @@ class LyingServer {
  public:
   using Answer = std::function<Lie(const ListQuestion& question)>;
 
-  explicit LyingServer(Answer answer);
+  // The result of a procedure that changes something.
+  using ChangeAnswer = std::function<std::string(uint32_t procedure)>;
+
+  explicit LyingServer(Answer answer, ChangeAnswer change_answer = nullptr);
   ~LyingServer();
   LyingServer(const LyingServer&) = delete;
   LyingServer& operator=(const LyingServer&) = delete;
@@ -49,6 +52,7 @@ class LyingServer {
 
   // Parts of answers.
   static std::string attributes(uint32_t type, uint64_t fileid);  // a fattr3
+  static std::string dir_wcc();                                   // wcc_data of the root
   // status, attributes, verifier: what comes before the first entry.
   static std::string list_header();
   static std::string entry(const std::string& name, uint64_t fileid, uint64_t cookie, bool plus);
@@ -63,6 +67,7 @@ class LyingServer {
   Lie answer_call(const std::string& call, uint32_t xid);
 
   const Answer answer_;
+  const ChangeAnswer change_answer_;
   int listener_ = -1;
   int wake_ = -1;
   uint16_t port_ = 0;

@@ -1,7 +1,10 @@
 // The parts of the NFS back end that need no server.
+#include <sys/stat.h>
+
 #include <catch2/catch.hpp>
 
 #include "fusefs/backends/nfs/handle_cache.h"
+#include "fusefs/backends/nfs/nfs4_wire.h"
 #include "fusefs/backends/nfs/nfs_listing.h"
 #include "fusefs/backends/nfs/nfs_url.h"
 
@@ -139,6 +142,39 @@ TEST_CASE("tokens: a young stamp never comes again, until the server's clock has
                              now + std::chrono::seconds(2), wall));
 }
 
+TEST_CASE("tokens: own changes are a chain until the state is told by its own name") {
+  ChangeTokens tokens;
+  const auto now = std::chrono::steady_clock::now();
+  const int64_t wall = fusefs::nfs::wall_now();
+  const auto state = [&](int64_t ago, uint64_t change) {
+    ChangeTokens::State result{.attr = changed_at(wall - ago * kSecond), .change = change};
+    result.attr.mode = S_IFDIR | 0755;
+    return result;
+  };
+  for (const uint64_t change : {uint64_t{0}, uint64_t{7}}) {
+    const auto next = [&](uint64_t step) { return change == 0 ? 0 : change + step; };
+    const auto first = state(3600, next(0));
+    const uint64_t listed = tokens.token(first.attr, first.change, now, wall);
+    const auto second = state(3500, next(1));
+    const auto made = tokens.changed(first, second);
+    CHECK(made.before == listed);
+    CHECK(made.after != listed);
+    // The state after it continues, once.
+    const auto third = state(3400, next(2));
+    const auto again = tokens.changed(second, third);
+    CHECK(again.before == made.after);
+    CHECK(tokens.changed(second, third).before != made.after);
+    // A listing that was fetched since has the state's own name.
+    const uint64_t fetched = tokens.token(third.attr, third.change, now, wall);
+    CHECK(fetched != again.after);
+    CHECK(tokens.changed(third, state(3300, next(3))).before == fetched);
+  }
+  // Many directories: the oldest chains are dropped.
+  for (int64_t i = 0; i < 5000; ++i) tokens.changed(state(4000 + i, 0), state(10000 + i, 0));
+  CHECK(tokens.changed(state(10000, 0), state(20000, 0)).before ==
+        tokens.token(state(10000, 0).attr, 0, now, wall));
+}
+
 // ---- Handles ------------------------------------------------------------------------------------
 
 TEST_CASE("handles: the longest unused goes first, and a way is forgotten as a whole") {
@@ -157,4 +193,65 @@ TEST_CASE("handles: the longest unused goes first, and a way is forgotten as a w
   CHECK_FALSE(handles.find("a"));
   CHECK_FALSE(handles.find("a/b/c"));
   CHECK(handles.find("x"));
+}
+
+TEST_CASE("handles: trees are forgotten and moved") {
+  HandleCache handles(100);
+  for (const char* path : {"a", "a/b", "a/b/c", "a.b", "ab", "x", "x/y"})
+    handles.put(path, 1, path);
+  handles.move_tree("a", "x");
+  CHECK_FALSE(handles.find("a"));
+  CHECK_FALSE(handles.find("a/b/c"));
+  CHECK_FALSE(handles.find("x/y"));  // what the target was is gone
+  CHECK(handles.find("x")->handle == "a");
+  CHECK(handles.find("x/b/c")->handle == "a/b/c");
+  CHECK(handles.find("a.b")->handle == "a.b");
+  CHECK(handles.find("ab")->handle == "ab");
+  handles.forget_tree("x/b");
+  CHECK(handles.find("x"));
+  CHECK_FALSE(handles.find("x/b"));
+  CHECK_FALSE(handles.find("x/b/c"));
+  CHECK(handles.size() == 3);
+}
+
+// ---- Compounds ----------------------------------------------------------------------------------
+
+TEST_CASE("compounds: results are read in order, and none where they are cut") {
+  using fusefs::nfs::Handle;
+  using fusefs::nfs::Op4;
+  using fusefs::nfs::Results4;
+  using fusefs::nfs::XdrReader;
+  using fusefs::nfs::XdrWriter;
+  const auto read = [](const std::string& bytes, Handle* handle, uint32_t* status) {
+    XdrReader in(bytes);
+    Results4 results(in);
+    results.next(Op4::kPutfh);
+    const bool made = results.next(Op4::kCreate);
+    if (made) {
+      fusefs::nfs::read_change_info(in);
+      fusefs::nfs::skip_bitmap(in);
+    }
+    results.next_handle(handle);
+    *status = results.status();
+    return in.ok();
+  };
+  XdrWriter whole;
+  whole.u32(0).opaque("").u32(3).u32(22).u32(0);
+  whole.u32(6).u32(0).u32(1).u64(5).u64(6).u32(1).u32(0).u32(10).u32(0).opaque("the handle");
+  Handle handle;
+  uint32_t status = 0;
+  CHECK(read(whole.bytes(), &handle, &status));
+  CHECK(handle == "the handle");
+  CHECK(status == 0);
+  for (size_t length = 0; length < whole.bytes().size(); length += 4) {
+    CHECK_FALSE(read(whole.bytes().substr(0, length), &handle, &status));
+  }
+  const std::string refused =
+      XdrWriter().u32(17).opaque("").u32(2).u32(22).u32(0).u32(6).u32(17).bytes();
+  CHECK(read(refused, &handle, &status));
+  CHECK(status == 17);
+  // Fewer results than were asked for, and none of them failed.
+  CHECK_FALSE(read(XdrWriter().u32(0).opaque("").u32(1).u32(22).u32(0).bytes(), &handle, &status));
+  // Another operation's result.
+  CHECK_FALSE(read(XdrWriter().u32(0).opaque("").u32(1).u32(28).u32(0).bytes(), &handle, &status));
 }

@@ -164,7 +164,9 @@ TEST_CASE("contents are read in parts, to their end and not beyond") {
     const auto empty = rig.open(rig.find("contents/empty"));
     REQUIRE(empty.ok());
     CHECK(rig.read(empty.value(), 0, 4096).value().empty());
-    CHECK(rig.open(rig.find("contents/big"), nullptr, O_RDWR).error_number() == EROFS);
+    const auto both = rig.open(rig.find("contents/big"), nullptr, O_RDWR);
+    REQUIRE(both.ok());
+    rig.backend().release(both.value());
   }
 }
 

@@ -141,6 +141,11 @@ void DelayProxy::stall() {
   wake();
 }
 
+void DelayProxy::mute() {
+  const std::lock_guard lock(mutex_);
+  if (state_ == State::kPass) state_ = State::kMute;
+}
+
 void DelayProxy::corrupt(uint32_t one_in) {
   const std::lock_guard lock(mutex_);
   corrupt_one_in_ = one_in;
@@ -235,7 +240,7 @@ std::vector<pollfd> DelayProxy::wanted_events() const {
 // Until the next byte is due; negative: nothing waits for a time.
 std::chrono::nanoseconds DelayProxy::time_to_next() const {
   auto next = Clock::time_point::max();
-  if (state_ == State::kPass) {
+  if (state_ == State::kPass || state_ == State::kMute) {
     for (const Connection& connection : connections_) {
       for (const Direction* direction : {&connection.up, &connection.down}) {
         if (direction->queue.empty() || direction->blocked) continue;
@@ -283,6 +288,7 @@ void DelayProxy::receive(Direction& direction, Connection& connection) {
       return;
     }
     bytes.resize(static_cast<size_t>(got));
+    if (state_ == State::kMute && &direction == &connection.down && got > 0) continue;
     bytes.shrink_to_fit();
     distort(bytes);
     direction.read_ended = got == 0;

@@ -50,9 +50,11 @@ class DelayProxy {
   // Keeps connections open, takes new ones, and passes nothing; resume() passes all that was sent
   // meanwhile.
   void stall();
+  // Passes what clients send; what the server answers is lost.
+  void mute();
   // Flips one bit in about one of `one_in` bytes, from now on.
   void corrupt(uint32_t one_in);
-  // Ends cut, stall and corruption.
+  // Ends cut, stall, mute and corruption.
   void resume();
   // Of bytes that arrive from now on.
   void set_rtt(std::chrono::nanoseconds rtt);
@@ -63,7 +65,7 @@ class DelayProxy {
 
  private:
   using Clock = std::chrono::steady_clock;
-  enum class State : uint8_t { kPass, kStall, kCut };
+  enum class State : uint8_t { kPass, kStall, kMute, kCut };
 
   // Bytes of one direction that arrived together. Empty: the sender has closed its side.
   struct Chunk {

@@ -162,6 +162,21 @@ TEST_CASE("the delay proxy: a stall keeps everything, and resuming passes it on"
   CHECK(client.hear(3) == "two");
 }
 
+TEST_CASE("the delay proxy: while it is mute, what is said is heard and what is answered is lost") {
+  const Echo echo;
+  DelayProxy proxy(to(echo, std::chrono::milliseconds(1)));
+  const Client client(proxy.port());
+  client.say("one");
+  REQUIRE(client.hear(3) == "one");
+  REQUIRE(test::eventually([&] { return proxy.bytes() == 6; }));
+  proxy.mute();
+  client.say("two");
+  REQUIRE(test::eventually([&] { return proxy.bytes() == 9; }));
+  CHECK_FALSE(readable(client.fd(), 50));
+  proxy.cut();
+  CHECK(client.hear(3).empty());
+}
+
 TEST_CASE("the delay proxy: corruption changes some bytes and loses none") {
   const Echo echo;
   DelayProxy proxy(to(echo, std::chrono::milliseconds(1)));

@@ -10,7 +10,7 @@ _cookiefs_fuse='allow_other allow_root default_permissions auto_unmount fsname= 
   dev nodev suid nosuid exec noexec atime noatime async sync dirsync'
 _cookiefs_fstab='defaults auto noauto user users nofail _netdev x-systemd.automount'
 _cookiefs_nfs='version= vers= nfsvers= port= nfsport= mountport= proto= tcp nconnect= hard soft timeo=
-  retrans= resvport noresvport rsize= sec= squash uid= gid='
+  retrans= resvport noresvport rsize= wsize= sec= squash uid= gid='
 _cookiefs_sftp='ssh_command= sftp_server= port= ssh_config= ssh_option= compression= BatchMode=
   BindAddress= CertificateFile= Ciphers= Compression= ConnectTimeout= ConnectionAttempts=
   ControlMaster= ControlPath= GlobalKnownHostsFile= HostKeyAlgorithms= HostKeyAlias= HostName=

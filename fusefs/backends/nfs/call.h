@@ -6,21 +6,25 @@
 // Ownership:      shared by the client and, while it is under way, a connection. What its
 //                 completion captured is released with it.
 // Thread-safety:  send() and take() on the I/O thread that has the call, never two at once;
-//                 finish() once, on any thread, with no lock held. All calls are idempotent:
-//                 sending one again is always right.
+//                 finish() once, on any thread, with no lock held. Sending one again is always
+//                 right; those that change something look at repeated() to read the answer.
 // Errors:         errnos. kErrLater from take(): the same call again, after a pause that grows;
 //                 kErrAgain: at once (the call has changed what it asks for).
 #pragma once
 
+#include <cerrno>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "cache/base/clock.h"
 #include "fusefs/backends/backend.h"
 #include "fusefs/backends/nfs/rpc.h"
+#include "fusefs/backends/nfs/xdr_reader.h"
 
 namespace fusefs::nfs {
 
@@ -48,6 +52,8 @@ class Call {
 
   [[nodiscard]] const CallerPtr& caller() const { return caller_; }
   [[nodiscard]] Weight weight() const { return weight_; }
+  // A connection broke after the call was given to it: it may have been done already. For take().
+  [[nodiscard]] bool repeated() const { return repeated_; }
 
  private:
   friend class Client;
@@ -59,6 +65,7 @@ class Call {
   cache::TimePoint submitted_;
   cache::TimePoint not_before_;
   uint32_t pauses_ = 0;  // how often the server asked for patience
+  bool repeated_ = false;
 };
 using CallPtr = std::shared_ptr<Call>;
 
@@ -91,6 +98,43 @@ class SimpleCall final : public Call {
  private:
   const Send send_;
   const Decode decode_;
+  const Backend::Done<T> done_;
+  std::optional<Result<T>> result_;
+};
+
+// A call whose arguments and results are encoded and decoded here (RpcContext::call_raw): those
+// that change something.
+template <typename T>
+class RawCall final : public Call {
+ public:
+  struct Spec {
+    RawProcedure procedure;
+    // Once for each sending. Arguments may be large: what is to be written is in them.
+    std::function<std::string()> encode;
+    // `repeated`: see Call. Statuses kErrLater, kErrAgain as SimpleCall's.
+    std::function<Result<T>(XdrReader& in, bool repeated)> decode;
+    Weight weight = Weight::kLight;
+  };
+
+  RawCall(CallerPtr caller, Spec spec, Backend::Done<T> done)
+      : Call(std::move(caller), spec.weight), spec_(std::move(spec)), done_(std::move(done)) {}
+
+  bool send(RpcContext& rpc, RpcReply reply) override {
+    return rpc.call_raw(spec_.procedure, spec_.encode(), caller(), std::move(reply));
+  }
+  int take(const void* result) override {
+    XdrReader in(*static_cast<const std::string_view*>(result));
+    result_.emplace(spec_.decode(in, repeated()));
+    if (result_->ok() && !in.ok()) result_.emplace(cache::Status::error(EIO));
+    const int error = result_->error_number();
+    return error == kErrLater || error == kErrAgain ? error : 0;
+  }
+  void finish(int error) override {
+    done_(error != 0 || !result_ ? Result<T>(Status::error(error)) : std::move(*result_));
+  }
+
+ private:
+  const Spec spec_;
   const Backend::Done<T> done_;
   std::optional<Result<T>> result_;
 };

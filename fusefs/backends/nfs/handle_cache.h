@@ -11,10 +11,11 @@
 
 #include <cstdint>
 #include <list>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
+#include <vector>
 
 #include "cache/base/mutex.h"
 #include "fusefs/backends/nfs/nfs_protocol.h"
@@ -34,6 +35,10 @@ class HandleCache {
   void put(std::string_view path, uint64_t ino, const Handle& handle);
   // Forgets that path and all paths that lead to it.
   void forget_way(std::string_view path);
+  // Forgets that path and all below it: the object was removed, or another one has its name.
+  void forget_tree(std::string_view path);
+  // What was at `from`, and below it, is at `to` now.
+  void move_tree(std::string_view from, std::string_view to);
   [[nodiscard]] size_t size();
 
  private:
@@ -42,11 +47,15 @@ class HandleCache {
     Known known;
   };
   using List = std::list<Entry>;
+  using Index = std::map<std::string_view, List::iterator>;  // sorted: a tree's paths lie together
+
+  void erase_locked(Index::iterator found) REQUIRES(mutex_);
+  std::vector<List::iterator> tree_locked(std::string_view path) REQUIRES(mutex_);
 
   const size_t capacity_;
   cache::Mutex mutex_{cache::LockRank::kLeaf};
   List entries_ GUARDED_BY(mutex_);  // the last used first
-  std::unordered_map<std::string_view, List::iterator> index_ GUARDED_BY(mutex_);  // into entries_
+  Index index_ GUARDED_BY(mutex_);   // into entries_
 };
 
 }  // namespace fusefs::nfs

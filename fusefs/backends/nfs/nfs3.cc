@@ -1,5 +1,6 @@
 #include "fusefs/backends/nfs/nfs3.h"
 
+#include <fcntl.h>
 #include <nfsc/libnfs-zdr.h>
 // The above first: the next needs its types.
 #include <nfsc/libnfs-raw-nfs.h>
@@ -53,9 +54,11 @@ Attr dated(Attr attr, ChangeTokens& tokens, const ListingTimes& times) {
   return attr;
 }
 
-ListingTimes now() { return {.asked = std::chrono::steady_clock::now(), .asked_wall = wall_now()}; }
-
 }  // namespace
+
+ListingTimes times_now() {
+  return {.asked = std::chrono::steady_clock::now(), .asked_wall = wall_now()};
+}
 
 int error_of_status3(uint32_t status) {
   switch (status) {
@@ -118,7 +121,7 @@ void Nfs3::call(uint64_t id, const CallerPtr& caller, typename SimpleCall<T>::Se
 
 void Nfs3::lookup(uint64_t id, const CallerPtr& caller, const Handle& directory,
                   const std::string& name, Done<FoundObject> done) {
-  const ListingTimes asked = now();
+  const ListingTimes asked = times_now();
   call<FoundObject>(
       id, caller,
       [directory, name](RpcContext& rpc, const CallerPtr& who, RpcReply reply) {
@@ -146,7 +149,7 @@ void Nfs3::lookup(uint64_t id, const CallerPtr& caller, const Handle& directory,
 }
 
 void Nfs3::getattr(uint64_t id, const CallerPtr& caller, const Handle& handle, Done<Attr> done) {
-  const ListingTimes asked = now();
+  const ListingTimes asked = times_now();
   call<Attr>(
       id, caller,
       [handle](RpcContext& rpc, const CallerPtr& who, RpcReply reply) {
@@ -204,21 +207,24 @@ void Nfs3::statfs(uint64_t id, const CallerPtr& caller, const Handle& handle,
       std::move(done));
 }
 
-void Nfs3::check_readable(uint64_t id, const CallerPtr& caller, const Handle& handle,
-                          Done<bool> done) {
+void Nfs3::check_access(uint64_t id, const CallerPtr& caller, const Handle& handle, int flags,
+                        Done<bool> done) {
+  // A program that may only be executed is read to execute it.
+  const uint32_t reading = (flags & O_ACCMODE) == O_WRONLY ? 0 : ACCESS3_READ | ACCESS3_EXECUTE;
+  const uint32_t writing = (flags & O_ACCMODE) == O_RDONLY ? 0 : ACCESS3_MODIFY;
   call<bool>(
       id, caller,
-      [handle](RpcContext& rpc, const CallerPtr& who, RpcReply reply) {
-        ACCESS3args args{.object = wire_handle(handle), .access = ACCESS3_READ | ACCESS3_EXECUTE};
+      [handle, reading, writing](RpcContext& rpc, const CallerPtr& who, RpcReply reply) {
+        ACCESS3args args{.object = wire_handle(handle), .access = reading | writing};
         return rpc.call(Procedure::kAccess3, &args, who, std::move(reply));
       },
-      [](const void* result) -> Result<bool> {
+      [reading, writing](const void* result) -> Result<bool> {
         const auto& answer = *static_cast<const ACCESS3res*>(result);
         if (const int error = error_of_status3(wire_number(answer.status)))
           return Status::error(error);
-        // A program that may only be executed is read to execute it.
-        const bool readable = answer.ACCESS3res_u.resok.access != 0;
-        return readable ? Result<bool>(true) : Status::error(EACCES);
+        const uint32_t may = answer.ACCESS3res_u.resok.access;
+        const bool permitted = (reading == 0 || (may & reading) != 0) && (may & writing) == writing;
+        return permitted ? Result<bool>(true) : Status::error(EACCES);
       },
       std::move(done));
 }
@@ -236,8 +242,9 @@ void Nfs3::limits(uint64_t id, const CallerPtr& caller, const Handle& root,
         if (const int error = error_of_status3(wire_number(answer.status)))
           return Status::error(error);
         constexpr uint32_t kLeast = 512;
-        return ServerLimits{.read_bytes = std::clamp<uint32_t>(answer.FSINFO3res_u.resok.rtmax,
-                                                               kLeast, kMaxReplyBytes)};
+        const FSINFO3resok& ok = answer.FSINFO3res_u.resok;
+        return ServerLimits{.read_bytes = std::clamp<uint32_t>(ok.rtmax, kLeast, kMaxReplyBytes),
+                            .write_bytes = std::clamp<uint32_t>(ok.wtmax, kLeast, kMaxReplyBytes)};
       },
       std::move(done));
 }

@@ -1,5 +1,6 @@
 #include "fusefs/backends/nfs/nfs4.h"
 
+#include <fcntl.h>
 #include <nfsc/libnfs-zdr.h>
 // The above first: the next needs its types.
 #include <nfsc/libnfs-raw-nfs4.h>
@@ -310,22 +311,22 @@ void Nfs4::statfs(uint64_t id, const CallerPtr& caller, const Handle& handle,
       std::move(done));
 }
 
-void Nfs4::check_readable(uint64_t id, const CallerPtr& caller, const Handle& handle,
-                          Done<bool> done) {
+void Nfs4::check_access(uint64_t id, const CallerPtr& caller, const Handle& handle, int flags,
+                        Done<bool> done) {
+  // A program that may only be executed is read to execute it.
+  const uint32_t reading = (flags & O_ACCMODE) == O_WRONLY ? 0 : ACCESS4_READ | ACCESS4_EXECUTE;
+  const uint32_t writing = (flags & O_ACCMODE) == O_RDONLY ? 0 : ACCESS4_MODIFY;
   submit<bool>(
       client_, id, caller,
-      [handle](RpcContext& rpc, const CallerPtr& who, RpcReply reply) {
-        return Compound()
-            .put(handle)
-            .access(ACCESS4_READ | ACCESS4_EXECUTE)
-            .send(rpc, who, std::move(reply));
+      [handle, reading, writing](RpcContext& rpc, const CallerPtr& who, RpcReply reply) {
+        return Compound().put(handle).access(reading | writing).send(rpc, who, std::move(reply));
       },
-      [](const COMPOUND4res& answer) -> Result<bool> {
+      [reading, writing](const COMPOUND4res& answer) -> Result<bool> {
         const nfs_resop4* const result = result_of(answer, 1, OP_ACCESS);
         if (result == nullptr) return Status::error(EIO);
-        // A program that may only be executed is read to execute it.
-        const bool readable = result->nfs_resop4_u.opaccess.ACCESS4res_u.resok4.access != 0;
-        return readable ? Result<bool>(true) : Status::error(EACCES);
+        const uint32_t may = result->nfs_resop4_u.opaccess.ACCESS4res_u.resok4.access;
+        const bool permitted = (reading == 0 || (may & reading) != 0) && (may & writing) == writing;
+        return permitted ? Result<bool>(true) : Status::error(EACCES);
       },
       std::move(done));
 }
@@ -344,6 +345,9 @@ void Nfs4::limits(uint64_t id, const CallerPtr& caller, const Handle& root_handl
         ServerLimits limits;
         if (decoded.max_read != 0) {
           limits.read_bytes = std::clamp<uint32_t>(decoded.max_read, 512, kMaxReplyBytes);
+        }
+        if (decoded.max_write != 0) {
+          limits.write_bytes = std::clamp<uint32_t>(decoded.max_write, 512, kMaxReplyBytes);
         }
         return limits;
       },

@@ -6,6 +6,9 @@
 //                 so there is no lease to renew and nothing to recover.
 #pragma once
 
+#include <memory>
+#include <string>
+
 #include "fusefs/backends/nfs/nfs_listing.h"
 #include "fusefs/backends/nfs/nfs_protocol.h"
 
@@ -13,9 +16,15 @@ struct COMPOUND4res;
 
 namespace fusefs::nfs {
 
+class Opens4;
+
 class Nfs4 final : public Protocol {
  public:
-  explicit Nfs4(Client& client) : client_(client) {}
+  // `own`: whose the client id is that open files need.
+  Nfs4(Client& client, CallerPtr own);
+  ~Nfs4() override;
+
+  void stop() override;
 
   // The handle of the server's root.
   void root(uint64_t id, const CallerPtr& caller, Done<Handle> done);
@@ -29,8 +38,6 @@ class Nfs4 final : public Protocol {
                 Done<std::string> done) override;
   void statfs(uint64_t id, const CallerPtr& caller, const Handle& handle,
               Done<StatfsAnswer> done) override;
-  void check_readable(uint64_t id, const CallerPtr& caller, const Handle& handle,
-                      Done<bool> done) override;
   void read(uint64_t id, const CallerPtr& caller, const Handle& handle, uint64_t offset,
             uint32_t size, Done<ReadChunk> done) override;
   void list(uint64_t id, const CallerPtr& caller, const Handle& directory,
@@ -38,10 +45,46 @@ class Nfs4 final : public Protocol {
   void limits(uint64_t id, const CallerPtr& caller, const Handle& root,
               Done<ServerLimits> done) override;
 
+  // nfs4_file.cc; nfs4_change.cc
+  [[nodiscard]] bool opens_by_name(int flags) const override;
+  void open(uint64_t id, const CallerPtr& caller, const OpenPlace& place, int flags,
+            Done<OpenFilePtr> done) override;
+  void close(OpenFilePtr file) override;
+  void create(uint64_t id, const CallerPtr& caller, const NewObjectPtr& object, int flags,
+              Done<CreatedObject> done) override;
+  void write(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file, uint64_t offset,
+             std::shared_ptr<const std::string> bytes, size_t from, size_t size,
+             Done<Written> done) override;
+  void commit(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file,
+              Done<uint64_t> done) override;
+  void setattr(uint64_t id, const CallerPtr& caller, const Handle& handle, const OpenFilePtr& file,
+               const SetAttr& set, Done<Attr> done) override;
+  [[nodiscard]] bool keeps_unlinked() const override { return false; }
+  void make(uint64_t id, const CallerPtr& caller, const NewObjectPtr& object,
+            Done<MadeObject> done) override;
+  void link(uint64_t id, const CallerPtr& caller, const Handle& handle, const NameIn& to,
+            Done<MadeObject> done) override;
+  void remove(uint64_t id, const CallerPtr& caller, const NameIn& name, Removed what,
+              Done<RemovedObject> done) override;
+  void rename(uint64_t id, const CallerPtr& caller, const NameIn& from, const NameIn& to,
+              Done<RenamedObject> done) override;
+
  private:
+  void open_stateless(uint64_t id, const CallerPtr& caller, const OpenPlace& place, int flags,
+                      Done<OpenFilePtr> done);
+  void make_file(uint64_t id, const CallerPtr& caller, const NewObjectPtr& object,
+                 Done<MadeObject> done);
+  // EACCES where the caller may not open the file so.
+  void check_access(uint64_t id, const CallerPtr& caller, const Handle& handle, int flags,
+                    Done<bool> done);
+
   Client& client_;
   ListingState state_;
+  std::unique_ptr<Opens4> opens_;
 };
+
+// What a new object gets (nfs_protocol.h).
+SetAttr first_attributes4(const NewObject& object);
 
 // What an nfsstat4 is here.
 int error_of_status4(uint32_t status);

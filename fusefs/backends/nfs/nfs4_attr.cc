@@ -76,8 +76,15 @@ bool read_figure(unsigned number, XdrReader& reader, DecodedAttr* out) {
     case FATTR4_FILES_TOTAL:
       out->figures.files = reader.u64();
       return true;
+    case FATTR4_LEASE_TIME:
+      out->lease_seconds = reader.u32();
+      return true;
     case FATTR4_MAXREAD:
       out->max_read = static_cast<uint32_t>(
+          std::min<uint64_t>(reader.u64(), std::numeric_limits<uint32_t>::max()));
+      return true;
+    case FATTR4_MAXWRITE:
+      out->max_write = static_cast<uint32_t>(
           std::min<uint64_t>(reader.u64(), std::numeric_limits<uint32_t>::max()));
       return true;
     case FATTR4_SPACE_AVAIL:
@@ -184,7 +191,9 @@ AttrBits statfs_bits() {
                FATTR4_SPACE_TOTAL});
 }
 
-AttrBits limits_bits() { return bits({FATTR4_MAXREAD}); }
+AttrBits limits_bits() { return bits({FATTR4_MAXREAD, FATTR4_MAXWRITE}); }
+
+AttrBits lease_bits() { return bits({FATTR4_LEASE_TIME}); }
 
 bool decode_attr4(std::span<const uint32_t> mask, std::string_view bytes, DecodedAttr* decoded) {
   *decoded = DecodedAttr();

@@ -27,6 +27,7 @@ AttrBits listed_attr_bits();
 AttrBits name_only_bits();
 AttrBits statfs_bits();
 AttrBits limits_bits();
+AttrBits lease_bits();
 
 // What was found in the attributes; absent ones keep these values.
 struct DecodedAttr {
@@ -37,7 +38,8 @@ struct DecodedAttr {
   Handle handle;
   uint32_t read_error = 0;  // rdattr_error
   StatfsAnswer figures;
-  uint32_t max_read = 0;
+  uint32_t max_read = 0, max_write = 0;
+  uint32_t lease_seconds = 0;
 };
 
 // False: the bytes are no such attributes, or hold one that was not asked for and so can't be

@@ -110,13 +110,53 @@ uint64_t ChangeTokens::token(const Attr& attr, uint64_t change, TimePoint asked,
     learn(attr.ctime);
     return unique();
   }
+  const uint64_t token = stamp(attr, change);
+  // From here on the state goes by this name.
+  if (S_ISDIR(attr.mode) && chain_count_.load(std::memory_order_relaxed) != 0) end_chain(token);
+  return token;
+}
+
+uint64_t ChangeTokens::stamp(const Attr& attr, uint64_t change) {
   uint64_t token = cache::mix64(attr.ino);
-  for (const uint64_t part :
-       {change, static_cast<uint64_t>(attr.ctime.seconds), uint64_t{attr.ctime.nanoseconds},
-        static_cast<uint64_t>(attr.mtime.seconds), uint64_t{attr.mtime.nanoseconds}, attr.size}) {
+  const auto add = [&token](uint64_t part) {
     token = cache::mix64(token + 0x9e3779b97f4a7c15ULL) ^ part;
+  };
+  add(change);
+  if (change == 0) {
+    for (const Timespec& time : {attr.ctime, attr.mtime}) {
+      add(static_cast<uint64_t>(time.seconds));
+      add(time.nanoseconds);
+    }
+    add(attr.size);
   }
   return not_zero(cache::mix64(token));
+}
+
+void ChangeTokens::end_chain(uint64_t stamp) {
+  cache::MutexLock lock(chains_mutex_);
+  chains_.erase(stamp);
+  chain_count_.store(chains_.size(), std::memory_order_relaxed);
+}
+
+DirChange ChangeTokens::changed(const State& before, const State& after) {
+  DirChange change{.before = stamp(before.attr, before.change), .after = unique()};
+  const uint64_t next = stamp(after.attr, after.change);
+  cache::MutexLock lock(chains_mutex_);
+  if (const auto chain = chains_.find(change.before); chain != chains_.end()) {
+    change.before = chain->second;
+    chains_.erase(chain);
+  }
+  chains_[next] = change.after;
+  chain_ages_.push_back(next);
+  while (chain_ages_.size() > kMaxChains) {
+    // Older than all that are worth keeping, unless the same state was told again since.
+    const uint64_t oldest = chain_ages_.front();
+    chain_ages_.pop_front();
+    if (std::find(chain_ages_.begin(), chain_ages_.end(), oldest) == chain_ages_.end())
+      chains_.erase(oldest);
+  }
+  chain_count_.store(chains_.size(), std::memory_order_relaxed);
+  return change;
 }
 
 Attr read_attr3(XdrReader& in) {

@@ -2,10 +2,16 @@
 //
 // Purpose:        turns what a server says of an object into cache::Attr, and decides whether its
 //                 change token can be believed.
-// The token:      a hash of the file id, the change attribute (v4) or ctime, mtime and size.
+// The token:      a hash of the file id and the change attribute (v4) or ctime, mtime and size.
 //                 Servers stamp in steps: two changes within one tick can leave all of them equal,
 //                 so an object that may have changed within the last step gets a token that never
 //                 comes again, and is looked at once more later.
+// Own changes:    a server tells a directory's state before and after each (wcc_data,
+// change_info4).
+//                 The state after it is young by nature, and so gets a token that never comes
+//                 again; it is remembered, so that the next change that begins with that state
+//                 continues from that token: a chain of own changes is proven, and what another
+//                 client did within the same tick is found when the token is next looked at.
 // The server's now: nobody tells it. Change times can't be set by anybody, so the server's clock is
 //                 at least the latest one that was seen, plus what has passed here since: a lower
 //                 bound that no wrong clock can spoil. An object that by this machine's clock
@@ -16,12 +22,16 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <optional>
+#include <unordered_map>
 
 #include "cache/base/clock.h"
 #include "cache/base/mutex.h"
 #include "cache/dir/attr.h"
+#include "fusefs/backends/backend.h"
 #include "fusefs/backends/nfs/xdr_reader.h"
 
 struct fattr3;
@@ -51,7 +61,20 @@ class ChangeTokens {
 
   uint64_t unique();
 
+  // What became of a directory that had the state `before` and has the state `after`, each told by
+  // its `ino` and either `change` (v4) or times and size (v3).
+  struct State {
+    cache::Attr attr;
+    uint64_t change = 0;
+  };
+  DirChange changed(const State& before, const State& after);
+
  private:
+  static constexpr size_t kMaxChains = 1024;  // directories; the one longest unchanged is dropped
+
+  static uint64_t stamp(const cache::Attr& attr, uint64_t change);
+  void end_chain(uint64_t stamp);
+
   [[nodiscard]] WallTime server_now_at_least(cache::TimePoint when) const;
   void learn(const cache::Timespec& ctime);
 
@@ -60,6 +83,12 @@ class ChangeTokens {
   // Server's clock less ours (steady), at least. Only ever grows. Relaxed: nothing else is ordered
   // by it, and an older bound is only weaker.
   std::atomic<WallTime> lead_;
+
+  cache::Mutex chains_mutex_{cache::LockRank::kLeaf};
+  std::unordered_map<uint64_t, uint64_t> chains_ GUARDED_BY(chains_mutex_);  // stamp -> token
+  std::deque<uint64_t> chain_ages_ GUARDED_BY(chains_mutex_);  // stamps, the oldest first
+  // Relaxed: who sees 0 too late only ends a chain too late.
+  std::atomic<size_t> chain_count_{0};
 };
 
 // v3's attributes; an object of an unknown type, or with times that are none, gets mode 0 (cached

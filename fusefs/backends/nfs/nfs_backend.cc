@@ -1,6 +1,5 @@
 #include "fusefs/backends/nfs/nfs_backend.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,66 +11,24 @@
 
 #include "fusefs/backends/nfs/nfs3.h"
 #include "fusefs/backends/nfs/nfs4.h"
+#include "fusefs/backends/nfs/nfs_backend_ask.h"
 #include "fusefs/backends/nfs/nfs_mount.h"
+#include "fusefs/backends/nfs/nfs_object_id.h"
 
 namespace fusefs {
 namespace {
 
 using cache::MutexLock;
 using cache::TimePoint;
+using nfs::bad_name;
 using nfs::FoundObject;
 using nfs::Handle;
+using nfs::is_dots;
+using nfs::join;
 using nfs::Listed;
-using nfs::ReadChunk;
-
-constexpr size_t kMaxIdBytes = 4096;
-constexpr size_t kMaxNameBytes = 255;
-
-// ---- Object ids ---------------------------------------------------------------------------------
-
-struct ObjectName {
-  std::string_view path;  // under the root, without a slash in front
-  uint64_t ino = 0;       // 0: the root's, or any
-};
-
-// Empty where the path is too long.
-ObjectId make_id(std::string_view path, uint64_t ino) {
-  if (path.empty()) return {};
-  ObjectId id(path);
-  id.push_back('\0');
-  id.append(reinterpret_cast<const char*>(&ino), sizeof ino);
-  return id.size() <= kMaxIdBytes ? id : ObjectId();
-}
-
-ObjectName parse_id(std::string_view id) {
-  ObjectName name;
-  constexpr size_t kTail = 1 + sizeof name.ino;
-  if (id.size() <= kTail) return name;
-  name.path = id.substr(0, id.size() - kTail);
-  std::memcpy(&name.ino, id.data() + id.size() - sizeof name.ino, sizeof name.ino);
-  return name;
-}
-
-std::string join(std::string_view directory, std::string_view name) {
-  std::string path(directory);
-  if (!path.empty()) path.push_back('/');
-  return path.append(name);
-}
-
-std::string_view parent_of(std::string_view path) {
-  const size_t slash = path.rfind('/');
-  return path.substr(0, slash == std::string_view::npos ? 0 : slash);
-}
-
-int bad_name(std::string_view name) {
-  if (name.empty() || name.find('/') != std::string_view::npos ||
-      name.find('\0') != std::string_view::npos) {
-    return EINVAL;
-  }
-  return name.size() > kMaxNameBytes ? ENAMETOOLONG : 0;
-}
-
-bool is_dots(std::string_view name) { return name == "." || name == ".."; }
+using nfs::make_id;
+using nfs::parent_of;
+using nfs::parse_id;
 
 }  // namespace
 
@@ -143,35 +100,6 @@ void NfsBackend::resolve(RequestId id, const CallerPtr& caller, const ObjectId& 
   std::make_shared<Way>(*this, id, caller, object, std::move(done))->begin();
 }
 
-template <typename T>
-void NfsBackend::ask(RequestId id, const CallerPtr& caller, const ObjectId& object,
-                     std::function<void(const Handle& handle, Done<T> done)> question,
-                     Done<T> done) {
-  struct State {
-    std::function<void(const Handle& handle, Done<T> done)> question;
-    Done<T> done;
-    Handle first;
-  };
-  auto state = std::make_shared<State>(State{std::move(question), std::move(done), {}});
-  const auto second = [this, id, caller, object, state] {
-    handles_.forget_way(parse_id(object).path);
-    resolve(id, caller, object, [state](const Result<Handle>& handle) {
-      if (!handle.ok()) return state->done(handle.status());
-      if (handle.value() == state->first) return state->done(Status::error(ESTALE));
-      state->question(handle.value(), state->done);
-    });
-  };
-  resolve(id, caller, object, [state, second, object](const Result<Handle>& handle) {
-    if (handle.error_number() == ESTALE && !object.empty()) return second();
-    if (!handle.ok()) return state->done(handle.status());
-    state->first = handle.value();
-    state->question(handle.value(), [state, second, object](Result<T> result) {
-      if (result.error_number() == ESTALE && !object.empty()) return second();
-      state->done(std::move(result));
-    });
-  });
-}
-
 void NfsBackend::remember(std::string_view directory,
                           const std::vector<nfs::ListedHandle>& handles) {
   for (const nfs::ListedHandle& listed : handles) {
@@ -191,7 +119,10 @@ NfsBackend::NfsBackend(nfs::NfsUrl url, const nfs::NfsOptions& options)
   self_ = std::make_shared<const Caller>(std::move(one));
 }
 
-NfsBackend::~NfsBackend() { client_.reset(); }
+NfsBackend::~NfsBackend() {
+  if (protocol_) protocol_->stop();
+  client_.reset();
+}
 
 CallerPtr NfsBackend::identity(const CallerPtr& caller) const { return self_ ? self_ : caller; }
 
@@ -259,7 +190,7 @@ Result<LookupAnswer> NfsBackend::connect(std::string* error_text) {
   }
   Result<Handle> start = mounted.value().root;
   if (options_.version == 4) {
-    auto version4 = std::make_unique<nfs::Nfs4>(*client_);
+    auto version4 = std::make_unique<nfs::Nfs4>(*client_, identity(nullptr));
     start = wait_for<Handle>(
         [&](RequestId id, Done<Handle> done) {
           version4->root(id, identity(nullptr), std::move(done));
@@ -282,8 +213,9 @@ Result<LookupAnswer> NfsBackend::connect(std::string* error_text) {
         protocol_->limits(id, identity(nullptr), root_, std::move(done));
       },
       deadline);
-  read_bytes_ = std::min(options_.rsize,
-                         limits.ok() ? limits.value().read_bytes : nfs::ServerLimits().read_bytes);
+  const nfs::ServerLimits told = limits.ok() ? limits.value() : nfs::ServerLimits();
+  read_bytes_ = std::min(options_.rsize, told.read_bytes);
+  write_bytes_ = std::min(options_.wsize, told.write_bytes);
   return root;
 }
 
@@ -366,15 +298,7 @@ Backend::RequestId NfsBackend::lookup(const CallerPtr& caller, const ObjectId& p
   ask<FoundObject>(
       id, who, parent,
       [this, id, who, name](const Handle& handle, const Done<FoundObject>& next) {
-        protocol_->lookup(id, who, handle, name, [this, id, who, next](Result<FoundObject> found) {
-          if (!found.ok() || found.value().attr.mode != 0) return next(std::move(found));
-          // The server told no attributes.
-          const Handle child = found.value().handle;
-          protocol_->getattr(id, who, child, [child, next](const Result<Attr>& attr) {
-            if (!attr.ok()) return next(attr.status());
-            next(FoundObject{.handle = child, .attr = attr.value()});
-          });
-        });
+        find_child(id, who, handle, name, next);
       },
       [this, path = std::move(path), done = std::move(done)](const Result<FoundObject>& found) {
         if (!found.ok()) return done(found.status());
@@ -383,6 +307,21 @@ Backend::RequestId NfsBackend::lookup(const CallerPtr& caller, const ObjectId& p
         done(LookupAnswer{.id = make_id(path, attr.ino), .attr = attr});
       });
   return id;
+}
+
+void NfsBackend::find_child(RequestId id, const CallerPtr& who, const Handle& directory,
+                            const std::string& name, Done<FoundObject> done) {
+  protocol_->lookup(id, who, directory, name,
+                    [this, id, who, done = std::move(done)](Result<FoundObject> found) {
+                      if (!found.ok() || found.value().attr.mode != 0)
+                        return done(std::move(found));
+                      // The server told no attributes.
+                      const Handle child = found.value().handle;
+                      protocol_->getattr(id, who, child, [child, done](const Result<Attr>& attr) {
+                        if (!attr.ok()) return done(attr.status());
+                        done(FoundObject{.handle = child, .attr = attr.value()});
+                      });
+                    });
 }
 
 ObjectId NfsBackend::child_id(const ObjectId& parent, std::string_view name, uint64_t ino) const {
@@ -471,144 +410,6 @@ Backend::RequestId NfsBackend::read_dir(const CallerPtr& caller, const ObjectId&
         });
       },
       complete);
-  return id;
-}
-
-// ---- Contents -----------------------------------------------------------------------------------
-
-Backend::RequestId NfsBackend::open(const CallerPtr& caller, const ObjectId& object, int flags,
-                                    Done<FileHandle> done) {
-  if ((flags & O_ACCMODE) != O_RDONLY) {
-    done(Status::error(EROFS));
-    return 0;
-  }
-  const RequestId id = client_->new_id();
-  const CallerPtr who = identity(caller);
-  ask<bool>(
-      id, who, object,
-      [this, id, who](const Handle& handle, Done<bool> next) {
-        protocol_->check_readable(id, who, handle, std::move(next));
-      },
-      [this, object, done = std::move(done)](const Result<bool>& readable) {
-        if (!readable.ok()) return done(readable.status());
-        FileHandle file = 0;
-        {
-          MutexLock lock(files_mutex_);
-          file = next_file_++;
-          files_.emplace(file, object);
-        }
-        done(file);
-      });
-  return id;
-}
-
-void NfsBackend::release(FileHandle file) {
-  MutexLock lock(files_mutex_);
-  files_.erase(file);
-}
-
-// A read in parts of the server's size, side by side; lives in its completions.
-class NfsBackend::ReadJob : public std::enable_shared_from_this<NfsBackend::ReadJob> {
- public:
-  struct Range {
-    uint64_t offset = 0;
-    uint32_t size = 0;
-  };
-
-  ReadJob(NfsBackend& backend, RequestId id, CallerPtr caller, ObjectId object,
-          Done<std::string> done)
-      : backend_(backend),
-        id_(id),
-        caller_(std::move(caller)),
-        object_(std::move(object)),
-        done_(std::move(done)) {}
-
-  void begin(const Range& range) {
-    const uint32_t step = backend_.read_bytes_;
-    const size_t count = (range.size + step - 1) / step;
-    {
-      MutexLock lock(mutex_);
-      parts_.resize(count);
-      left_ = count;
-    }
-    for (size_t i = 0; i < count; ++i) {
-      const uint64_t from = uint64_t{i} * step;
-      fetch(i, {.offset = range.offset + from,
-                .size = static_cast<uint32_t>(std::min<uint64_t>(step, range.size - from))});
-    }
-  }
-
- private:
-  void fetch(size_t part, const Range& range) {
-    backend_.ask<ReadChunk>(
-        id_, caller_, object_,
-        [this, self = shared_from_this(), range](const Handle& handle, Done<ReadChunk> next) {
-          backend_.protocol_->read(id_, caller_, handle, range.offset, range.size, std::move(next));
-        },
-        [self = shared_from_this(), part, range](Result<ReadChunk> chunk) {
-          self->take(part, range, std::move(chunk));
-        });
-  }
-
-  void take(size_t part, const Range& range, Result<ReadChunk> chunk) {
-    if (chunk.ok() && !chunk.value().eof && !chunk.value().bytes.empty() &&
-        chunk.value().bytes.size() < range.size) {
-      // Short, and not the end: the rest is asked for.
-      const auto got = static_cast<uint32_t>(chunk.value().bytes.size());
-      {
-        MutexLock lock(mutex_);
-        parts_[part] += chunk.value().bytes;
-      }
-      return fetch(part, {.offset = range.offset + got, .size = range.size - got});
-    }
-    std::string all;
-    int error = 0;
-    {
-      MutexLock lock(mutex_);
-      if (!chunk.ok() && error_ == 0) error_ = chunk.error_number();
-      if (chunk.ok()) {
-        parts_[part] += chunk.value().bytes;
-        // What follows a part that is not full lies behind the end.
-        if (chunk.value().bytes.size() < range.size) end_ = std::min(end_, part);
-      }
-      if (--left_ > 0) return;
-      error = error_;
-      for (size_t i = 0; i < parts_.size() && i <= end_; ++i) all += parts_[i];
-    }
-    done_(error != 0 ? Result<std::string>(Status::error(error))
-                     : Result<std::string>(std::move(all)));
-  }
-
-  NfsBackend& backend_;
-  const RequestId id_;
-  const CallerPtr caller_;
-  const ObjectId object_;
-  const Done<std::string> done_;
-  cache::Mutex mutex_{cache::LockRank::kLeaf};
-  std::vector<std::string> parts_ GUARDED_BY(mutex_);
-  size_t left_ GUARDED_BY(mutex_) = 0;
-  size_t end_ GUARDED_BY(mutex_) = SIZE_MAX;
-  int error_ GUARDED_BY(mutex_) = 0;
-};
-
-Backend::RequestId NfsBackend::read(const CallerPtr& caller, FileHandle file, uint64_t offset,
-                                    uint32_t size, Done<std::string> done) {
-  ObjectId object;
-  bool known = false;
-  {
-    MutexLock lock(files_mutex_);
-    if (const auto found = files_.find(file); found != files_.end()) {
-      object = found->second;
-      known = true;
-    }
-  }
-  if (!known || size == 0) {
-    done(known ? Result<std::string>(std::string()) : Status::error(EBADF));
-    return 0;
-  }
-  const RequestId id = client_->new_id();
-  std::make_shared<ReadJob>(*this, id, identity(caller), std::move(object), std::move(done))
-      ->begin({.offset = offset, .size = size});
   return id;
 }
 

@@ -191,7 +191,9 @@ void Client::requeue(const std::vector<CallPtr>& calls, size_t connection) {
   MutexLock lock(mutex_);
   channels_[connection].sent = 0;
   for (size_t i = calls.size(); i-- > 0;) {
-    if (live_locked(*calls[i])) queue_.push_front(calls[i]);
+    if (!live_locked(*calls[i])) continue;
+    calls[i]->repeated_ = true;
+    queue_.push_front(calls[i]);
   }
   if (!queue_.empty()) wake_one_locked();
 }

@@ -143,8 +143,18 @@ void Connection::go_down(int error) {
 }
 
 void Connection::send_queued() {
-  if (sent_.size() >= Client::kWindow) return;
-  for (CallPtr& call : client_.take_queued(Client::kWindow - sent_.size(), number_)) {
+  // A few at a time: while large writes wait for the line, other connections may have more room.
+  constexpr size_t kStep = 8;
+  while (sent_.size() < Client::kWindow && rpc_->unsent() < kMaxUnsent) {
+    std::vector<CallPtr> calls =
+        client_.take_queued(std::min(kStep, Client::kWindow - sent_.size()), number_);
+    if (calls.empty()) return;
+    send_calls(calls);
+  }
+}
+
+void Connection::send_calls(std::vector<CallPtr>& calls) {
+  for (CallPtr& call : calls) {
     bool queued = false;
     try {
       queued =

@@ -32,6 +32,7 @@ class Connection {
   static constexpr std::chrono::milliseconds kLongestBackOff{2000};
   static constexpr std::chrono::milliseconds kConnectDeadline{5000};
   static constexpr int kPatience = 6;
+  static constexpr size_t kMaxUnsent = size_t{4} << 20;  // bytes; calls beyond it stay queued
 
   Connection(Client& client, size_t number);
   ~Connection();
@@ -51,6 +52,7 @@ class Connection {
   bool reconnect();
   void serve();
   void send_queued();
+  void send_calls(std::vector<CallPtr>& calls);
   void on_reply(const CallPtr& call, RpcStatus status, const void* result, const char* text);
   void go_down(int error);
   [[nodiscard]] bool stalled(cache::TimePoint now) const;

@@ -37,7 +37,7 @@ std::string wrong_security(const std::string& value) {
   if (value == "sys" || value == "none") return "";
   return "only sys (the caller's numbers) and none are in this version";
 }
-std::string wrong_rsize(const std::string& value) {
+std::string wrong_transfer(const std::string& value) {
   const auto size = parse_size(value);
   if (!size.ok()) return "not a size";
   if (size.value() < 4096 || size.value() > kMaxReplyBytes) return "not between 4K and 1M";
@@ -60,7 +60,8 @@ constexpr auto kSpecs = std::to_array<Spec>({
     {.name = "retrans", .example = "retrans=2", .wrong = wrong_retrans},
     {.name = "resvport", .example = "resvport", .value = Spec::Value::kNone},
     {.name = "noresvport", .example = "noresvport", .value = Spec::Value::kNone},
-    {.name = "rsize", .example = "rsize=1M", .wrong = wrong_rsize},
+    {.name = "rsize", .example = "rsize=1M", .wrong = wrong_transfer},
+    {.name = "wsize", .example = "wsize=1M", .wrong = wrong_transfer},
     {.name = "sec", .example = "sec=sys", .wrong = wrong_security},
     {.name = "squash", .example = "squash", .value = Spec::Value::kNone},
     {.name = "uid", .example = "uid=1000", .wrong = wrong_id},
@@ -90,6 +91,8 @@ void apply(const BackendOption& given, NfsOptions* options) {
     options->source_port = name == "resvport" ? SourcePort::kReserved : SourcePort::kAny;
   } else if (name == "rsize") {
     options->rsize = static_cast<uint32_t>(parse_size(value).value());
+  } else if (name == "wsize") {
+    options->wsize = static_cast<uint32_t>(parse_size(value).value());
   } else if (name == "sec") {
     options->security = value == "sys" ? Security::kSys : Security::kNone;
   } else if (name == "squash") {

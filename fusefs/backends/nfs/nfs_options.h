@@ -26,6 +26,7 @@ struct NfsOptions {
   SourcePort source_port = SourcePort::kReserved;
   Security security = Security::kSys;
   uint32_t rsize = 1u << 20;
+  uint32_t wsize = 1u << 20;
   // The identity that all requests have. Not set: each has its caller's.
   bool squash = false;
   std::optional<uint32_t> uid, gid;

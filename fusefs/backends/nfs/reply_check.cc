@@ -259,6 +259,18 @@ std::optional<std::string_view> results_of(std::string_view record) {
   return in.rest();
 }
 
+bool refusal_of(std::string_view record, std::string* text) {
+  XdrReader in(record);
+  ReplyVerdict verdict = ReplyVerdict::kSound;
+  if (walk_header(in, &verdict) || verdict != ReplyVerdict::kSound) return false;
+  XdrReader again(record);
+  again.skip(8);  // xid, reply
+  const bool denied = again.u32() == 1;
+  const bool credentials = denied && again.u32() == 1;
+  *text = credentials ? "auth: the credentials were refused" : "the call was refused";
+  return true;
+}
+
 std::string failed_reply(uint32_t xid) {
   constexpr uint32_t kSystemError = 5;
   return XdrWriter().u32(xid).u32(1).u32(0).u32(0).u32(0).u32(kSystemError).bytes();

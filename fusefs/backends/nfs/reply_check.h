@@ -34,6 +34,9 @@ ReplyVerdict check_reply(std::string_view record, Procedure procedure);
 // What follows the header, where the call was accepted and has not failed there.
 std::optional<std::string_view> results_of(std::string_view record);
 
+// What a refusal says, as text; false: the record is none.
+bool refusal_of(std::string_view record, std::string* text);
+
 // The number by which a reply names its call; nothing: too short to be one.
 std::optional<uint32_t> reply_xid(std::string_view record);
 

@@ -11,6 +11,9 @@
 //                 Listings of version 3 go from record_ to whoever asked, as they came: libnfs
 //                 takes a dozen allocations an entry, and the next request of a listing waits for
 //                 the last cookie of this one. libnfs is told that these calls failed.
+//                 Calls that change something (call_raw()) libnfs never sees: who makes them writes
+//                 and reads their bytes, so that what is written is not copied once more, and no
+//                 answer's lengths need to be believed.
 // Ownership:      owns the sockets and libnfs' context. A reply function is called at most once,
 //                 from service(), and never after the context is destroyed: whoever waits keeps a
 //                 list.
@@ -64,7 +67,13 @@ enum class RpcStatus : uint8_t {
   kLost,      // the connection broke
 };
 
-// `result` lives as long as the function runs. Of kReaddir3 and kReaddirplus3 it is a
+// A procedure of the NFS program, by its numbers.
+struct RawProcedure {
+  uint32_t version = 3;
+  uint32_t number = 0;
+};
+
+// `result` lives as long as the function runs. Of kReaddir3, kReaddirplus3 and raw calls it is a
 // std::string_view of the results' bytes, unchecked.
 using RpcReply = std::function<void(RpcStatus status, const void* result, const char* text)>;
 
@@ -82,10 +91,15 @@ class RpcContext {
   // procedure's argument structure, used during the call only. False: no memory, or arguments that
   // can't be encoded; `reply` will not be called.
   bool call(Procedure procedure, const void* arguments, const CallerPtr& caller, RpcReply reply);
+  // The same with arguments that are encoded already.
+  bool call_raw(RawProcedure procedure, std::string_view arguments, const CallerPtr& caller,
+                RpcReply reply);
 
   [[nodiscard]] int socket() const { return socket_; }
   // What to poll the socket for.
   [[nodiscard]] short events() const;
+  // Bytes of calls that the socket has not taken yet.
+  [[nodiscard]] size_t unsent() const { return outgoing_.size() - sent_; }
   // Does what the events allow. False: the connection is broken; destroy the context.
   bool service(short revents);
 
@@ -104,6 +118,9 @@ class RpcContext {
   Progress receive_some();
   bool take_record();
   bool take_listing(const Asked& asked, uint32_t xid, std::string_view record);
+  bool take_raw(Waiter* waiter, std::string_view record);
+  Waiter* new_waiter(RpcReply reply);
+  [[nodiscard]] std::string credentials(const CallerPtr& caller) const;
   bool give_to_libnfs(std::string_view record);
   static void on_reply(rpc_context* rpc, int status, void* data, void* private_data);
   bool authenticate(const CallerPtr& caller);
@@ -125,6 +142,7 @@ class RpcContext {
   size_t sent_ = 0;            // of it
   Waiter* calling_ = nullptr;  // whose call is being encoded
   std::unordered_map<uint32_t, Asked> asked_;
+  uint32_t raw_xid_;    // of the last raw call
   std::string mark_;    // of the fragment that is coming, up to 4 bytes
   size_t missing_ = 0;  // of that fragment
   bool last_ = false;   // ... ends the record
