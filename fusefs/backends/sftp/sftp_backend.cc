@@ -354,6 +354,7 @@ Backend::RequestId SftpBackend::symlink(const CallerPtr& /*caller*/, const Objec
                                         const std::string& name, const std::string& target,
                                         Done<MadeAnswer> done) {
   if (const int wrong = check_child(parent, name); wrong != 0) return refuse(done, wrong);
+  if (target.size() >= kMaxPath) return refuse(done, ENAMETOOLONG);
   return call<MadeAnswer>(std::move(done), [=, this](Done<MadeAnswer> then) {
     changes_.symlink(parent, name, target, std::move(then));
   });

@@ -367,7 +367,7 @@ void SftpClient::watch_silence(TimePoint time) {
     if (pending.request.slow) silence = kSilenceWhenSlow;
     asked_long_ago |= time - pending.sent > kSilence;
   }
-  silence += time_to_send();
+  silence = std::max(silence, std::min(kSilence + time_to_send(), kSilenceWhenSlow));
   if (asked_long_ago && time - heard_at_ > silence) {
     lose("no sign of life for " + std::to_string(silence.count()) + " s");
   }

@@ -52,10 +52,12 @@ class SftpClient {
   static constexpr std::chrono::seconds kSilence{15};
   // The same while the server may be busy with one request (Request::slow).
   static constexpr std::chrono::seconds kSilenceWhenSlow{75};
-  // Bytes a second: a line that carries fewer is no line. By it, what was sent and not answered
-  // makes silence and lateness excusable.
+  // Bytes a second: a line that carries fewer is no line. By it, bytes that were sent and not
+  // answered excuse lateness; and silence up to kSilenceWhenSlow, since each WRITE is answered.
   static constexpr uint64_t kSlowestLine = 16 << 10;
-  // What every server takes in one READ or WRITE; what ours may say that they take.
+  // What every server takes in one READ or WRITE; what ours may say that they take. (OpenSSH takes
+  // 255 KiB: 300 MB on loopback cost 0.24 s of processor time to read and 0.42 s to write, by
+  // 32 KiB 0.47 s and 0.64 s.)
   static constexpr uint32_t kUsualLength = 32 << 10;
   static constexpr uint32_t kLeastLength = 4 << 10;
   static constexpr uint32_t kMostLength = kMaxPacket - 1024;

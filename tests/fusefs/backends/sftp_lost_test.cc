@@ -9,6 +9,7 @@
 #include <functional>
 
 #include "tests/fusefs/backends/sftp_harness.h"
+#include "tests/support/delay_proxy.h"
 #include "tests/support/eventually.h"
 #include "tests/support/ssh_server.h"
 #include "tests/support/temp_dir.h"
@@ -225,6 +226,31 @@ TEST_CASE("many writes under way when the connection is lost are all written") {
     for (size_t i = 0; i < kWrites; ++i) {
       REQUIRE(content.find_first_not_of(static_cast<char>('a' + i), i * kSize) >= (i + 1) * kSize);
     }
+  }
+}
+
+TEST_CASE("writes go on over a far sshd's connection that breaks in the middle") {
+  const TempDir dir;
+  const test::SshServer server;
+  test::DelayProxy proxy({.target_port = server.port(), .rtt = std::chrono::milliseconds(20)});
+  const auto backend = connected(server.url(dir.path(), proxy.port()), server.options());
+  const auto file = create(*backend, "", "f").value().file;
+  constexpr size_t kWrites = 16, kSize = 1 << 20;
+  std::vector<Pending<Result<WriteAnswer>>> pending(kWrites);
+  for (size_t i = 0; i < kWrites; ++i) {
+    backend->write(nullptr, file, i * kSize, std::string(kSize, static_cast<char>('A' + i)),
+                   pending[i].completion());
+  }
+  CHECK(pending[1].get().ok());
+  proxy.cut();
+  proxy.resume();
+  for (size_t i = 0; i < kWrites; ++i) CHECK((i == 1 || pending[i].get().ok()));
+  CHECK(fsync(*backend, file).ok());
+  CHECK(proxy.accepted() >= 2);
+  const std::string content = test::text_of(dir / "f");
+  REQUIRE(content.size() == kWrites * kSize);
+  for (size_t i = 0; i < kWrites; ++i) {
+    REQUIRE(content.find_first_not_of(static_cast<char>('A' + i), i * kSize) >= (i + 1) * kSize);
   }
 }
 
