@@ -40,6 +40,7 @@ void decode(std::string_view packet) {
   (void)parse_status(reply->body);
   (void)parse_attrs(reply->body);
   (void)parse_statvfs(reply->body);
+  (void)parse_limits(reply->body);
 }
 
 }  // namespace

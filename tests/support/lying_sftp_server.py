@@ -4,7 +4,14 @@
     lying_sftp_server.py MODE [--once FILE]
 
 It has one directory, '/', with ENTRIES files named 'entry-NNNNN'. MODE says how it lies in its
-answers to READDIR; the others are honest. With --once it lies until FILE exists, which it makes
+answers to READDIR; the others are honest. Nothing can be changed in it, though it says so of WRITE,
+unless MODE is one of:
+
+    full, read-only     every change is a FAILURE, and the file system's figures say why
+    limits-...          limits@openssh.com tells nonsense
+    change-...          what it answers to changes and to OPEN is nonsense
+
+With --once it lies until FILE exists, which it makes
 with its first lie: whoever starts it again meets an honest server.
 """
 
@@ -14,6 +21,8 @@ import sys
 
 ENTRIES = 1000
 BATCH = 100
+OPEN, WRITE, FSTAT, EXTENDED, EXTENDED_REPLY = 3, 6, 8, 200, 201
+CHANGES = (OPEN, 9, 10, 13, 14, 15, 18, 20)  # and most of what is extended
 INIT, VERSION, CLOSE, LSTAT, OPENDIR, READDIR, REALPATH, STAT = 1, 2, 4, 7, 11, 12, 16, 17
 STATUS, HANDLE, NAME, ATTRS = 101, 102, 104, 105
 OK, EOF, NO_SUCH_FILE, FAILURE = 0, 1, 2, 4
@@ -141,6 +150,39 @@ class Server:
         bad = [b"", b"a/b", b"../../etc/passwd", b"nul\0nul", b"x" * 300]
         self.packet(NAME, ident, self.name_body(bad + names))
 
+    # ---- Changes ----
+
+    def change(self, kind, ident):
+        if self.mode == "change-wrong-type":
+            self.packet(EXTENDED_REPLY, ident, FILE)
+        elif self.mode == "change-short":
+            self.packet(HANDLE if kind == OPEN else STATUS, ident, b"\0\0")
+        elif self.mode == "change-random-status":
+            self.status(ident, 4711)
+        elif kind == OPEN:
+            self.packet(HANDLE, ident, string(b"file"))
+        else:
+            self.status(ident, FAILURE)
+
+    def open(self, ident, text):
+        made = not text.startswith(b"/entry-") and not self.mode.startswith("change-")
+        return self.status(ident, FAILURE) if made else self.change(OPEN, ident)
+
+    def extended(self, ident, name):
+        lie = self.mode in ("full", "read-only")
+        if name in (b"statvfs@openssh.com", b"fstatvfs@openssh.com"):
+            free, flags = 0 if self.mode == "full" else 100, 1 if self.mode == "read-only" else 0
+            self.packet(EXTENDED_REPLY, ident,
+                        struct.pack(">11Q", 4096, 4096, 100, free, free, 9, 9, 9, 1, flags, 255))
+        elif name == b"limits@openssh.com":
+            told = {"limits-tiny": 1, "limits-huge": 1 << 63}.get(self.mode, 32768)
+            body = struct.pack(">4Q", told, told, told, told)
+            self.packet(EXTENDED_REPLY, ident, body[:9] if self.mode == "limits-short" else body)
+        elif lie or self.mode.startswith("change-"):
+            self.change(EXTENDED, ident)
+        else:
+            self.status(ident, 8)
+
     # ---- Serving ----
 
     def serve_one(self, kind, data):
@@ -162,6 +204,16 @@ class Server:
             self.packet(HANDLE, ident, string(handle))
         elif kind == READDIR:
             self.readdir(ident, text)
+        elif kind == OPEN:
+            self.open(ident, text)
+        elif kind == WRITE:
+            self.status(ident, FAILURE if self.mode in ("full", "read-only") else OK)
+        elif kind == FSTAT:
+            self.packet(ATTRS, ident, FILE)
+        elif kind in CHANGES:
+            self.change(kind, ident)
+        elif kind == EXTENDED:
+            self.extended(ident, text)
         elif kind == CLOSE:
             self.status(ident, OK)
         else:
@@ -178,7 +230,11 @@ class Server:
             length, kind = struct.unpack(">IB", head)
             data = source.read(length - 1)
             if kind == INIT:
-                self.raw(struct.pack(">IBI", 5, VERSION, 3))
+                offered = b"".join(
+                    string(name) + string(version)
+                    for name, version in (("limits@openssh.com", "1"),
+                                          ("fstatvfs@openssh.com", "2")))
+                self.raw(struct.pack(">IBI", 5 + len(offered), VERSION, 3) + offered)
             else:
                 self.serve_one(kind, data)
 

@@ -169,9 +169,18 @@ std::string SshServer::certified_key() const {
   return work_ / "certified";
 }
 
-std::string plain_sftp_server() {
-  // What ssh would be told goes to the shell's own parameters, which nobody reads.
-  return std::string("ssh_command=sh -c 'exec ") + kSftpServer + "'";
+// What ssh would be told goes to the shell's own parameters, which nobody reads.
+std::string plain_sftp_server(const std::string& arguments) {
+  return std::string("ssh_command=sh -c 'exec ") + kSftpServer + " " + arguments + "'";
+}
+
+std::string piped_sftp_server() {
+  return std::string("ssh_command=sh -c '") + kSftpServer + " | cat'";
+}
+
+std::string unprivileged_sftp_server() {
+  return std::string("ssh_command=sh -c 'exec setpriv --reuid=65534 --regid=65534 ") +
+         "--clear-groups " + kSftpServer + "'";
 }
 
 std::string lying_sftp_server(const std::string& mode, const std::string& once) {

@@ -62,8 +62,14 @@ class SshServer {
   std::vector<pid_t> sessions_;  // of daemons that have ended
 };
 
-// What to give as ssh_command= for a server on this machine without any ssh.
-std::string plain_sftp_server();
+// What to give as ssh_command= for a server on this machine without any ssh; `arguments` as its
+// manual has them, without commas.
+std::string plain_sftp_server(const std::string& arguments = {});
+// The same with a cat(1) behind it: while that is stopped, what is asked for happens, and its
+// answers are under way.
+std::string piped_sftp_server();
+// The same as nobody in particular. For a test that is privileged itself.
+std::string unprivileged_sftp_server();
 // The same for tests/support/lying_sftp_server.py.
 std::string lying_sftp_server(const std::string& mode, const std::string& once = {});
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 namespace fusefs::sftp {
 namespace {
@@ -11,8 +12,21 @@ constexpr size_t kLengthField = 4;
 constexpr size_t kMaxHandle = 256;  // the protocol's bound
 // The least that an entry of a NAME reply takes: two empty strings and the attributes' flags.
 constexpr size_t kMinNameEntry = 12;
-constexpr uint32_t kOpenToRead = 1;  // SSH_FXF_READ
-constexpr std::string_view kStatvfsName = "statvfs@openssh.com";
+
+// An extension that we use, and in which version of it.
+struct KnownExtension {
+  std::string_view name, version;
+  bool Extensions::*offered;
+};
+constexpr KnownExtension kKnownExtensions[] = {
+    {"posix-rename@openssh.com", "1", &Extensions::posix_rename},
+    {"hardlink@openssh.com", "1", &Extensions::hardlink},
+    {"fsync@openssh.com", "1", &Extensions::fsync},
+    {"lsetstat@openssh.com", "1", &Extensions::lsetstat},
+    {"limits@openssh.com", "1", &Extensions::limits},
+    {"fstatvfs@openssh.com", "2", &Extensions::fstatvfs},
+    {"copy-data", "1", &Extensions::copy_data},
+};
 
 void put_u32(uint32_t value, std::string* out) {
   for (int shift = 24; shift >= 0; shift -= 8) out->push_back(static_cast<char>(value >> shift));
@@ -28,9 +42,36 @@ void put_string(std::string_view text, std::string* out) {
   out->append(text);
 }
 
+void put_attrs(const FileAttrs& attrs, std::string* out) {
+  put_u32(attrs.flags & ~FileAttrs::kExtendedPairs, out);
+  if (attrs.has(FileAttrs::kSize)) put_u64(attrs.size, out);
+  if (attrs.has(FileAttrs::kUidGid)) {
+    put_u32(attrs.uid, out);
+    put_u32(attrs.gid, out);
+  }
+  if (attrs.has(FileAttrs::kPermissions)) put_u32(attrs.permissions, out);
+  if (attrs.has(FileAttrs::kTimes)) {
+    put_u32(attrs.atime, out);
+    put_u32(attrs.mtime, out);
+  }
+}
+
 Request of_string(PacketType type, std::string_view text) {
-  Request request{.type = type, .body = {}};
+  Request request;
+  request.type = type;
   put_string(text, &request.body);
+  return request;
+}
+
+Request of_strings(PacketType type, std::string_view one, std::string_view two) {
+  Request request = of_string(type, one);
+  put_string(two, &request.body);
+  return request;
+}
+
+Request of_attrs(PacketType type, std::string_view text, const FileAttrs& attrs) {
+  Request request = of_string(type, text);
+  put_attrs(attrs, &request.body);
   return request;
 }
 
@@ -87,10 +128,14 @@ Request readlink_request(std::string_view path) { return of_string(PacketType::k
 Request realpath_request(std::string_view path) { return of_string(PacketType::kRealpath, path); }
 Request close_request(std::string_view handle) { return of_string(PacketType::kClose, handle); }
 
-Request open_request(std::string_view path) {
+Request fstat_request(std::string_view handle) { return of_string(PacketType::kFstat, handle); }
+Request remove_request(std::string_view path) { return of_string(PacketType::kRemove, path); }
+Request rmdir_request(std::string_view path) { return of_string(PacketType::kRmdir, path); }
+
+Request open_request(std::string_view path, uint32_t flags, const FileAttrs& attrs) {
   Request request = of_string(PacketType::kOpen, path);
-  put_u32(kOpenToRead, &request.body);
-  put_u32(0, &request.body);  // no attributes
+  put_u32(flags, &request.body);
+  put_attrs(attrs, &request.body);
   return request;
 }
 
@@ -101,9 +146,80 @@ Request read_request(std::string_view handle, uint64_t offset, uint32_t length) 
   return request;
 }
 
+Request write_request(std::string_view handle, uint64_t offset,
+                      std::shared_ptr<const std::string> bytes, size_t from, size_t count) {
+  Request request = of_string(PacketType::kWrite, handle);
+  put_u64(offset, &request.body);
+  put_u32(static_cast<uint32_t>(count), &request.body);
+  request.bytes = std::move(bytes);
+  request.from = from;
+  request.count = count;
+  return request;
+}
+
+Request setstat_request(std::string_view path, const FileAttrs& attrs) {
+  return of_attrs(PacketType::kSetstat, path, attrs);
+}
+
+Request fsetstat_request(std::string_view handle, const FileAttrs& attrs) {
+  return of_attrs(PacketType::kFsetstat, handle, attrs);
+}
+
+Request mkdir_request(std::string_view path, const FileAttrs& attrs) {
+  return of_attrs(PacketType::kMkdir, path, attrs);
+}
+
+Request rename_request(std::string_view from, std::string_view to) {
+  return of_strings(PacketType::kRename, from, to);
+}
+
+// The draft has it the other way round; OpenSSH's order is what servers follow.
+Request symlink_request(std::string_view target, std::string_view path) {
+  return of_strings(PacketType::kSymlink, target, path);
+}
+
 Request statvfs_request(std::string_view path) {
-  Request request = of_string(PacketType::kExtended, kStatvfsName);
-  put_string(path, &request.body);
+  return of_strings(PacketType::kExtended, "statvfs@openssh.com", path);
+}
+
+Request fstatvfs_request(std::string_view handle) {
+  return of_strings(PacketType::kExtended, "fstatvfs@openssh.com", handle);
+}
+
+Request posix_rename_request(std::string_view from, std::string_view to) {
+  Request request = of_strings(PacketType::kExtended, "posix-rename@openssh.com", from);
+  put_string(to, &request.body);
+  return request;
+}
+
+Request hardlink_request(std::string_view path, std::string_view link) {
+  Request request = of_strings(PacketType::kExtended, "hardlink@openssh.com", path);
+  put_string(link, &request.body);
+  return request;
+}
+
+Request fsync_request(std::string_view handle) {
+  Request request = of_strings(PacketType::kExtended, "fsync@openssh.com", handle);
+  request.slow = true;
+  return request;
+}
+
+Request lsetstat_request(std::string_view path, const FileAttrs& attrs) {
+  Request request = of_strings(PacketType::kExtended, "lsetstat@openssh.com", path);
+  put_attrs(attrs, &request.body);
+  return request;
+}
+
+Request limits_request() { return of_string(PacketType::kExtended, "limits@openssh.com"); }
+
+Request copy_data_request(std::string_view from, uint64_t from_offset, uint64_t length,
+                          std::string_view to, uint64_t to_offset) {
+  Request request = of_strings(PacketType::kExtended, "copy-data", from);
+  put_u64(from_offset, &request.body);
+  put_u64(length, &request.body);
+  put_string(to, &request.body);
+  put_u64(to_offset, &request.body);
+  request.slow = true;
   return request;
 }
 
@@ -114,10 +230,11 @@ void append_init(std::string* out) {
 }
 
 void append_request(const Request& request, uint32_t id, std::string* out) {
-  put_u32(static_cast<uint32_t>(5 + request.body.size()), out);
+  put_u32(static_cast<uint32_t>(5 + request.body.size() + request.count), out);
   out->push_back(static_cast<char>(request.type));
   put_u32(id, out);
   out->append(request.body);
+  if (request.count > 0) out->append(*request.bytes, request.from, request.count);
 }
 
 // ---- Replies ------------------------------------------------------------------------------------
@@ -184,16 +301,20 @@ void PacketCutter::clear() {
   begin_ = end_ = 0;
 }
 
-std::optional<uint32_t> parse_version(std::string_view packet) {
+std::optional<ServerVersion> parse_version(std::string_view packet) {
   WireReader reader(packet);
   if (reader.u8() != static_cast<uint8_t>(PacketType::kVersion)) return std::nullopt;
-  const uint32_t version = reader.u32();
+  ServerVersion told;
+  told.version = reader.u32();
   while (!reader.failed() && reader.left() > 0) {
-    reader.string();  // a name
-    reader.string();  // and what belongs to it
+    const std::string_view name = reader.string();
+    const std::string_view version = reader.string();
+    for (const KnownExtension& known : kKnownExtensions) {
+      if (name == known.name && version == known.version) told.extensions.*known.offered = true;
+    }
   }
   if (reader.failed()) return std::nullopt;
-  return version;
+  return told;
 }
 
 std::optional<Reply> parse_reply(std::string_view packet) {
@@ -275,11 +396,22 @@ std::optional<Statvfs> parse_statvfs(std::string_view body) {
   statvfs.files = reader.u64();
   statvfs.files_free = reader.u64();
   reader.u64();  // files available
-  reader.u64();  // filesystem id
-  reader.u64();  // flags
+  statvfs.filesystem = reader.u64();
+  statvfs.flags = reader.u64();
   statvfs.name_max = reader.u64();
   if (reader.failed()) return std::nullopt;
   return statvfs;
+}
+
+std::optional<Limits> parse_limits(std::string_view body) {
+  WireReader reader(body);
+  Limits limits;
+  limits.packet = reader.u64();
+  limits.read = reader.u64();
+  limits.write = reader.u64();
+  reader.u64();  // open handles
+  if (reader.failed()) return std::nullopt;
+  return limits;
 }
 
 }  // namespace fusefs::sftp

@@ -1,7 +1,9 @@
 // The SFTP protocol, version 3, as bytes (draft-ietf-secsh-filexfer-02, and OpenSSH's PROTOCOL for
-// statvfs@openssh.com).
+// the extensions, and for the order of SYMLINK's arguments).
 //
 // Purpose:        requests to bytes, bytes to replies. Knows no connection and no time.
+// Copies:         what a WRITE carries is not copied before it is put behind the other bytes to be
+//                 sent: its request refers to it.
 // Thread-safety:  pure functions, and value types of one thread.
 // Errors:         nothing that a server sends is trusted: every decoder says 'false' or 'nothing'
 //                 for what does not fit in its packet, and reads no byte beyond it. Counts are
@@ -11,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -27,12 +30,21 @@ enum class PacketType : uint8_t {
   kOpen = 3,
   kClose = 4,
   kRead = 5,
+  kWrite = 6,
   kLstat = 7,
+  kFstat = 8,
+  kSetstat = 9,
+  kFsetstat = 10,
   kOpendir = 11,
   kReaddir = 12,
+  kRemove = 13,
+  kMkdir = 14,
+  kRmdir = 15,
   kRealpath = 16,
   kStat = 17,
+  kRename = 18,
   kReadlink = 19,
+  kSymlink = 20,
   kStatus = 101,
   kHandle = 102,
   kData = 103,
@@ -77,7 +89,19 @@ struct FileAttrs {
 struct Request {
   PacketType type = PacketType::kInit;
   std::string body;  // what follows the number
+  // And what follows that, of WRITE: a part of bytes that several requests share.
+  std::shared_ptr<const std::string> bytes;
+  size_t from = 0, count = 0;
+  // The server may be long over it, and says nothing to anybody meanwhile (FSYNC, COPY-DATA).
+  bool slow = false;
 };
+
+// How to open (SSH_FXF_*).
+constexpr uint32_t kOpenRead = 1;
+constexpr uint32_t kOpenWrite = 2;
+constexpr uint32_t kOpenCreate = 8;
+constexpr uint32_t kOpenTruncate = 16;
+constexpr uint32_t kOpenExclusive = 32;
 
 Request opendir_request(std::string_view path);
 Request readdir_request(std::string_view handle);
@@ -85,10 +109,32 @@ Request lstat_request(std::string_view path);
 Request stat_request(std::string_view path);
 Request readlink_request(std::string_view path);
 Request realpath_request(std::string_view path);
-Request open_request(std::string_view path);  // to read
+// Of `attrs` a file that is made gets what is told.
+Request open_request(std::string_view path, uint32_t flags, const FileAttrs& attrs = {});
 Request read_request(std::string_view handle, uint64_t offset, uint32_t length);
+// Of `bytes` those from `from`, `count` of them.
+Request write_request(std::string_view handle, uint64_t offset,
+                      std::shared_ptr<const std::string> bytes, size_t from, size_t count);
 Request close_request(std::string_view handle);
+Request fstat_request(std::string_view handle);
+Request setstat_request(std::string_view path, const FileAttrs& attrs);
+Request fsetstat_request(std::string_view handle, const FileAttrs& attrs);
+Request remove_request(std::string_view path);
+Request mkdir_request(std::string_view path, const FileAttrs& attrs);
+Request rmdir_request(std::string_view path);
+Request rename_request(std::string_view from, std::string_view to);  // `to` may not be there
+Request symlink_request(std::string_view target, std::string_view path);
+// Extensions: only for servers that offer them (Extensions).
 Request statvfs_request(std::string_view path);
+Request fstatvfs_request(std::string_view handle);
+Request posix_rename_request(std::string_view from, std::string_view to);
+Request hardlink_request(std::string_view path, std::string_view link);
+Request fsync_request(std::string_view handle);
+Request lsetstat_request(std::string_view path, const FileAttrs& attrs);  // of links themselves
+Request limits_request();
+// `length` is not 0, which would mean 'up to the end'.
+Request copy_data_request(std::string_view from, uint64_t from_offset, uint64_t length,
+                          std::string_view to, uint64_t to_offset);
 
 // Appends whole packets, length field included.
 void append_init(std::string* out);
@@ -131,8 +177,19 @@ class PacketCutter {
   size_t end_ = 0;    // of what has been added
 };
 
-// The version that a whole packet tells; the extensions behind it must be well-formed.
-std::optional<uint32_t> parse_version(std::string_view packet);
+// What a server offers beside the draft, in the versions of it that we know.
+struct Extensions {
+  bool posix_rename = false, hardlink = false, fsync = false, lsetstat = false, limits = false;
+  bool fstatvfs = false, copy_data = false;
+  bool operator==(const Extensions&) const = default;
+};
+
+// What a whole packet tells; the extensions behind the version must be well-formed.
+struct ServerVersion {
+  uint32_t version = 0;
+  Extensions extensions;
+};
+std::optional<ServerVersion> parse_version(std::string_view packet);
 
 // A reply's head, and what follows. Nothing for what is no reply.
 struct Reply {
@@ -168,8 +225,18 @@ struct Statvfs {
   uint64_t block_size = 0, fragment_size = 0;
   uint64_t blocks = 0, blocks_free = 0, blocks_available = 0;
   uint64_t files = 0, files_free = 0;
+  uint64_t filesystem = 0;
+  uint64_t flags = 0;
   uint64_t name_max = 0;
+
+  static constexpr uint64_t kReadOnly = 1;
 };
 std::optional<Statvfs> parse_statvfs(std::string_view body);
+
+// What a server says it takes, bytes; 0: it does not say.
+struct Limits {
+  uint64_t packet = 0, read = 0, write = 0;
+};
+std::optional<Limits> parse_limits(std::string_view body);
 
 }  // namespace fusefs::sftp

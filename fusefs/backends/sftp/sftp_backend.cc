@@ -13,54 +13,16 @@
 namespace fusefs {
 namespace {
 
+using sftp::attrs_of;
+using sftp::check_child;
+using sftp::check_name;
 using sftp::FileAttrs;
+using sftp::gone_is_stale;
+using sftp::join;
+using sftp::kMaxName;
+using sftp::kMaxPath;
 using sftp::PacketType;
 using sftp::SftpClient;
-
-// An id is at most 4096 bytes; a server's own limit may be lower.
-constexpr size_t kMaxPath = 4096;
-constexpr size_t kMaxName = 255;
-
-// A name that a path may be made of; 0 or an errno.
-int check_name(std::string_view name) {
-  if (name.empty() || name.find('/') != std::string_view::npos ||
-      name.find('\0') != std::string_view::npos) {
-    return EINVAL;
-  }
-  return name.size() > kMaxName ? ENAMETOOLONG : 0;
-}
-
-ObjectId join(const ObjectId& parent, std::string_view name) {
-  return parent.empty() ? ObjectId(name) : ObjectId(parent).append("/").append(name);
-}
-
-ObjectId parent_of(const ObjectId& id) {
-  const size_t slash = id.rfind('/');
-  return slash == std::string::npos ? ObjectId() : id.substr(0, slash);
-}
-
-// Of an object that was once found.
-int gone_is_stale(int error_number) { return error_number == ENOENT ? ESTALE : error_number; }
-
-Result<FileAttrs> attrs_of(const SftpClient::Answer& answer) {
-  if (answer.error == 0 && answer.type == PacketType::kAttrs) {
-    if (const auto attrs = sftp::parse_attrs(answer.body)) return *attrs;
-  }
-  return Status::error(sftp::error_of(answer));
-}
-
-// The one name of a READLINK or REALPATH answer.
-Result<std::string> path_of(const SftpClient::Answer& answer) {
-  if (answer.error == 0 && answer.type == PacketType::kName) {
-    const auto names = sftp::parse_names(answer.body);
-    if (!names || names->entries.size() != 1) return Status::error(EIO);
-    std::string path(names->name(names->entries.front()));
-    if (path.empty() || path.find('\0') != std::string::npos) return Status::error(EIO);
-    if (path.size() >= kMaxPath) return Status::error(ENAMETOOLONG);
-    return path;
-  }
-  return Status::error(sftp::error_of(answer));
-}
 
 Result<StatfsAnswer> statfs_of(const SftpClient::Answer& answer) {
   const auto told = answer.error == 0 && answer.type == PacketType::kExtendedReply
@@ -82,13 +44,28 @@ Result<StatfsAnswer> statfs_of(const SftpClient::Answer& answer) {
   return statfs;
 }
 
+uint32_t open_flags(int flags) {
+  const int access = flags & O_ACCMODE;
+  uint32_t open = access == O_WRONLY ? 0 : sftp::kOpenRead;
+  if (access != O_RDONLY) open |= sftp::kOpenWrite;
+  if ((flags & O_TRUNC) != 0) open |= sftp::kOpenTruncate;
+  return open;
+}
+
+Backend::FileHandle file_in(Backend::FileHandle file) { return file; }
+Backend::FileHandle file_in(const CreatedAnswer& created) { return created.file; }
+
 }  // namespace
 
 SftpBackend::SftpBackend(sftp::SftpTarget target, const sftp::SftpOptions& options)
     : target_(std::move(target)),
       client_(sftp::ssh_words(target_, options), target_.url()),
-      files_(client_),
-      listing_(client_) {}
+      files_(client_, root_),
+      file_io_(client_, files_),
+      setattr_(client_, root_, files_),
+      listing_(client_),
+      changes_({client_, root_, files_, listing_, tokens_}),
+      rename_({client_, root_, files_, listing_, tokens_}) {}
 
 SftpBackend::~SftpBackend() {
   client_.stop();
@@ -109,7 +86,7 @@ Result<LookupAnswer> SftpBackend::connect(std::string* error_text) {
     return connected;
   }
   Result<std::string> path =
-      ask_and_wait<std::string>(sftp::realpath_request(target_.path), path_of);
+      ask_and_wait<std::string>(sftp::realpath_request(target_.path), sftp::path_of);
   if (path.ok() && path.value().front() != '/') path = Status::error(EIO);
   const Result<FileAttrs> attrs =
       path.ok() ? ask_and_wait<FileAttrs>(sftp::stat_request(path.value()), attrs_of)
@@ -123,7 +100,7 @@ Result<LookupAnswer> SftpBackend::connect(std::string* error_text) {
     *error_text = explain(target_.path, wrong);
     return Status::error(wrong);
   }
-  root_ = path.value();
+  root_.path = path.value();
   LookupAnswer root;
   FileAttrs told = attrs.value();
   if (!told.has(FileAttrs::kPermissions)) told.permissions = S_IFDIR | 0755;
@@ -197,13 +174,26 @@ void SftpBackend::cancel(RequestId id) {
   });
 }
 
-std::string SftpBackend::server_path(const ObjectId& id) const {
-  if (id.empty()) return root_;
-  return root_ == "/" ? root_ + id : root_ + "/" + id;
+template <typename T, typename Job>
+Backend::RequestId SftpBackend::call(Done<T> done, Job job) {
+  const RequestId id = last_id_.fetch_add(1, std::memory_order_relaxed) + 1;
+  client_.post([this, id, done = std::move(done), job = std::move(job)]() mutable {
+    job(unless_cancelled<T>(id, std::move(done)));
+  });
+  return id;
 }
 
-sftp::Request SftpBackend::attributes_request(const ObjectId& id) const {
-  return id.empty() ? sftp::stat_request(root_) : sftp::lstat_request(server_path(id));
+template <typename T, typename Job>
+Backend::RequestId SftpBackend::call_for_file(Done<T> done, Job job) {
+  const RequestId id = last_id_.fetch_add(1, std::memory_order_relaxed) + 1;
+  client_.post([this, id, done = std::move(done), job = std::move(job)]() mutable {
+    calls_[id] = 0;
+    job([this, id, done = std::move(done)](Result<T> result) {
+      if (calls_.erase(id) != 0) return done(std::move(result));
+      if (result.ok()) files_.release(file_in(result.value()));
+    });
+  });
+  return id;
 }
 
 // ---- Metadata -----------------------------------------------------------------------------------
@@ -212,13 +202,13 @@ Backend::RequestId SftpBackend::lookup(const CallerPtr& /*caller*/, const Object
                                        const std::string& name, Done<LookupAnswer> done) {
   const bool dots = name == "." || name == "..";  // asked for by servers that export the mount
   const int bad_name = check_name(name);
-  const ObjectId id = !dots ? join(parent, name) : name == "." ? parent : parent_of(parent);
+  const ObjectId id = !dots ? join(parent, name) : name == "." ? parent : sftp::parent_of(parent);
   if (bad_name != 0 || id.size() >= kMaxPath) {
     done(Status::error(bad_name != 0 ? bad_name : ENAMETOOLONG));
     return 0;
   }
   return ask<LookupAnswer>(
-      attributes_request(id),
+      root_.attributes_request(id),
       [id](const Answer& answer) -> Result<LookupAnswer> {
         const Result<FileAttrs> attrs = attrs_of(answer);
         if (!attrs.ok()) return attrs.status();
@@ -231,7 +221,7 @@ Backend::RequestId SftpBackend::lookup(const CallerPtr& /*caller*/, const Object
 Backend::RequestId SftpBackend::getattr(const CallerPtr& /*caller*/, const ObjectId& id,
                                         Done<Attr> done) {
   return ask<Attr>(
-      attributes_request(id),
+      root_.attributes_request(id),
       [id](const Answer& answer) -> Result<Attr> {
         const Result<FileAttrs> attrs = attrs_of(answer);
         if (!attrs.ok()) return Status::error(gone_is_stale(attrs.error_number()));
@@ -243,9 +233,9 @@ Backend::RequestId SftpBackend::getattr(const CallerPtr& /*caller*/, const Objec
 Backend::RequestId SftpBackend::readlink(const CallerPtr& /*caller*/, const ObjectId& id,
                                          Done<std::string> done) {
   return ask<std::string>(
-      sftp::readlink_request(server_path(id)),
+      sftp::readlink_request(root_.of(id)),
       [](const Answer& answer) -> Result<std::string> {
-        Result<std::string> path = path_of(answer);
+        Result<std::string> path = sftp::path_of(answer);
         if (!path.ok()) return Status::error(gone_is_stale(path.error_number()));
         return path;
       },
@@ -254,7 +244,7 @@ Backend::RequestId SftpBackend::readlink(const CallerPtr& /*caller*/, const Obje
 
 Backend::RequestId SftpBackend::statfs(const CallerPtr& /*caller*/, const ObjectId& id,
                                        Done<StatfsAnswer> done) {
-  return ask<StatfsAnswer>(sftp::statvfs_request(server_path(id)), statfs_of, std::move(done));
+  return ask<StatfsAnswer>(sftp::statvfs_request(root_.of(id)), statfs_of, std::move(done));
 }
 
 ObjectId SftpBackend::child_id(const ObjectId& parent, std::string_view name,
@@ -268,36 +258,168 @@ ObjectId SftpBackend::child_id(const ObjectId& parent, std::string_view name,
 
 Backend::RequestId SftpBackend::open(const CallerPtr& /*caller*/, const ObjectId& id, int flags,
                                      Done<FileHandle> done) {
-  if ((flags & O_ACCMODE) != O_RDONLY) {
-    done(Status::error(EROFS));
-    return 0;
-  }
-  const RequestId call = last_id_.fetch_add(1, std::memory_order_relaxed) + 1;
-  client_.post([this, call, path = server_path(id), done = std::move(done)]() mutable {
-    calls_[call] = 0;
-    files_.open(path, [this, call, done = std::move(done)](Result<FileHandle> file) {
-      if (calls_.erase(call) == 0) {
-        if (file.ok()) files_.release(file.value());
-        return;
-      }
+  return call_for_file<FileHandle>(std::move(done), [this, id, flags](Done<FileHandle> then) {
+    files_.open(id, open_flags(flags), [then = std::move(then)](Result<FileHandle> file) {
       if (!file.ok()) file = Status::error(gone_is_stale(file.error_number()));
-      done(file);
+      then(file);
     });
   });
-  return call;
 }
 
 Backend::RequestId SftpBackend::read(const CallerPtr& /*caller*/, FileHandle file, uint64_t offset,
                                      uint32_t size, Done<std::string> done) {
-  const RequestId call = last_id_.fetch_add(1, std::memory_order_relaxed) + 1;
-  client_.post([this, call, file, offset, size, done = std::move(done)]() mutable {
-    files_.read(file, offset, size, unless_cancelled<std::string>(call, std::move(done)));
+  return call<std::string>(std::move(done), [=, this](Done<std::string> then) {
+    file_io_.read(file, offset, size, std::move(then));
   });
-  return call;
 }
 
 void SftpBackend::release(FileHandle file) {
   client_.post([this, file] { files_.release(file); });
+}
+
+Backend::RequestId SftpBackend::write(const CallerPtr& /*caller*/, FileHandle file, uint64_t offset,
+                                      std::string bytes, Done<WriteAnswer> done) {
+  return call<WriteAnswer>(std::move(done), [this, file, offset, bytes = std::move(bytes)](
+                                                Done<WriteAnswer> then) mutable {
+    file_io_.write(file, offset, std::move(bytes), std::move(then));
+  });
+}
+
+Backend::RequestId SftpBackend::fsync(const CallerPtr& /*caller*/, FileHandle file,
+                                      Done<uint64_t> done) {
+  return call<uint64_t>(std::move(done), [this, file](Done<uint64_t> then) {
+    file_io_.sync(file, [then = std::move(then)](const Result<Nothing>& synced) {
+      then(synced.ok() ? Result<uint64_t>(uint64_t{0}) : synced.status());
+    });
+  });
+}
+
+Backend::RequestId SftpBackend::getattr_open(const CallerPtr& /*caller*/, FileHandle file,
+                                             Done<Attr> done) {
+  return call<Attr>(std::move(done),
+                    [this, file](Done<Attr> then) { file_io_.getattr(file, std::move(then)); });
+}
+
+Backend::RequestId SftpBackend::fallocate(const CallerPtr& /*caller*/, FileHandle /*file*/,
+                                          int /*mode*/, uint64_t /*offset*/, uint64_t /*length*/,
+                                          Done<Nothing> done) {
+  return refuse(done, EOPNOTSUPP);
+}
+
+Backend::RequestId SftpBackend::copy_range(const CallerPtr& /*caller*/, FileHandle from,
+                                           uint64_t from_offset, FileHandle to, uint64_t to_offset,
+                                           uint64_t length, Done<uint64_t> done) {
+  return call<uint64_t>(std::move(done), [=, this](Done<uint64_t> then) {
+    file_io_.copy(from, from_offset, to, to_offset, length, std::move(then));
+  });
+}
+
+// ---- Changes ------------------------------------------------------------------------------------
+
+Backend::RequestId SftpBackend::create(const CallerPtr& /*caller*/, const ObjectId& parent,
+                                       const std::string& name, uint32_t mode, int flags,
+                                       Done<CreatedAnswer> done) {
+  if (const int wrong = check_child(parent, name); wrong != 0) return refuse(done, wrong);
+  const uint32_t how = open_flags(flags) | ((flags & O_EXCL) != 0 ? sftp::kOpenExclusive : 0);
+  return call_for_file<CreatedAnswer>(std::move(done), [=, this](Done<CreatedAnswer> then) {
+    changes_.create(parent, name, mode, how, std::move(then));
+  });
+}
+
+Backend::RequestId SftpBackend::mkdir(const CallerPtr& /*caller*/, const ObjectId& parent,
+                                      const std::string& name, uint32_t mode,
+                                      Done<MadeAnswer> done) {
+  if (const int wrong = check_child(parent, name); wrong != 0) return refuse(done, wrong);
+  return call<MadeAnswer>(std::move(done), [=, this](Done<MadeAnswer> then) {
+    changes_.mkdir(parent, name, mode, std::move(then));
+  });
+}
+
+Backend::RequestId SftpBackend::mknod(const CallerPtr& /*caller*/, const ObjectId& parent,
+                                      const std::string& name, uint32_t mode, uint64_t /*rdev*/,
+                                      Done<MadeAnswer> done) {
+  if (const int wrong = check_child(parent, name); wrong != 0) return refuse(done, wrong);
+  if ((mode & S_IFMT) != S_IFREG && (mode & S_IFMT) != 0) return refuse(done, EPERM);
+  return call<MadeAnswer>(std::move(done), [=, this](const Done<MadeAnswer>& then) {
+    changes_.create(parent, name, mode, sftp::kOpenWrite | sftp::kOpenExclusive,
+                    [this, then](const Result<CreatedAnswer>& made) {
+                      if (!made.ok()) return then(made.status());
+                      files_.release(made.value().file);
+                      then(MadeAnswer{made.value().entry, made.value().parent});
+                    });
+  });
+}
+
+Backend::RequestId SftpBackend::symlink(const CallerPtr& /*caller*/, const ObjectId& parent,
+                                        const std::string& name, const std::string& target,
+                                        Done<MadeAnswer> done) {
+  if (const int wrong = check_child(parent, name); wrong != 0) return refuse(done, wrong);
+  if (target.size() >= kMaxPath) return refuse(done, ENAMETOOLONG);
+  return call<MadeAnswer>(std::move(done), [=, this](Done<MadeAnswer> then) {
+    changes_.symlink(parent, name, target, std::move(then));
+  });
+}
+
+Backend::RequestId SftpBackend::link(const CallerPtr& /*caller*/, const ObjectId& id,
+                                     const ObjectId& parent, const std::string& name,
+                                     Done<MadeAnswer> done) {
+  if (const int wrong = check_child(parent, name); wrong != 0) return refuse(done, wrong);
+  return call<MadeAnswer>(std::move(done), [=, this](Done<MadeAnswer> then) {
+    changes_.link(id, parent, name, std::move(then));
+  });
+}
+
+Backend::RequestId SftpBackend::unlink(const CallerPtr& /*caller*/, const ObjectId& parent,
+                                       const std::string& name, Done<DirChange> done) {
+  if (const int wrong = check_child(parent, name); wrong != 0) return refuse(done, wrong);
+  return call<DirChange>(std::move(done), [=, this](Done<DirChange> then) {
+    changes_.unlink(parent, name, std::move(then));
+  });
+}
+
+Backend::RequestId SftpBackend::rmdir(const CallerPtr& /*caller*/, const ObjectId& parent,
+                                      const std::string& name, Done<DirChange> done) {
+  if (const int wrong = check_child(parent, name); wrong != 0) return refuse(done, wrong);
+  return call<DirChange>(std::move(done), [=, this](Done<DirChange> then) {
+    changes_.rmdir(parent, name, std::move(then));
+  });
+}
+
+Backend::RequestId SftpBackend::rename(const CallerPtr& /*caller*/, const ObjectId& from_parent,
+                                       const std::string& from_name, const ObjectId& to_parent,
+                                       const std::string& to_name, uint32_t flags,
+                                       Done<RenamedAnswer> done) {
+  if (const int wrong = check_child(from_parent, from_name); wrong != 0) return refuse(done, wrong);
+  if (const int wrong = check_child(to_parent, to_name); wrong != 0) return refuse(done, wrong);
+  const sftp::SftpRename::Name from{from_parent, join(from_parent, from_name)};
+  const sftp::SftpRename::Name to{to_parent, join(to_parent, to_name)};
+  return call<RenamedAnswer>(std::move(done), [=, this](Done<RenamedAnswer> then) {
+    rename_.rename(from, to, flags, std::move(then));
+  });
+}
+
+Backend::RequestId SftpBackend::setattr(const CallerPtr& /*caller*/, const ObjectId& id,
+                                        FileHandle file, const SetAttr& set, Done<Attr> done) {
+  return call<Attr>(std::move(done), [=, this](Done<Attr> then) {
+    setattr_.setattr(id, file, set, std::move(then));
+  });
+}
+
+ObjectId SftpBackend::moved_id(const ObjectId& id, const ObjectId& from, const ObjectId& to) const {
+  return sftp::moved_path(id, from, to);
+}
+
+// ---- Extended attributes ------------------------------------------------------------------------
+
+Backend::RequestId SftpBackend::setxattr(const CallerPtr& /*caller*/, const ObjectId& /*id*/,
+                                         const std::string& /*name*/, const std::string& /*value*/,
+                                         int /*flags*/, Done<Nothing> done) {
+  return refuse(done, ENOSYS);
+}
+
+Backend::RequestId SftpBackend::removexattr(const CallerPtr& /*caller*/, const ObjectId& /*id*/,
+                                            const std::string& /*name*/, Done<Nothing> done) {
+  return refuse(done, ENOSYS);
 }
 
 Backend::RequestId SftpBackend::getxattr(const CallerPtr& /*caller*/, const ObjectId& /*id*/,
@@ -319,7 +441,7 @@ Backend::RequestId SftpBackend::read_dir(const CallerPtr& /*caller*/, const Obje
                                          cache::DirSource::Completion done) {
   const RequestId id = last_id_.fetch_add(1, std::memory_order_relaxed) + 1;
   sftp::SftpListing::Directory where;
-  where.path = server_path(directory);
+  where.path = root_.of(directory);
   where.follow =
       directory.empty() ? sftp::DirStream::Follow::kLinks : sftp::DirStream::Follow::kNever;
   where.ino = sftp::inode_of(directory);

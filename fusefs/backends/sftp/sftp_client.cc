@@ -197,6 +197,7 @@ void SftpClient::take_packet(std::string_view packet) {
   Pending pending = std::move(found->second);
   pending_.erase(found);
   wire_ids_.erase(pending.key);
+  unanswered_ -= pending.request.count;
   note_inflight();
   Answer answer{.error = 0, .type = reply->type, .body = reply->body, .latency = {}};
   answer.latency = heard_at_ - pending.sent;
@@ -217,15 +218,33 @@ void SftpClient::close_late_handle(const Pending& pending, const Reply& reply) {
 }
 
 void SftpClient::on_version(std::string_view packet) {
-  const std::optional<uint32_t> version = parse_version(packet);
-  if (version.value_or(0) < kProtocolVersion) {
-    return lose(version ? "its SFTP is older than version 3" : "what it sends is not SFTP", true);
+  const std::optional<ServerVersion> told = parse_version(packet);
+  if (!told || told->version < kProtocolVersion) {
+    return lose(told ? "its SFTP is older than version 3" : "what it sends is not SFTP", true);
   }
   state_ = State::kUp;
   ++connection_;
   if (std::exchange(outage_told_, false)) spdlog::info("{}: connected again", shown_);
+  extensions_ = told->extensions;
+  // Before all else: who opens a file knows them then.
+  if (extensions_.limits) ask_limits();
   if (first_connection_) end_first_connection({});
   send_waiting();
+}
+
+void SftpClient::ask_limits() {
+  submit(limits_request(), connection_, [this](const Answer& answer) {
+    const bool told = answer.error == 0 && answer.type == PacketType::kExtendedReply;
+    const auto limits = told ? parse_limits(answer.body) : std::nullopt;
+    if (!limits) return;
+    read_length_ = length_within(limits->read);
+    write_length_ = length_within(limits->write);
+  });
+}
+
+uint32_t SftpClient::length_within(uint64_t told) {
+  if (told == 0) return kUsualLength;
+  return static_cast<uint32_t>(std::clamp<uint64_t>(told, kLeastLength, kMostLength));
 }
 
 void SftpClient::take_messages() {
@@ -251,6 +270,8 @@ void SftpClient::start_child(TimePoint time) {
   out_.clear();
   out_sent_ = 0;
   least_latency_ = {};
+  extensions_ = {};
+  read_length_ = write_length_ = kUsualLength;
   const auto terminal = first_connection_ ? SshChild::Terminal::kKeep : SshChild::Terminal::kNone;
   const Status started = child_.start(words_, terminal);
   if (!started.ok()) {
@@ -285,6 +306,7 @@ void SftpClient::settle_lost(bool nonsense) {
   }
   pending_.clear();
   wire_ids_.clear();
+  unanswered_ = 0;
   note_inflight();
   std::sort(settling_.begin(), settling_.end(),
             [](const Pending& a, const Pending& b) { return a.key < b.key; });
@@ -331,16 +353,29 @@ void SftpClient::tick(TimePoint time) {
   if (starting && time - started_at_ > (first_connection_ ? kFirstConnection : kNextConnection)) {
     lose("no answer");
   }
-  const bool asked_long_ago = std::any_of(pending_.begin(), pending_.end(), [&](const auto& item) {
-    return time - item.second.sent > kSilence;
-  });
-  if (state_ == State::kUp && asked_long_ago && time - heard_at_ > kSilence) {
-    lose("no sign of life for " + std::to_string(kSilence.count()) + " s");
-  }
+  if (state_ == State::kUp) watch_silence(time);
   give_up_late(time);
   if (state_ == State::kUp && !waiting_.empty()) send_waiting();  // stale ones
   if (state_ == State::kDown && !waiting_.empty() && time >= retry_at_) start_child(time);
   if (on_tick_) on_tick_(time);
+}
+
+void SftpClient::watch_silence(TimePoint time) {
+  std::chrono::seconds silence = kSilence;
+  bool asked_long_ago = false;
+  for (const auto& [id, pending] : pending_) {
+    if (pending.request.slow) silence = kSilenceWhenSlow;
+    asked_long_ago |= time - pending.sent > kSilence;
+  }
+  silence = std::max(silence, std::min(kSilence + time_to_send(), kSilenceWhenSlow));
+  if (asked_long_ago && time - heard_at_ > silence) {
+    lose("no sign of life for " + std::to_string(silence.count()) + " s");
+  }
+}
+
+// How long what was sent and not answered may be on its way.
+std::chrono::seconds SftpClient::time_to_send() const {
+  return std::chrono::seconds(unanswered_ / kSlowestLine);
 }
 
 void SftpClient::give_up_late(TimePoint time) {
@@ -376,9 +411,10 @@ SftpClient::RequestKey SftpClient::submit(Request request, uint64_t connection, 
   pending.request = std::move(request);
   pending.connection = connection;
   pending.done = std::move(done);
-  pending.deadline = now() + kRequestPatience;
+  pending.deadline = now() + kRequestPatience + time_to_send();
   const RequestKey key = pending.key;
-  const bool stale = connection != kAnyConnection && connection != connection_;
+  const bool stale =
+      connection != kAnyConnection && connection != kOneConnection && connection != connection_;
   if (state_ == State::kUp && !stale) {
     send(std::move(pending));
   } else {
@@ -405,6 +441,7 @@ void SftpClient::send(Pending&& pending) {
   } while (pending_.count(last_wire_id_) != 0);
   append_request(pending.request, last_wire_id_, &out_);
   pending.sent = now();
+  unanswered_ += pending.request.count;
   wire_ids_.emplace(pending.key, last_wire_id_);
   pending_.emplace(last_wire_id_, std::move(pending));
   requests_.fetch_add(1, kRelaxed);
@@ -416,7 +453,8 @@ void SftpClient::send_waiting() {
   while (!settling_.empty()) {
     Pending pending = std::move(settling_.front());
     settling_.pop_front();
-    if (pending.connection != kAnyConnection && pending.connection != connection_) {
+    const bool any = pending.connection == kAnyConnection || pending.connection == kOneConnection;
+    if (!any && pending.connection != connection_) {
       finish(std::move(pending), ECONNRESET);  // its handle went with the last connection
     } else {
       send(std::move(pending));
@@ -429,7 +467,12 @@ void SftpClient::flush() {
     const ssize_t sent =
         ::send(child_.socket(), out_.data() + out_sent_, out_.size() - out_sent_, MSG_NOSIGNAL);
     if (sent < 0 && errno == EINTR) continue;
-    if (sent < 0) return;  // full, or closed: then reading tells
+    if (sent < 0) {  // full, or closed: then reading tells
+      // What was sent is let go of now and then, each time half of what there is: no more is moved
+      // than was sent.
+      if (out_sent_ > out_.size() / 2) out_.erase(0, std::exchange(out_sent_, 0));
+      return;
+    }
     out_sent_ += static_cast<size_t>(sent);
   }
   out_.clear();

@@ -1,23 +1,33 @@
-// SftpFiles: open files, to be read.
+// SftpFiles: open files.
 //
 // Purpose:        keeps a handle on the server for every open file, and opens it again where the
-//                 connection was lost: then only as long as size and modification time are what
-//                 they were, so that no reader gets half of one file and half of another.
+//                 connection was lost: by the path that it has by then, never truncated nor made,
+//                 and only as long as size and modification time are what they were, so that no
+//                 reader gets half of one file and half of another.
+// Our own changes are allowed for: what they made of size and time is noted when they are answered.
+//                 Where an answer was lost with the connection, what they may have made counts as
+//                 unchanged: any later time, and any size up to where they would have reached.
+//                 (SFTP tells nothing else by which to know a file again.)
+// Renames:        of ours move the paths of what is open (moved()). What was unlinked, or replaced
+//                 by a rename, is read and written on while the connection stands; then ESTALE.
 // Ownership:      owns the table; handles are closed with release().
 // Thread-safety:  the client's loop only. Completions run on it.
-// Errors:         as the server says; ESTALE: the file was replaced or changed while the connection
-//                 was lost.
-// Bounds:         a read is split into requests of kChunk bytes, all under way at once.
+// Errors:         as the server says; ESTALE: the file was unlinked, replaced or changed by
+// somebody
+//                 else while the connection was lost.
 #pragma once
 
 #include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "cache/base/result.h"
 #include "fusefs/backends/backend.h"
+#include "fusefs/backends/sftp/request_group.h"
 #include "fusefs/backends/sftp/sftp_client.h"
+#include "fusefs/backends/sftp/sftp_paths.h"
 
 namespace fusefs::sftp {
 
@@ -27,53 +37,81 @@ class SftpFiles {
   template <typename T>
   using Done = std::function<void(Result<T>)>;
 
-  static constexpr uint32_t kChunk = 32 << 10;  // bytes: what every server can
+  // What a change may do to a file: sizes that it may have then, and whether its time may be any.
+  struct Effect {
+    uint64_t least = ~uint64_t{0}, most = 0;
+    bool any_time = false;
+  };
+  // What is known of a file that is open, by whatever many handles.
+  struct Object {
+    ObjectId id;
+    FileAttrs attrs;  // as seen last, with all of our own changes that were answered
+    bool unlinked = false;
+    uint32_t open = 0;  // files in the table
+    // Changes of ours that are under way, or whose outcome nobody knows, and what they may do.
+    uint32_t changing = 0;
+    bool unsure = false;
+    Effect effect;
+  };
+  using ObjectPtr = std::shared_ptr<Object>;
 
-  explicit SftpFiles(SftpClient& client) : client_(client) {}
-
-  void open(const std::string& path, Done<FileHandle> done);
-  void read(FileHandle file, uint64_t offset, uint32_t size, Done<std::string> done);
-  void release(FileHandle file);
-  void clear() { files_.clear(); }
-
- private:
   struct File {
-    std::string path;
-    FileAttrs attrs;  // when it was opened first
+    ObjectPtr object;
+    uint32_t access = kOpenRead;  // kOpenRead, kOpenWrite
     std::string handle;
     uint64_t connection = 0;
     bool released = false;
+    bool opening = false;
+    std::vector<std::function<void(int)>> waiting;  // until it is open again
+
+    [[nodiscard]] bool readable() const { return (access & kOpenRead) != 0; }
+    [[nodiscard]] bool writable() const { return (access & kOpenWrite) != 0; }
   };
   using FilePtr = std::shared_ptr<File>;
-  // One read() on its way.
-  struct Reading {
-    FilePtr file;
-    uint64_t offset = 0;
-    std::string bytes;       // of the size that was asked for
-    uint64_t end;            // where the file is known to end, within `bytes`
-    uint32_t under_way = 0;  // requests
-    uint32_t reopens = 0;
-    int error = 0;
-    Done<std::string> done;
-  };
-  using ReadingPtr = std::shared_ptr<Reading>;
-  static constexpr uint32_t kMaxReopens = 8;
 
-  // Opens `file` on the server, or again.
-  void open_on_server(const FilePtr& file, const std::function<void(int error)>& done);
-  void begin(const ReadingPtr& reading);
-  void ask(const ReadingPtr& reading, uint64_t from, uint64_t to);
-  void on_data(const ReadingPtr& reading, uint64_t from, uint64_t to,
-               const SftpClient::Answer& answer);
-  void end(const ReadingPtr& reading);
-  void close(const File& file);
+  // How often something is begun anew because the connection was lost.
+  static constexpr uint32_t kMaxAttempts = 8;
+
+  SftpFiles(SftpClient& client, const ServerRoot& root) : client_(client), root_(root) {}
+
+  // `flags`: kOpenRead, kOpenWrite, kOpenTruncate.
+  void open(const ObjectId& id, uint32_t flags, Done<FileHandle> done);
+  // A file that was opened elsewhere, on the present connection.
+  FileHandle adopt(const ObjectId& id, uint32_t flags, const FileAttrs& attrs,
+                   const std::string& handle);
+  void release(FileHandle file);
+  [[nodiscard]] FilePtr find(FileHandle file) const;
+  // Calls `done` with 0 when the file's handle is good, at once where it is; else with an errno.
+  void with_handle(const FilePtr& file, std::function<void(int error)> done);
+  void clear();
+
+  // ---- What we do to files ----
+
+  static void begin_change(Object& object, const Effect& effect);
+  // And has ended: with these attributes, or (null) nobody knows.
+  static void end_change(Object& object, const FileAttrs* after);
+  // Attributes that were asked for by a handle of it, or right after a change of ours.
+  static void note(Object& object, const FileAttrs& attrs);
+  // What is open under that id, if anything.
+  [[nodiscard]] ObjectPtr object(const ObjectId& id) const;
+  void moved(const ObjectId& from, const ObjectId& to);
+  void unlinked(const ObjectId& id);
+
+ private:
+  void open_on_server(const FilePtr& file, uint32_t flags, uint32_t attempt);
+  void on_open(const FilePtr& file, uint32_t flags, const GroupAnswer& answer);
+  void explain_open(const FilePtr& file, uint32_t flags, const GroupAnswer& answer);
+  void opened(const FilePtr& file, int error);
+  FileHandle enter(const FilePtr& file);
+  [[nodiscard]] ObjectPtr object_of(const ObjectId& id, uint32_t flags, const FileAttrs& attrs);
+  static bool unchanged(const Object& object, const FileAttrs& now);
+  void close(const std::string& handle, uint64_t connection);
 
   SftpClient& client_;
+  const ServerRoot& root_;
   std::unordered_map<FileHandle, FilePtr> files_;
+  std::unordered_map<ObjectId, ObjectPtr> objects_;  // of them, those that have their names
   FileHandle last_ = 0;
 };
-
-// The errno of an answer that is not of the type that was asked for, or is malformed.
-int error_of(const SftpClient::Answer& answer);
 
 }  // namespace fusefs::sftp

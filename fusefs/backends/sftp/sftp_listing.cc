@@ -4,6 +4,8 @@
 #include <numeric>
 #include <utility>
 
+#include "fusefs/backends/sftp/sftp_paths.h"
+
 namespace fusefs::sftp {
 namespace {
 
@@ -39,7 +41,7 @@ void SftpListing::start(Directory&& directory, Waiter&& waiter) {
 
 SftpListing::Streams::iterator SftpListing::find(const std::string& path, const Place& place) {
   return std::find_if(streams_.begin(), streams_.end(), [&](const Open& open) {
-    return !open.waiter && open.stream.place() == place && open.path == path;
+    return !open.waiter && !open.forgotten && open.stream.place() == place && open.path == path;
   });
 }
 
@@ -49,8 +51,9 @@ SftpListing::Streams::iterator SftpListing::lead_on(const std::string& path, con
   auto best = streams_.end();
   for (auto open = streams_.begin(); open != streams_.end(); ++open) {
     const Place& at = open->stream.place();
-    if (open->waiter || open->path != path || at.generation != place.generation ||
-        at.ordinal > place.ordinal || time - open->idle_since < kLeft) {
+    if (open->waiter || open->forgotten || open->path != path ||
+        at.generation != place.generation || at.ordinal > place.ordinal ||
+        time - open->idle_since < kLeft) {
       continue;
     }
     if (best == streams_.end() || at.ordinal > best->stream.place().ordinal) best = open;
@@ -84,6 +87,12 @@ void SftpListing::cancel(RequestId id) {
     open.waiter.reset();
     open.idle_since = now();
     return;
+  }
+}
+
+void SftpListing::forget(const std::string& path) {
+  for (Open& open : streams_) {
+    if (!moved_path(open.path, path, "/").empty()) open.forgotten = true;
   }
 }
 
@@ -121,7 +130,8 @@ cache::TimePoint SftpListing::serve() {
     } else if (ahead < kMaxAheadTotal) {
       open->stream.read_ahead();
     }
-    open = open->stream.over() ? streams_.erase(open) : std::next(open);
+    const bool ended = open->stream.over() || (open->forgotten && !open->waiter);
+    open = ended ? streams_.erase(open) : std::next(open);
   }
   start_parked();
   return next;

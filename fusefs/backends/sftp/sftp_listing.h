@@ -55,6 +55,9 @@ class SftpListing {
                 cache::DirSource::Completion done);
   // The stream stays where it is.
   void cancel(RequestId id);
+  // That directory and those below it have gone, or have other names: what nobody waits for is let
+  // go of, and what somebody waits for after its answer.
+  void forget(const std::string& path);
   // Answers whom it can, and reads on. After each batch of replies; tells when to call it again at
   // the latest.
   cache::TimePoint serve();
@@ -74,6 +77,7 @@ class SftpListing {
           stream(client, directory.path, directory.follow, directory.ino, start) {}
     std::string path;
     DirStream stream;
+    bool forgotten = false;
     std::optional<Waiter> waiter;
     cache::TimePoint idle_since;
   };

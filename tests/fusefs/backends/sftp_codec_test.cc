@@ -56,11 +56,97 @@ TEST_CASE("requests are encoded as the draft has them") {
   append_request(read_request("h", 0x100000002, 9), 1, &out);
   CHECK(out == u32(22) + "\x05" + u32(1) + text("h") + u32(1) + u32(2) + u32(9));
   out.clear();
-  append_request(open_request("f"), 1, &out);
+  append_request(open_request("f", kOpenRead), 1, &out);
   CHECK(out == u32(18) + "\x03" + u32(1) + text("f") + u32(1) + u32(0));
   out.clear();
   append_request(statvfs_request("/"), 1, &out);
   CHECK(out == u32(33) + "\xc8" + u32(1) + text("statvfs@openssh.com") + text("/"));
+}
+
+std::string sent(const Request& request) {
+  std::string out;
+  append_request(request, 1, &out);
+  return out;
+}
+
+// A packet with the number 1.
+std::string packet(char type, const std::string& body) {
+  return text(std::string(1, type) + u32(1) + body);
+}
+
+TEST_CASE("requests that change something are encoded as OpenSSH reads them") {
+  FileAttrs mode;
+  mode.flags = FileAttrs::kPermissions;
+  mode.permissions = 0640;
+  CHECK(sent(open_request("f", kOpenWrite | kOpenCreate | kOpenExclusive, mode)) ==
+        packet(3, text("f") + u32(2 | 8 | 32) + u32(4) + u32(0640)));
+  CHECK(sent(mkdir_request("d", mode)) == packet(14, text("d") + u32(4) + u32(0640)));
+  FileAttrs all;
+  all.flags = FileAttrs::kSize | FileAttrs::kUidGid | FileAttrs::kTimes | FileAttrs::kExtendedPairs;
+  all.size = 0x100000002;
+  all.uid = 3;
+  all.gid = 4;
+  all.atime = 5;
+  all.mtime = 6;
+  const std::string attrs = u32(1 | 2 | 8) + u32(1) + u32(2) + u32(3) + u32(4) + u32(5) + u32(6);
+  CHECK(sent(setstat_request("f", all)) == packet(9, text("f") + attrs));
+  CHECK(sent(fsetstat_request("h", all)) == packet(10, text("h") + attrs));
+  CHECK(sent(fstat_request("h")) == packet(8, text("h")));
+  CHECK(sent(remove_request("f")) == packet(13, text("f")));
+  CHECK(sent(rmdir_request("d")) == packet(15, text("d")));
+  CHECK(sent(rename_request("a", "b")) == packet(18, text("a") + text("b")));
+  CHECK(sent(symlink_request("target", "name")) == packet(20, text("target") + text("name")));
+}
+
+TEST_CASE("extensions are encoded as OpenSSH reads them") {
+  const auto extended = [](const std::string& name, const std::string& body) {
+    return packet('\xc8', text(name) + body);
+  };
+  FileAttrs times;
+  times.flags = FileAttrs::kTimes;
+  CHECK(sent(posix_rename_request("a", "b")) ==
+        extended("posix-rename@openssh.com", text("a") + text("b")));
+  CHECK(sent(hardlink_request("a", "b")) ==
+        extended("hardlink@openssh.com", text("a") + text("b")));
+  CHECK(sent(fsync_request("h")) == extended("fsync@openssh.com", text("h")));
+  CHECK(fsync_request("h").slow);
+  CHECK(sent(fstatvfs_request("h")) == extended("fstatvfs@openssh.com", text("h")));
+  CHECK(sent(lsetstat_request("l", times)) ==
+        extended("lsetstat@openssh.com", text("l") + u32(8) + u32(0) + u32(0)));
+  CHECK(sent(limits_request()) == extended("limits@openssh.com", ""));
+  CHECK(sent(copy_data_request("h", 1, 2, "i", 3)) ==
+        extended("copy-data",
+                 text("h") + u32(0) + u32(1) + u32(0) + u32(2) + text("i") + u32(0) + u32(3)));
+}
+
+TEST_CASE("what is written is referred to, not copied, and sent whole") {
+  const auto bytes = std::make_shared<const std::string>("0123456789");
+  const Request request = write_request("h", 0x100000002, bytes, 3, 4);
+  CHECK(request.bytes == bytes);
+  CHECK(request.body.size() == 4 + 1 + 8 + 4);
+  CHECK(sent(request) == packet(6, text("h") + u32(1) + u32(2) + text("3456")));
+}
+
+TEST_CASE("the extensions that a server offers are known by name and version") {
+  const auto offered = [](const std::string& pairs) {
+    return parse_version("\2" + u32(3) + pairs)->extensions;
+  };
+  CHECK(offered("") == Extensions{});
+  CHECK(offered(text("posix-rename@openssh.com") + text("2")) == Extensions{});
+  const Extensions some =
+      offered(text("x") + text("1") + text("posix-rename@openssh.com") + text("1") +
+              text("fstatvfs@openssh.com") + text("2") + text("copy-data") + text("1"));
+  CHECK(some.posix_rename);
+  CHECK(some.fstatvfs);
+  CHECK(some.copy_data);
+  CHECK(!some.hardlink);
+  const auto limits = parse_limits(std::string(7, '\0') + "\1" + std::string(7, '\0') + "\2" +
+                                   std::string(7, '\0') + "\3" + std::string(8, '\0'));
+  REQUIRE(limits);
+  CHECK(limits->packet == 1);
+  CHECK(limits->read == 2);
+  CHECK(limits->write == 3);
+  CHECK(!parse_limits(std::string(31, '\0')));
 }
 
 TEST_CASE("a stream is cut into packets wherever it is broken") {
@@ -122,8 +208,8 @@ TEST_CASE(
 }
 
 TEST_CASE("a version is read with whatever extensions follow it") {
-  CHECK(parse_version("\2" + u32(3)) == 3u);
-  CHECK(parse_version("\2" + u32(4) + text("x") + text("")) == 4u);
+  CHECK(parse_version("\2" + u32(3))->version == 3u);
+  CHECK(parse_version("\2" + u32(4) + text("x") + text(""))->version == 4u);
   CHECK(!parse_version("\2" + u32(3) + text("x")));
   CHECK(!parse_version("\3" + u32(3)));
 }

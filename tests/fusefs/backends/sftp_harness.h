@@ -2,6 +2,10 @@
 // answer, listing a directory to its end.
 #pragma once
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <chrono>
 #include <future>
 #include <memory>
@@ -11,6 +15,8 @@
 #include <vector>
 
 #include "fusefs/backends/sftp/sftp_backend.h"
+#include "tests/support/ssh_server.h"
+#include "tests/support/temp_dir.h"
 
 namespace fusefs::sftp_test {
 
@@ -90,6 +96,87 @@ inline Result<LookupAnswer> lookup(Backend& backend, const ObjectId& parent,
   Pending<Result<LookupAnswer>> pending;
   backend.lookup(nullptr, parent, name, pending.completion());
   return pending.get();
+}
+
+// What a call answers; `call` is given the completion.
+template <typename T, typename Call>
+Result<T> answer_of(const Call& call) {
+  Pending<Result<T>> pending;
+  call(pending.completion());
+  return pending.get();
+}
+
+inline Result<Backend::FileHandle> open_file(Backend& backend, const ObjectId& id,
+                                             int flags = O_RDONLY) {
+  return answer_of<Backend::FileHandle>([&](auto done) { backend.open(nullptr, id, flags, done); });
+}
+inline Result<std::string> read_file(Backend& backend, Backend::FileHandle file, uint64_t offset,
+                                     uint32_t size) {
+  return answer_of<std::string>(
+      [&](auto done) { backend.read(nullptr, file, offset, size, done); });
+}
+inline Result<WriteAnswer> write_file(Backend& backend, Backend::FileHandle file, uint64_t offset,
+                                      const std::string& bytes) {
+  return answer_of<WriteAnswer>(
+      [&](auto done) { backend.write(nullptr, file, offset, bytes, done); });
+}
+inline Result<CreatedAnswer> create(Backend& backend, const ObjectId& parent,
+                                    const std::string& name, int flags = O_RDWR | O_EXCL,
+                                    uint32_t mode = 0644) {
+  return answer_of<CreatedAnswer>(
+      [&](auto done) { backend.create(nullptr, parent, name, mode, flags, done); });
+}
+inline Result<MadeAnswer> mkdir(Backend& backend, const ObjectId& parent, const std::string& name,
+                                uint32_t mode = 0755) {
+  return answer_of<MadeAnswer>(
+      [&](auto done) { backend.mkdir(nullptr, parent, name, mode, done); });
+}
+inline Result<MadeAnswer> symlink(Backend& backend, const ObjectId& parent, const std::string& name,
+                                  const std::string& target) {
+  return answer_of<MadeAnswer>(
+      [&](auto done) { backend.symlink(nullptr, parent, name, target, done); });
+}
+inline Result<MadeAnswer> link(Backend& backend, const ObjectId& id, const ObjectId& parent,
+                               const std::string& name) {
+  return answer_of<MadeAnswer>([&](auto done) { backend.link(nullptr, id, parent, name, done); });
+}
+inline Result<DirChange> unlink(Backend& backend, const ObjectId& parent, const std::string& name) {
+  return answer_of<DirChange>([&](auto done) { backend.unlink(nullptr, parent, name, done); });
+}
+inline Result<DirChange> rmdir(Backend& backend, const ObjectId& parent, const std::string& name) {
+  return answer_of<DirChange>([&](auto done) { backend.rmdir(nullptr, parent, name, done); });
+}
+inline Result<RenamedAnswer> rename(Backend& backend, const ObjectId& from_parent,
+                                    const std::string& from, const ObjectId& to_parent,
+                                    const std::string& to, uint32_t flags = 0) {
+  return answer_of<RenamedAnswer>(
+      [&](auto done) { backend.rename(nullptr, from_parent, from, to_parent, to, flags, done); });
+}
+inline Result<Attr> setattr(Backend& backend, const ObjectId& id, const SetAttr& set,
+                            Backend::FileHandle file = 0) {
+  return answer_of<Attr>([&](auto done) { backend.setattr(nullptr, id, file, set, done); });
+}
+inline Result<Attr> getattr_open(Backend& backend, Backend::FileHandle file) {
+  return answer_of<Attr>([&](auto done) { backend.getattr_open(nullptr, file, done); });
+}
+inline Result<uint64_t> fsync(Backend& backend, Backend::FileHandle file) {
+  return answer_of<uint64_t>([&](auto done) { backend.fsync(nullptr, file, done); });
+}
+
+// Our descendant that runs `program`. One is expected.
+inline pid_t process_of(const std::string& program) {
+  pid_t found = 0;
+  for (const pid_t pid : test::descendants(getpid())) {
+    if (test::text_of("/proc/" + std::to_string(pid) + "/comm") == program + "\n") found = pid;
+  }
+  if (found == 0) throw std::runtime_error("no " + program + " is running");
+  return found;
+}
+
+// So that a directory's change token is not that of a young one.
+inline void make_old(const std::string& path, time_t seconds = 1'000'000'000) {
+  const timespec times[2] = {{.tv_sec = seconds, .tv_nsec = 0}, {.tv_sec = seconds, .tv_nsec = 0}};
+  if (utimensat(AT_FDCWD, path.c_str(), times, 0) != 0) throw std::runtime_error("utimensat");
 }
 
 struct Listed {

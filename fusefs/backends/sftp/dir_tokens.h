@@ -1,0 +1,42 @@
+// What became of directories' change tokens by changes of ours.
+//
+// Purpose:        tells of each change whether anybody else had changed the directory since the
+//                 last token, as far as times in whole seconds can tell (see sftp_attr.h).
+// What is proven: a directory that was old (kYoung) before our change and has the time that its
+//                 token was made of: nobody else changed it since. One that was young: its time
+//                 and size are what they were right after our own last change. Another's change
+//                 within that same second that left the size as it was is not seen then. It is
+//                 seen later: the token that a change of ours gives never comes again, so whoever
+//                 compares it with what the server tells lists the directory anew.
+// Thread-safety:  the client's loop only.
+// Bounds:         kMost directories; where there are more, all are forgotten.
+#pragma once
+
+#include <string>
+#include <unordered_map>
+
+#include "fusefs/backends/backend.h"
+#include "fusefs/backends/sftp/codec.h"
+
+namespace fusefs::sftp {
+
+class DirTokens {
+ public:
+  static constexpr size_t kMost = 4096;
+
+  // A change of ours was made between these two looks at the directory.
+  DirChange note(const ObjectId& directory, const FileAttrs& before, const FileAttrs& after,
+                 int64_t wall_seconds);
+  // Directories that have gone, or are others now: `from` and what was below it.
+  void forget(const ObjectId& from);
+
+ private:
+  struct Last {
+    uint32_t mtime = 0;
+    uint64_t size = 0;
+    uint64_t token = 0;
+  };
+  std::unordered_map<ObjectId, Last> last_;  // after the last change of ours
+};
+
+}  // namespace fusefs::sftp

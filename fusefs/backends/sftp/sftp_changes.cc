@@ -1,0 +1,294 @@
+#include "fusefs/backends/sftp/sftp_changes.h"
+
+#include <sys/stat.h>
+
+#include <utility>
+
+#include "fusefs/backends/sftp/failure_reason.h"
+#include "fusefs/backends/sftp/sftp_attr.h"
+
+namespace fusefs::sftp {
+namespace {
+
+// The places in a change's group. The source is that of a hard link.
+enum Place : size_t { kParentBefore, kBefore, kItself, kAfter, kParentAfter, kSource };
+// In the group of a look.
+enum LookPlace : size_t { kObject, kTarget, kLinked };
+
+bool is_type(const Result<FileAttrs>& attrs, mode_t type) {
+  return attrs.ok() && (attrs.value().permissions & S_IFMT) == type;
+}
+
+}  // namespace
+
+// ---- What can be asked for ----------------------------------------------------------------------
+
+SftpChanges::ChangePtr SftpChanges::change(Kind kind, const ObjectId& parent,
+                                           const std::string& name) {
+  auto change = std::make_shared<Change>();
+  change->kind = kind;
+  change->parent = parent;
+  change->id = join(parent, name);
+  change->begun = wall_seconds_now();
+  return change;
+}
+
+void SftpChanges::create(const ObjectId& parent, const std::string& name, uint32_t mode,
+                         uint32_t flags, Done<CreatedAnswer> done) {
+  const ChangePtr creation = change(Kind::kCreate, parent, name);
+  creation->mode = mode;
+  creation->flags = flags | kOpenCreate;
+  creation->done = [this, id = creation->id, flags, done = std::move(done)](
+                       int error, const Outcome& outcome) {
+    if (error != 0) return done(Status::error(error));
+    CreatedAnswer answer;
+    answer.entry = {id, to_attr(outcome.attrs, inode_of(id), wall_seconds_now())};
+    answer.parent = outcome.parent;
+    answer.file = parts_.files.adopt(id, flags, outcome.attrs, outcome.handle);
+    done(std::move(answer));
+  };
+  start(creation);
+}
+
+void SftpChanges::mkdir(const ObjectId& parent, const std::string& name, uint32_t mode,
+                        Done<MadeAnswer> done) {
+  const ChangePtr making = change(Kind::kMkdir, parent, name);
+  making->mode = mode;
+  make(making, std::move(done));
+}
+
+void SftpChanges::symlink(const ObjectId& parent, const std::string& name,
+                          const std::string& target, Done<MadeAnswer> done) {
+  const ChangePtr making = change(Kind::kSymlink, parent, name);
+  making->target = target;
+  make(making, std::move(done));
+}
+
+void SftpChanges::link(const ObjectId& source, const ObjectId& parent, const std::string& name,
+                       Done<MadeAnswer> done) {
+  const ChangePtr making = change(Kind::kLink, parent, name);
+  making->source = source;
+  make(making, std::move(done));
+}
+
+void SftpChanges::unlink(const ObjectId& parent, const std::string& name, Done<DirChange> done) {
+  remove(change(Kind::kUnlink, parent, name), std::move(done));
+}
+
+void SftpChanges::rmdir(const ObjectId& parent, const std::string& name, Done<DirChange> done) {
+  remove(change(Kind::kRmdir, parent, name), std::move(done));
+}
+
+void SftpChanges::make(const ChangePtr& making, Done<MadeAnswer> done) {
+  making->done = [id = making->id, done = std::move(done)](int error, const Outcome& outcome) {
+    if (error != 0) return done(Status::error(error));
+    const Attr attr = to_attr(outcome.attrs, inode_of(id), wall_seconds_now());
+    done(MadeAnswer{.entry = {id, attr}, .parent = outcome.parent});
+  };
+  start(making);
+}
+
+void SftpChanges::remove(const ChangePtr& removal, Done<DirChange> done) {
+  removal->done = [done = std::move(done)](int error, const Outcome& outcome) {
+    if (error != 0) return done(Status::error(error));
+    done(outcome.parent);
+  };
+  start(removal);
+}
+
+// ---- One change ---------------------------------------------------------------------------------
+
+void SftpChanges::start(const ChangePtr& change) {
+  if (++change->attempts > SftpFiles::kMaxAttempts) return fail(change, ECONNRESET);
+  const ServerRoot& root = parts_.root;
+  std::vector<Request> requests;
+  requests.push_back(root.attributes_request(change->parent));
+  requests.push_back(lstat_request(root.of(change->id)));
+  requests.push_back(request_of(*change));
+  requests.push_back(lstat_request(root.of(change->id)));
+  requests.push_back(root.attributes_request(change->parent));
+  if (change->kind == Kind::kLink) requests.push_back(lstat_request(root.of(change->source)));
+  submit_group(parts_.client, std::move(requests), SftpClient::kOneConnection,
+               [this, change](const GroupAnswer& answer) { on_answer(change, answer); });
+}
+
+Request SftpChanges::request_of(const Change& change) const {
+  const std::string path = parts_.root.of(change.id);
+  FileAttrs attrs;
+  attrs.flags = FileAttrs::kPermissions;
+  attrs.permissions = change.mode & 07777;
+  switch (change.kind) {
+    case Kind::kCreate:
+      return open_request(path, change.flags, attrs);
+    case Kind::kMkdir:
+      return mkdir_request(path, attrs);
+    case Kind::kSymlink:
+      return symlink_request(change.target, path);
+    case Kind::kLink:
+      return hardlink_request(parts_.root.of(change.source), path);
+    case Kind::kUnlink:
+      return remove_request(path);
+    case Kind::kRmdir:
+      break;
+  }
+  return rmdir_request(path);
+}
+
+void SftpChanges::on_answer(const ChangePtr& change, const GroupAnswer& answer) {
+  const Result<FileAttrs> before = attrs_of(answer.answers[kBefore]);
+  if (change->attempts == 1) change->absent = before.error_number() == ENOENT;
+  if (answer.error == ECONNRESET) return look(change);
+  if (answer.error != 0) {
+    close_handle(answer);
+    return fail(change, answer.error);
+  }
+  const SftpClient::Answer& itself = answer.answers[kItself];
+  const int error =
+      change->kind == Kind::kCreate ? handle_of(itself).error_number() : status_of(itself);
+  if (error != 0) return explain(change, answer);
+  succeed(change, answer);
+}
+
+void SftpChanges::succeed(const ChangePtr& change, const GroupAnswer& answer) {
+  const Result<FileAttrs> before = attrs_of(answer.answers[kBefore]);
+  const Result<FileAttrs> after = attrs_of(answer.answers[kAfter]);
+  const Result<FileAttrs> parent_before = attrs_of(answer.answers[kParentBefore]);
+  const Result<FileAttrs> parent_after = attrs_of(answer.answers[kParentAfter]);
+  Outcome outcome;
+  const bool removal = change->kind == Kind::kUnlink || change->kind == Kind::kRmdir;
+  if (!removal) {
+    // Somebody else was quick, or the name was a link, which OPEN follows: it is to be looked up.
+    const bool link = change->kind == Kind::kCreate && is_type(after, S_IFLNK);
+    if (!after.ok() || link) {
+      close_handle(answer);
+      return fail(change, link ? ESTALE : gone_is_stale(after.error_number()));
+    }
+    outcome.attrs = after.value();
+  }
+  if (change->kind == Kind::kCreate) outcome.handle = handle_of(answer.answers[kItself]).value();
+  // Where a file was only opened, the directory is as it was.
+  const bool changed = removal || !before.ok();
+  if (changed && parent_before.ok() && parent_after.ok()) {
+    outcome.parent = parts_.tokens.note(change->parent, parent_before.value(), parent_after.value(),
+                                        wall_seconds_now());
+  }
+  finish(change, outcome);
+}
+
+void SftpChanges::finish(const ChangePtr& change, const Outcome& outcome) {
+  if (change->kind == Kind::kUnlink) parts_.files.unlinked(change->id);
+  if (change->kind == Kind::kRmdir) {
+    parts_.listing.forget(parts_.root.of(change->id));
+    parts_.tokens.forget(change->id);
+  }
+  change->done(0, outcome);
+}
+
+void SftpChanges::fail(const ChangePtr& change, int error) { change->done(error, {}); }
+
+void SftpChanges::close_handle(const GroupAnswer& answer) {
+  const Result<std::string> handle = handle_of(answer.answers[kItself]);
+  if (!handle.ok()) return;
+  parts_.client.submit(close_request(handle.value()), parts_.client.connection(),
+                       [](const SftpClient::Answer&) {});
+}
+
+// ---- Why it failed ------------------------------------------------------------------------------
+
+void SftpChanges::explain(const ChangePtr& change, const GroupAnswer& answer) {
+  const Result<FileAttrs> parent = attrs_of(answer.answers[kParentBefore]);
+  const Result<FileAttrs> before = attrs_of(answer.answers[kBefore]);
+  const SftpClient::Answer& itself = answer.answers[kItself];
+  const int error = error_of(itself);
+  const Kind kind = change->kind;
+  const bool removal = kind == Kind::kUnlink || kind == Kind::kRmdir;
+  if (parent.error_number() == ENOENT) return fail(change, ESTALE);
+  if (parent.ok() && !is_type(parent, S_IFDIR)) return fail(change, ENOTDIR);
+  const bool must_be_new = kind != Kind::kCreate || (change->flags & kOpenExclusive) != 0;
+  if (!removal && must_be_new && before.ok()) return fail(change, EEXIST);
+  if (kind == Kind::kCreate && is_type(before, S_IFDIR)) return fail(change, EISDIR);
+  if (kind == Kind::kUnlink && is_type(before, S_IFDIR)) return fail(change, EISDIR);
+  if (kind == Kind::kRmdir && before.ok() && !is_type(before, S_IFDIR)) {
+    return fail(change, ENOTDIR);
+  }
+  if (kind == Kind::kLink) {
+    const Result<FileAttrs> source = attrs_of(answer.answers[kSource]);
+    if (source.error_number() == ENOENT) return fail(change, ESTALE);
+    // As link(2) says it of directories, and of file systems without hard links.
+    if (is_type(source, S_IFDIR) || error == ENOSYS) return fail(change, EPERM);
+  }
+  if (!is_failure(itself)) return fail(change, error);
+  explain_failure(change);
+}
+
+void SftpChanges::explain_failure(const ChangePtr& change) {
+  const Request figures = statvfs_request(parts_.root.of(change->parent));
+  if (change->kind == Kind::kLink) {
+    return find_reason_of_two(parts_.client, statvfs_request(parts_.root.of(change->source)),
+                              figures, [this, change](int error) { fail(change, error); });
+  }
+  find_reason(parts_.client, figures, SftpClient::kAnyConnection, 0, [this, change](int error) {
+    // All else that keeps a directory from going would have had a word of its own, but for a mount.
+    const bool in_use = change->kind == Kind::kRmdir && error != EROFS;
+    fail(change, in_use ? ENOTEMPTY : error);
+  });
+}
+
+// ---- Whether it happened ------------------------------------------------------------------------
+
+void SftpChanges::look(const ChangePtr& change) {
+  // To open once more what may be there already does no harm.
+  if (change->kind == Kind::kCreate && (change->flags & kOpenExclusive) == 0) return start(change);
+  if (++change->attempts > SftpFiles::kMaxAttempts) return fail(change, ECONNRESET);
+  const std::string path = parts_.root.of(change->id);
+  std::vector<Request> requests;
+  requests.push_back(lstat_request(path));
+  if (change->kind == Kind::kSymlink) requests.push_back(readlink_request(path));
+  if (change->kind == Kind::kLink) {
+    requests.push_back(readlink_request(path));
+    requests.push_back(lstat_request(parts_.root.of(change->source)));
+  }
+  submit_group(parts_.client, std::move(requests), SftpClient::kOneConnection,
+               [this, change](const GroupAnswer& answer) { on_look(change, answer); });
+}
+
+void SftpChanges::on_look(const ChangePtr& change, const GroupAnswer& answer) {
+  if (answer.error == ECONNRESET) return look(change);
+  if (answer.error != 0) return fail(change, answer.error);
+  if (!happened(*change, answer)) return start(change);
+  if (change->kind == Kind::kCreate) {
+    change->flags &= ~kOpenExclusive;  // it is ours
+    return start(change);
+  }
+  Outcome outcome;  // what else became of the directory meanwhile nobody knows
+  if (const Result<FileAttrs> attrs = attrs_of(answer.answers[kObject]); attrs.ok()) {
+    outcome.attrs = attrs.value();
+  }
+  finish(change, outcome);
+}
+
+bool SftpChanges::happened(const Change& change, const GroupAnswer& answer) {
+  const Result<FileAttrs> object = attrs_of(answer.answers[kObject]);
+  if (change.kind == Kind::kUnlink || change.kind == Kind::kRmdir) {
+    return object.error_number() == ENOENT && !change.absent;
+  }
+  if (!object.ok()) return false;
+  const FileAttrs& attrs = object.value();
+  const bool ours = change.absent || int64_t{attrs.mtime} >= change.begun - kYoung;
+  switch (change.kind) {
+    case Kind::kCreate:
+      return ours && is_type(object, S_IFREG) && attrs.size == 0;
+    case Kind::kMkdir:
+      return ours && is_type(object, S_IFDIR);
+    case Kind::kSymlink: {
+      const Result<std::string> target = path_of(answer.answers[kTarget]);
+      return ours && target.ok() && target.value() == change.target;
+    }
+    default: {
+      const Result<FileAttrs> source = attrs_of(answer.answers[kLinked]);
+      return source.ok() && source.value() == attrs;  // times of access and all
+    }
+  }
+}
+
+}  // namespace fusefs::sftp

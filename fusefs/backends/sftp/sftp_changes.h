@@ -1,0 +1,96 @@
+// SftpChanges: names that are made and removed.
+//
+// Purpose:        sends each change together with a look at the directory before and after it, and
+//                 at the object: one round trip, since the server works requests off in order.
+//                 What the looks tell makes the answer: the object's attributes, what became of the
+//                 directory's token (dir_tokens.h), and the errno that SFTP has no word for.
+// Lost connections: a change is not sent again blindly. Where its answer was lost, the next
+//                 connection is asked whether it has happened: a name that was to go is gone; what
+//                 was to be made is there, is what was asked for, and was not there before (where
+//                 that was told) or is as young as our asking. Only else it is sent again.
+// Permissions:    of what is made are those that were asked for, less what the server's own umask
+//                 and default ACLs take away.
+// Ownership:      refers to the parts that it is made of, which the back end owns.
+// Thread-safety:  the client's loop only. Completions run on it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "fusefs/backends/sftp/dir_tokens.h"
+#include "fusefs/backends/sftp/sftp_files.h"
+#include "fusefs/backends/sftp/sftp_listing.h"
+
+namespace fusefs::sftp {
+
+// The parts of the back end that a change of names concerns.
+struct TreeParts {
+  SftpClient& client;
+  const ServerRoot& root;
+  SftpFiles& files;
+  SftpListing& listing;
+  DirTokens& tokens;
+};
+
+class SftpChanges {
+ public:
+  template <typename T>
+  using Done = std::function<void(Result<T>)>;
+
+  explicit SftpChanges(const TreeParts& parts) : parts_(parts) {}
+
+  // `flags`: those of codec.h's open_request().
+  void create(const ObjectId& parent, const std::string& name, uint32_t mode, uint32_t flags,
+              Done<CreatedAnswer> done);
+  void mkdir(const ObjectId& parent, const std::string& name, uint32_t mode, Done<MadeAnswer> done);
+  void symlink(const ObjectId& parent, const std::string& name, const std::string& target,
+               Done<MadeAnswer> done);
+  void link(const ObjectId& source, const ObjectId& parent, const std::string& name,
+            Done<MadeAnswer> done);
+  void unlink(const ObjectId& parent, const std::string& name, Done<DirChange> done);
+  void rmdir(const ObjectId& parent, const std::string& name, Done<DirChange> done);
+
+ private:
+  enum class Kind : uint8_t { kCreate, kMkdir, kSymlink, kLink, kUnlink, kRmdir };
+  // What came of one.
+  struct Outcome {
+    FileAttrs attrs;  // of what was made
+    std::string handle;
+    DirChange parent;
+  };
+  struct Change {
+    Kind kind = Kind::kCreate;
+    ObjectId parent, id;
+    uint32_t mode = 0, flags = 0;
+    std::string target;   // of a symbolic link
+    ObjectId source;      // of a hard link
+    int64_t begun = 0;    // seconds since 1970
+    bool absent = false;  // it is known that the name was not there before
+    uint32_t attempts = 0;
+    std::function<void(int error, const Outcome&)> done;
+  };
+  using ChangePtr = std::shared_ptr<Change>;
+
+  [[nodiscard]] static ChangePtr change(Kind kind, const ObjectId& parent, const std::string& name);
+  void make(const ChangePtr& making, Done<MadeAnswer> done);
+  void remove(const ChangePtr& removal, Done<DirChange> done);
+  void start(const ChangePtr& change);
+  [[nodiscard]] Request request_of(const Change& change) const;
+  void on_answer(const ChangePtr& change, const GroupAnswer& answer);
+  void succeed(const ChangePtr& change, const GroupAnswer& answer);
+  void finish(const ChangePtr& change, const Outcome& outcome);
+  static void fail(const ChangePtr& change, int error);
+  void close_handle(const GroupAnswer& answer);
+
+  void explain(const ChangePtr& change, const GroupAnswer& answer);
+  void explain_failure(const ChangePtr& change);
+
+  void look(const ChangePtr& change);
+  void on_look(const ChangePtr& change, const GroupAnswer& answer);
+  static bool happened(const Change& change, const GroupAnswer& answer);
+
+  const TreeParts parts_;
+};
+
+}  // namespace fusefs::sftp
