@@ -29,7 +29,7 @@ class BackendDirSource final : public cache::DirSource {
       : backend_(backend), object_(std::move(object)) {}
 
   RequestId read_dir(cache::DirRequest request, Completion done) override {
-    return backend_.read_dir(caller(), object_, std::move(request), std::move(done));
+    return backend_.read_dir(caller(), object(), std::move(request), std::move(done));
   }
   void cancel(RequestId id) override { backend_.cancel(id); }
   [[nodiscard]] cache::CookieKind cookie_kind() const override { return backend_.cookie_kind(); }
@@ -44,16 +44,25 @@ class BackendDirSource final : public cache::DirSource {
     cache::MutexLock lock(mutex_);
     if (!caller_) caller_ = caller;
   }
+  // A rename has given the directory this id.
+  void set_object(const ObjectId& object) {
+    cache::MutexLock lock(mutex_);
+    object_ = object;
+  }
 
  private:
   CallerPtr caller() {
     cache::MutexLock lock(mutex_);
     return caller_;
   }
+  ObjectId object() {
+    cache::MutexLock lock(mutex_);
+    return object_;
+  }
 
   Backend& backend_;
-  const ObjectId object_;
   cache::Mutex mutex_{cache::LockRank::kLeaf};
+  ObjectId object_ GUARDED_BY(mutex_);
   CallerPtr caller_ GUARDED_BY(mutex_);
 };
 
@@ -72,6 +81,8 @@ class DirState {
 
   cache::Directory& directory() { return directory_; }
 
+  // A rename has given the directory this id.
+  void set_object(const ObjectId& object) { source_.set_object(object); }
   // Whose identity the directory's next requests have. Only where the back end wants callers.
   void act_for(const CallerPtr& caller) { source_.act_for(caller); }
   // ... unless somebody has opened it already.
@@ -118,6 +129,11 @@ class DirState {
   // It was not told, or may not have done it.
   void forget_lent();
 
+  // A change of ours was refused for a reason that the listing does not show: the next one asks.
+  void doubt() {
+    cache::MutexLock lock(mutex_);
+    age_.forget_token();
+  }
   // What a listing that begins now says of its entries. Forgets what is held where it must.
   enum class Asks : uint8_t { kNames, kAttributes };
   ListingAge::Attributes begin_pass(cache::TimePoint now, Asks asks);

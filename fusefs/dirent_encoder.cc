@@ -161,6 +161,12 @@ uint64_t PlusEntry::nodeid() const {
   return load<uint64_t>(at_ + offsetof(fuse_entry_out, nodeid));
 }
 
+std::chrono::nanoseconds PlusEntry::valid() const {
+  const auto seconds = load<uint64_t>(at_ + offsetof(fuse_entry_out, attr_valid));
+  const auto rest = load<uint32_t>(at_ + offsetof(fuse_entry_out, attr_valid_nsec));
+  return std::chrono::seconds(seconds) + std::chrono::nanoseconds(rest);
+}
+
 void PlusEntry::set_node(uint64_t nodeid) { store(at_ + offsetof(fuse_entry_out, nodeid), nodeid); }
 
 void PlusEntry::set_block_size(uint32_t bytes) {

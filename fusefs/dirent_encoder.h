@@ -72,6 +72,7 @@ class PlusEntry {
   [[nodiscard]] uint64_t ino() const;
   [[nodiscard]] std::string_view name() const;
   [[nodiscard]] uint64_t nodeid() const;
+  [[nodiscard]] std::chrono::nanoseconds valid() const;  // how much longer its attributes are good
   void set_node(uint64_t nodeid);
   void set_block_size(uint32_t bytes);
   void clear_node();  // names only

@@ -46,6 +46,7 @@ class FuseRequest {
   }
   void fail(int error_number) { reply(fuse_reply_err, shown(error_number)); }
   void ok() { reply(fuse_reply_err, 0); }
+  void fail_or_ok(int error_number) { error_number == 0 ? ok() : fail(error_number); }
   void none() {
     if (req_ != nullptr) fuse_reply_none(std::exchange(req_, nullptr));
   }

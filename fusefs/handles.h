@@ -9,6 +9,7 @@
 //                 kernel reads an open directory one call at a time, so nobody queues there.
 #pragma once
 
+#include <algorithm>
 #include <boost/intrusive/list.hpp>
 #include <cstdint>
 #include <memory>
@@ -18,6 +19,7 @@
 #include "cache/dir/directory.h"
 #include "fusefs/backends/backend.h"
 #include "fusefs/dir_state.h"
+#include "fusefs/file_state.h"
 #include "fusefs/inode_table.h"
 
 namespace fusefs {
@@ -28,6 +30,8 @@ class OpenHandle : public boost::intrusive::list_base_hook<> {
   virtual ~OpenHandle() = default;
   OpenHandle(const OpenHandle&) = delete;
   OpenHandle& operator=(const OpenHandle&) = delete;
+  // Of an open file: the node id of the directory that it is in; else 0.
+  [[nodiscard]] virtual uint64_t file_parent() const { return 0; }
 };
 
 // Where a reader of an open directory is, beyond its cursor.
@@ -79,21 +83,26 @@ class DirHandle final : public OpenHandle {
   std::unique_ptr<RemoteListing> remote GUARDED_BY(mutex);  // null: never asked for
 };
 
+// `source` is kept by dirty pages as well: what is not written when the handle is closed still can
+// be.
 class FileHandle final : public OpenHandle {
  public:
-  FileHandle(Backend& backend, InodeRef inode_in, Backend::FileHandle file_in, CallerPtr opener_in)
+  FileHandle(InodeRef inode_in, std::shared_ptr<FileState> state_in, BackendFileSourcePtr source_in)
       : inode(std::move(inode_in)),
-        file(file_in),
-        opener(std::move(opener_in)),
-        backend_(backend) {}
-  ~FileHandle() override { backend_.release(file); }
+        state(std::move(state_in)),
+        source(std::move(source_in)),
+        errors(state->data().error_mark()) {
+    state->opened(source);
+  }
+  ~FileHandle() override { state->closed(source); }
+  [[nodiscard]] uint64_t file_parent() const override { return inode->parent(); }
 
   const InodeRef inode;
-  const Backend::FileHandle file;
-  const CallerPtr opener;
-
- private:
-  Backend& backend_;
+  const std::shared_ptr<FileState> state;
+  const BackendFileSourcePtr source;
+  cache::ReadStream stream;  // used under the file's own lock
+  cache::Mutex mutex{cache::LockRank::kHandle};
+  cache::ErrorMark errors GUARDED_BY(mutex);
 };
 
 class HandleList {
@@ -119,6 +128,13 @@ class HandleList {
     std::unique_ptr<OpenHandle> handle(&get<OpenHandle>(fh));  // outlives the lock
     cache::MutexLock lock(mutex_);
     handles_.erase(handles_.iterator_to(*handle));
+  }
+  // Some file of that directory is open. Looks at all handles.
+  [[nodiscard]] bool any_file_in(uint64_t directory) {
+    cache::MutexLock lock(mutex_);
+    return std::any_of(handles_.begin(), handles_.end(), [directory](const OpenHandle& handle) {
+      return handle.file_parent() == directory;
+    });
   }
   // Unmount: those that were never released.
   void clear() {

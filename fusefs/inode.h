@@ -15,6 +15,10 @@
 //                 shard's lock: either the LOOKUP finds the inode and its count keeps it, or it
 //                 finds none and makes a new one with a new id. An id is never reused, so a FORGET
 //                 that comes late can't hit another object.
+// Names:          an object's id may hold its path, so a rename changes it: it is asked of the
+// table
+//                 (InodeTable::object), and is never kept. What was unlinked, or lost its name to
+//                 another object, is detached: its old id no longer leads to it.
 // Thread-safety:  const members by anyone who holds an InodeRef; the rest belongs to InodeTable and
 //                 is guarded by the shard's mutex.
 // Memory:         about 150 bytes an inode, the object's name beyond 15 bytes and a directory's own
@@ -23,6 +27,7 @@
 
 #include <sys/stat.h>
 
+#include <atomic>
 #include <boost/intrusive/unordered_set_hook.hpp>
 #include <cstdint>
 #include <memory>
@@ -36,6 +41,7 @@
 namespace fusefs {
 
 class DirState;
+class FileState;
 
 constexpr uint64_t kRootNodeId = 1;
 
@@ -71,13 +77,15 @@ class Inode : public boost::intrusive::unordered_set_base_hook<boost::intrusive:
   Inode& operator=(const Inode&) = delete;
 
   [[nodiscard]] uint64_t nodeid() const { return nodeid_; }
-  [[nodiscard]] const ObjectId& object() const { return object_; }
+  // Of the id that it was made with: decides over its shard for life.
   [[nodiscard]] uint64_t object_hash() const { return object_hash_; }
-  // As the remote tells it, 0 if it does not; the parent's as of the first lookup.
+  // As the remote tells it, 0 if it does not; the parent's as of the first lookup or the last
+  // rename through this mount.
   [[nodiscard]] uint64_t ino() const { return ino_; }
-  [[nodiscard]] uint64_t parent_ino() const { return parent_ino_; }
-  [[nodiscard]] uint64_t parent() const { return parent_; }  // its node id, forgotten or not
-  [[nodiscard]] uint32_t type() const { return type_; }      // S_IFMT bits
+  [[nodiscard]] uint64_t parent_ino() const { return parent_ino_.load(std::memory_order_relaxed); }
+  // Its node id, forgotten or not.
+  [[nodiscard]] uint64_t parent() const { return parent_.load(std::memory_order_relaxed); }
+  [[nodiscard]] uint32_t type() const { return type_; }  // S_IFMT bits
   [[nodiscard]] bool is_directory() const { return type_ == S_IFDIR; }
 
  private:
@@ -89,12 +97,17 @@ class Inode : public boost::intrusive::unordered_set_base_hook<boost::intrusive:
   uint64_t lookups_ = 0;  // guarded by the shard's mutex, as are the others that are not const
   uint32_t pins_ = 0;
   const uint32_t type_;
-  const ObjectId object_;
+  bool moved_ = false;     // found by InodeTable's map of moved objects
+  bool detached_ = false;  // no id leads to it
+  ObjectId object_;
   const uint64_t ino_;
-  const uint64_t parent_ino_;
-  const uint64_t parent_;
+  std::atomic<uint64_t> parent_ino_;  // relaxed: a number that is read alone
+  std::atomic<uint64_t> parent_;
   std::unique_ptr<TimedAttr> attr_;  // null: never asked for, or dropped
-  std::shared_ptr<DirState> dir_;    // null: never opened
+  // When it was last changed through this mount: attributes asked for before that are outdated.
+  cache::TimePoint changed_ = cache::TimePoint::min();
+  std::shared_ptr<void>
+      state_;  // a DirState or, of any other type, a FileState; null: never opened
   // Of a directory, as the kernel was last told it. Only for people.
   std::unique_ptr<const std::string> name_;
 };

@@ -29,6 +29,7 @@ void InodeTable::Index<Tag, Hash, Equal>::reserve_one() {
 
 InodeTable::InodeTable(const LookupAnswer& root)
     : root_hash_(cache::hash_bytes(root.id)),
+      root_object_(root.id),
       root_(std::make_unique<Inode>(
           kRootNodeId, root.id, root_hash_,
           ObjectFacts{.ino = root.attr.ino, .parent_ino = root.attr.ino, .mode = root.attr.mode})) {
@@ -38,6 +39,9 @@ InodeTable::InodeTable(const LookupAnswer& root)
 }
 
 InodeTable::~InodeTable() { clear(); }
+
+// The root's id never changes: nothing can be renamed that is not below it.
+bool InodeTable::is_root(const ObjectId& object) const { return object == root_object_; }
 
 Inode* InodeTable::find_locked(Shard& shard, uint64_t nodeid) {
   if (nodeid == kRootNodeId) return root_.get();
@@ -66,7 +70,10 @@ Inode& InodeTable::obtain_locked(Shard& shard, ObjectId& object, uint64_t hash,
   auto fresh = std::make_unique<Inode>(nodeid, std::move(object), hash, facts);
   ++shard.last_id;
   // Replaced: found by its node id alone from now on.
-  if (known != nullptr) objects.erase(objects.iterator_to(*known));
+  if (known != nullptr) {
+    objects.erase(objects.iterator_to(*known));
+    known->detached_ = true;
+  }
   shard.by_nodeid.insert(*fresh);
   shard.by_object.insert(*fresh);
   size_.fetch_add(1, std::memory_order_relaxed);
@@ -79,7 +86,129 @@ Inode* InodeTable::find_locked(Shard& shard, const ObjectId& object, uint64_t ha
   return found == set.end() ? nullptr : &*found;
 }
 
+// ---- Objects that a rename gave another id ------------------------------------------------------
+
+// The node id first, with the map's lock dropped before the shard's is taken; then the shard says
+// whether it still is this object's.
+template <typename Use>
+bool InodeTable::use_moved(const ObjectId& object, uint32_t type, const Use& use) {
+  if (!any_moved()) return false;
+  uint64_t nodeid = 0;
+  {
+    MutexLock lock(moved_mutex_);
+    const auto found = moved_.find(object);
+    if (found == moved_.end()) return false;
+    nodeid = found->second;
+  }
+  Shard& shard = shard_of(nodeid);
+  MutexLock lock(shard.mutex);
+  Inode* const inode = find_locked(shard, nodeid);
+  if (inode == nullptr || inode->detached_ || inode->object_ != object) return false;
+  if (type != 0 && inode->type_ != type) {
+    rename_locked(shard, *inode, nullptr);
+    return false;
+  }
+  use(shard, *inode);
+  return true;
+}
+
+void InodeTable::unlink_object(Shard& shard, Inode& inode) {
+  using ObjectHook = boost::intrusive::unordered_set_base_hook<boost::intrusive::tag<ByObject>>;
+  if (static_cast<ObjectHook&>(inode).is_linked()) {
+    shard.by_object.set.erase(shard.by_object.set.iterator_to(inode));
+  }
+  if (!std::exchange(inode.moved_, false)) return;
+  MutexLock lock(moved_mutex_);
+  const auto found = moved_.find(inode.object_);
+  if (found != moved_.end() && found->second == inode.nodeid_) moved_.erase(found);
+  moved_count_.store(moved_.size(), std::memory_order_release);
+}
+
+// What it is called from is called with the lock, which the analysis can't be shown.
+MovedObject InodeTable::rename_locked(Shard& shard, Inode& inode,
+                                      const ObjectId* to) NO_THREAD_SAFETY_ANALYSIS {
+  unlink_object(shard, inode);
+  inode.detached_ = to == nullptr;
+  if (to == nullptr) return {};
+  inode.object_ = *to;
+  inode.moved_ = true;
+  {
+    MutexLock lock(moved_mutex_);
+    moved_.insert_or_assign(*to, inode.nodeid_);
+    moved_count_.store(moved_.size(), std::memory_order_release);
+  }
+  MovedObject moved{.to = *to, .dir = nullptr, .file = nullptr};
+  if (inode.is_directory()) {
+    moved.dir = std::static_pointer_cast<DirState>(inode.state_);
+  } else {
+    moved.file = std::static_pointer_cast<FileState>(inode.state_);
+  }
+  return moved;
+}
+
+ObjectId InodeTable::object(const Inode& inode) {
+  MutexLock lock(shard_of(inode.nodeid_).mutex);
+  return inode.object_;
+}
+
+bool InodeTable::detached(const Inode& inode) {
+  MutexLock lock(shard_of(inode.nodeid_).mutex);
+  return inode.detached_;
+}
+
+void InodeTable::detach(const ObjectId& object) {
+  const auto leave = [this](Shard& shard, Inode& inode) { rename_locked(shard, inode, nullptr); };
+  if (use_moved(object, 0, leave)) return;
+  const uint64_t hash = cache::hash_bytes(object);
+  Shard& shard = shard_of(hash);
+  MutexLock lock(shard.mutex);
+  if (Inode* const inode = find_locked(shard, object, hash)) leave(shard, *inode);
+}
+
+std::vector<MovedObject> InodeTable::move(const ObjectId& from, const ObjectId& to,
+                                          const Inode& parent) {
+  std::vector<MovedObject> moved;
+  const auto give = [&](Shard& shard, Inode& inode) {
+    if (from != to) moved.push_back(rename_locked(shard, inode, &to));
+    set_parent(inode, parent);
+  };
+  if (use_moved(from, 0, give)) return moved;
+  const uint64_t hash = cache::hash_bytes(from);
+  Shard& shard = shard_of(hash);
+  MutexLock lock(shard.mutex);
+  if (Inode* const inode = find_locked(shard, from, hash)) give(shard, *inode);
+  return moved;
+}
+
+void InodeTable::set_parent(const Inode& inode, const Inode& parent) {
+  Inode& mine = const_cast<Inode&>(inode);  // NOLINT: the table owns its inodes
+  mine.parent_.store(parent.nodeid(), std::memory_order_relaxed);
+  mine.parent_ino_.store(parent.ino(), std::memory_order_relaxed);
+}
+
+std::vector<MovedObject> InodeTable::move_all(
+    const std::function<ObjectId(const ObjectId& id)>& moved) {
+  std::vector<MovedObject> all;
+  for (Shard& shard : shards_) {
+    MutexLock lock(shard.mutex);
+    for (Inode& inode : shard.by_nodeid.set) {
+      if (inode.detached_) continue;
+      const ObjectId to = moved(inode.object_);
+      if (!to.empty()) all.push_back(rename_locked(shard, inode, &to));
+    }
+  }
+  return all;
+}
+
+// ---- Finding ------------------------------------------------------------------------------------
+
 InodeRef InodeTable::find(const ObjectId& object) {
+  InodeRef moved;
+  const auto pin = [&](Shard&, Inode& inode) {
+    ++inode.pins_;
+    moved = InodeRef(this, &inode);
+  };
+  if (use_moved(object, 0, pin)) return moved;
   const uint64_t hash = cache::hash_bytes(object);
   Shard& shard = shard_of(hash);
   MutexLock lock(shard.mutex);
@@ -92,7 +221,12 @@ InodeRef InodeTable::find(const ObjectId& object) {
 InodeRef InodeTable::obtain(ObjectId object, const ObjectFacts& facts) {
   const uint64_t hash = cache::hash_bytes(object);
   // The root as somebody's child is in no index.
-  if (hash == root_hash_ && object == root_->object_) return {};
+  if (hash == root_hash_ && is_root(object)) return {};
+  if (any_moved()) {
+    if (InodeRef moved = find(object)) {
+      return moved->type_ == (facts.mode & S_IFMT) ? std::move(moved) : InodeRef();
+    }
+  }
   Shard& shard = shard_of(hash);
   MutexLock lock(shard.mutex);
   const Inode* const known = find_locked(shard, object, hash);
@@ -104,10 +238,17 @@ InodeRef InodeTable::obtain(ObjectId object, const ObjectFacts& facts) {
 
 InodeRef InodeTable::lookup(ObjectId object, const ObjectFacts& facts) {
   const uint64_t hash = cache::hash_bytes(object);
-  const bool is_root = hash == root_hash_ && object == root_->object_;
-  Shard& shard = shard_of(is_root ? kRootNodeId : hash);
+  const bool root = hash == root_hash_ && is_root(object);
+  InodeRef moved;
+  const auto tell = [&](Shard&, Inode& inode) {
+    ++inode.lookups_;
+    ++inode.pins_;
+    moved = InodeRef(this, &inode);
+  };
+  if (!root && use_moved(object, facts.mode & S_IFMT, tell)) return moved;
+  Shard& shard = shard_of(root ? kRootNodeId : hash);
   MutexLock lock(shard.mutex);
-  Inode& inode = is_root ? *root_ : obtain_locked(shard, object, hash, facts);
+  Inode& inode = root ? *root_ : obtain_locked(shard, object, hash, facts);
   ++inode.lookups_;
   ++inode.pins_;
   return {this, &inode};
@@ -122,7 +263,7 @@ std::vector<InodeTable::Item> InodeTable::by_shard(std::span<PrimedEntry> entrie
     if (entry.object.empty()) continue;
     const uint64_t hash = cache::hash_bytes(entry.object);
     // The root as somebody's child: the kernel would refuse it, so it gets no node id.
-    if (hash == root_hash_ && entry.object == root_->object_) continue;
+    if (hash == root_hash_ && is_root(entry.object)) continue;
     found.push_back({hash, &entry});
     ++begin[hash % kShards + 1];
   }
@@ -157,15 +298,25 @@ void InodeTable::prefetch(std::span<const Item> items) {
 void InodeTable::lookup_batch(std::span<PrimedEntry> entries) {
   const std::vector<Item> items = by_shard(entries);  // so that each lock is taken once
   prefetch(items);
+  const auto tell = [](PrimedEntry& entry, Inode& inode) {
+    ++inode.lookups_;
+    entry.nodeid = inode.nodeid_;
+    entry.outdated = entry.asked < inode.changed_;
+  };
   try {
+    for (size_t i = 0; any_moved() && i < items.size(); ++i) {
+      PrimedEntry& entry = *items[i].entry;
+      use_moved(entry.object, entry.facts.mode & S_IFMT,
+                [&](Shard&, Inode& inode) { tell(entry, inode); });
+    }
     for (size_t i = 0; i < items.size();) {
       Shard& shard = shard_of(items[i].hash);
       MutexLock lock(shard.mutex);
       for (; i < items.size() && &shard_of(items[i].hash) == &shard; ++i) {
         PrimedEntry& entry = *items[i].entry;
+        if (entry.nodeid != 0) continue;  // it was among the moved ones
         Inode& inode = obtain_locked(shard, entry.object, items[i].hash, entry.facts);
-        ++inode.lookups_;
-        entry.nodeid = inode.nodeid_;
+        tell(entry, inode);
       }
     }
   } catch (...) {
@@ -180,10 +331,7 @@ void InodeTable::lookup_batch(std::span<PrimedEntry> entries) {
 std::unique_ptr<Inode> InodeTable::take_if_dead(Shard& shard, Inode& inode) {
   if (inode.lookups_ != 0 || inode.pins_ != 0 || &inode == root_.get()) return nullptr;
   shard.by_nodeid.set.erase(shard.by_nodeid.set.iterator_to(inode));
-  using ObjectHook = boost::intrusive::unordered_set_base_hook<boost::intrusive::tag<ByObject>>;
-  if (static_cast<ObjectHook&>(inode).is_linked()) {
-    shard.by_object.set.erase(shard.by_object.set.iterator_to(inode));
-  }
+  unlink_object(shard, inode);
   size_.fetch_sub(1, std::memory_order_relaxed);
   return std::unique_ptr<Inode>(&inode);
 }
@@ -214,13 +362,27 @@ std::optional<TimedAttr> InodeTable::attr(const Inode& inode) {
   return *inode.attr_;
 }
 
-void InodeTable::set_attr(const Inode& inode, const TimedAttr& attr) {
+bool InodeTable::set_attr(const Inode& inode, const TimedAttr& attr) {
   auto fresh = std::make_unique<TimedAttr>(attr);
   Shard& shard = shard_of(inode.nodeid_);
   MutexLock lock(shard.mutex);
   Inode& mine = const_cast<Inode&>(inode);  // NOLINT: the table owns its inodes
-  // An answer that overtook a later one does not replace it.
-  if (!mine.attr_ || mine.attr_->asked <= attr.asked) mine.attr_.swap(fresh);
+  if (attr.asked < mine.changed_ || (mine.attr_ && mine.attr_->asked > attr.asked)) return false;
+  mine.attr_.swap(fresh);
+  return true;
+}
+
+void InodeTable::note_changed(const Inode& inode, cache::TimePoint when) {
+  std::unique_ptr<TimedAttr> old;
+  MutexLock lock(shard_of(inode.nodeid_).mutex);
+  Inode& mine = const_cast<Inode&>(inode);  // NOLINT: the table owns its inodes
+  mine.changed_ = std::max(mine.changed_, when);
+  if (mine.attr_ && mine.attr_->asked < mine.changed_) old.swap(mine.attr_);
+}
+
+bool InodeTable::outdated(const Inode& inode, cache::TimePoint asked) {
+  MutexLock lock(shard_of(inode.nodeid_).mutex);
+  return asked < inode.changed_;
 }
 
 void InodeTable::drop_attr(const Inode& inode) {
@@ -246,24 +408,58 @@ void InodeTable::set_name(const Inode& inode, std::string_view name) {
   slot.swap(fresh);
 }
 
-std::shared_ptr<DirState> InodeTable::dir(const Inode& inode) {
+template <typename State>
+std::shared_ptr<State> InodeTable::state(const Inode& inode) {
   MutexLock lock(shard_of(inode.nodeid_).mutex);
-  return inode.dir_;
+  return std::static_pointer_cast<State>(inode.state_);
+}
+
+template <typename State>
+std::shared_ptr<State> InodeTable::install(const Inode& inode, std::shared_ptr<State> fresh) {
+  MutexLock lock(shard_of(inode.nodeid_).mutex);
+  auto& slot = const_cast<Inode&>(inode).state_;  // NOLINT: the table owns its inodes
+  if (!slot) slot = std::move(fresh);
+  return std::static_pointer_cast<State>(slot);
+}
+
+std::shared_ptr<DirState> InodeTable::dir(const Inode& inode) {
+  return inode.is_directory() ? state<DirState>(inode) : nullptr;
+}
+
+std::shared_ptr<FileState> InodeTable::file(const Inode& inode) {
+  return inode.is_directory() ? nullptr : state<FileState>(inode);
 }
 
 std::shared_ptr<DirState> InodeTable::install_dir(const Inode& inode,
                                                   std::shared_ptr<DirState> fresh) {
-  MutexLock lock(shard_of(inode.nodeid_).mutex);
-  auto& slot = const_cast<Inode&>(inode).dir_;  // NOLINT: the table owns its inodes
-  if (!slot) slot = std::move(fresh);
-  return slot;
+  CACHE_CHECK(inode.is_directory());
+  return install(inode, std::move(fresh));
+}
+
+std::shared_ptr<FileState> InodeTable::install_file(const Inode& inode,
+                                                    std::shared_ptr<FileState> fresh) {
+  CACHE_CHECK(!inode.is_directory());
+  return install(inode, std::move(fresh));
+}
+
+std::vector<InodeTable::OpenedFile> InodeTable::opened_files() {
+  std::vector<OpenedFile> all;
+  for (Shard& shard : shards_) {
+    MutexLock lock(shard.mutex);
+    for (const Inode& inode : shard.by_nodeid.set) {
+      if (!inode.state_ || inode.is_directory()) continue;
+      all.push_back({inode.nodeid_, std::static_pointer_cast<FileState>(inode.state_)});
+    }
+  }
+  return all;
 }
 
 std::vector<InodeTable::OpenedDirectory> InodeTable::opened_directories() {
   std::vector<OpenedDirectory> all;
   const auto add = [&all](const Inode& inode) {
-    if (!inode.dir_) return;
-    all.push_back({inode.nodeid_, inode.ino_, inode.parent_, inode.dir_});
+    if (!inode.state_ || !inode.is_directory()) return;
+    all.push_back({inode.nodeid_, inode.ino_, inode.parent(),
+                   std::static_pointer_cast<DirState>(inode.state_)});
   };
   {
     MutexLock lock(shard_of(kRootNodeId).mutex);
@@ -293,10 +489,10 @@ void InodeTable::clear_shard(Shard& shard) {
 
 void InodeTable::clear() {
   for (Shard& shard : shards_) clear_shard(shard);
-  std::shared_ptr<DirState> root_dir;
+  std::shared_ptr<void> root_dir;
   {
     MutexLock lock(shard_of(kRootNodeId).mutex);
-    root_dir.swap(root_->dir_);
+    root_dir.swap(root_->state_);
   }
 }
 

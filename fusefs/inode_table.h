@@ -9,8 +9,10 @@
 // Ownership:      owns all inodes (inode.h tells their lives). The root lives as long as the table.
 // Thread-safety:  all members from any thread.
 // Locks:          LockRank::kInodeTable, one of 64 shards at a time. An object's shard is part of
-//                 its node id, so one lock covers both indexes. Inodes are destroyed with no lock
-//                 held.
+//                 its node id, so one lock covers both indexes. Objects that a rename has given
+//                 another id stay in their shard and are found by a map of their own
+//                 (LockRank::kMovedObjects), which nobody looks at while there are none. Inodes are
+//                 destroyed with no lock held.
 // Errors:         an unknown node id gives an empty InodeRef; std::bad_alloc passes through and
 //                 leaves every count as it was.
 #pragma once
@@ -19,11 +21,13 @@
 #include <atomic>
 #include <boost/intrusive/unordered_set.hpp>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -69,6 +73,16 @@ struct PrimedEntry {
   ObjectId object;
   ObjectFacts facts;
   uint64_t nodeid = 0;
+  cache::TimePoint asked = cache::TimePoint::max();  // when the remote was, for its attributes
+  // The object was changed through this mount after that: these are not its attributes any more.
+  bool outdated = false;
+};
+
+// An object whose id has changed, and the state that must hear of it.
+struct MovedObject {
+  ObjectId to;
+  std::shared_ptr<DirState> dir;    // null: never opened, or no directory
+  std::shared_ptr<FileState> file;  // likewise
 };
 
 class InodeTable {
@@ -91,10 +105,27 @@ class InodeTable {
   // The kernel forgot this many lookups; more than it was told count as all.
   void forget(uint64_t nodeid, uint64_t count);
 
+  // The id by which the remote knows it now.
+  ObjectId object(const Inode& inode);
+  // No id leads to it any more.
+  bool detached(const Inode& inode);
+  // The name of this id is gone, or is about to be another object's. Whoever holds the inode keeps
+  // it, and finds it by its node id.
+  void detach(const ObjectId& object);
+  // The object of id `from`, below `parent` now, has the id `to`.
+  std::vector<MovedObject> move(const ObjectId& from, const ObjectId& to, const Inode& parent);
+  void set_parent(const Inode& inode, const Inode& parent);
+  // Every object for which `moved` gives an id has that one now. Looks at all inodes.
+  std::vector<MovedObject> move_all(const std::function<ObjectId(const ObjectId& id)>& moved);
+
   // Attributes last seen, whatever their age.
   std::optional<TimedAttr> attr(const Inode& inode);
-  void set_attr(const Inode& inode, const TimedAttr& attr);
+  // False: outdated, or overtaken by a later answer; what is known stays.
+  bool set_attr(const Inode& inode, const TimedAttr& attr);
   void drop_attr(const Inode& inode);
+  // Changed through this mount at that time: what was asked for before is of no use any more.
+  void note_changed(const Inode& inode, cache::TimePoint when);
+  [[nodiscard]] bool outdated(const Inode& inode, cache::TimePoint asked);
 
   // The name by which the kernel was last told of a directory; empty: the root, and what it was
   // never told of.
@@ -104,6 +135,16 @@ class InodeTable {
   // The directory's state; null when it was never opened. The first one installed stays.
   std::shared_ptr<DirState> dir(const Inode& inode);
   std::shared_ptr<DirState> install_dir(const Inode& inode, std::shared_ptr<DirState> fresh);
+
+  // The same of a file.
+  std::shared_ptr<FileState> file(const Inode& inode);
+  std::shared_ptr<FileState> install_file(const Inode& inode, std::shared_ptr<FileState> fresh);
+  // Every file that was opened. Looks at all inodes, a shard at a time.
+  struct OpenedFile {
+    uint64_t nodeid;
+    std::shared_ptr<FileState> file;
+  };
+  std::vector<OpenedFile> opened_files();
 
   // Every directory that was opened. Looks at all inodes, a shard at a time.
   struct OpenedDirectory {
@@ -144,9 +185,9 @@ class InodeTable {
   };
   struct ObjectEqual {
     bool operator()(const ObjectKey& key, const Inode& inode) const {
-      return key.hash == inode.object_hash() && key.object == inode.object();
+      return key.hash == inode.object_hash() && key.object == inode.object_;
     }
-    bool operator()(const Inode& a, const Inode& b) const { return a.object() == b.object(); }
+    bool operator()(const Inode& a, const Inode& b) const { return a.object_ == b.object_; }
   };
 
   // A hash set of two to four buckets for each of its inodes: a chain's second inode is a miss of
@@ -182,6 +223,14 @@ class InodeTable {
     uint64_t hash;
     PrimedEntry* entry;
   };
+  // Among those that a rename gave their id: its inode, with the lock of its shard for `use(shard,
+  // inode)`. False: none, or of another type than `type` (0: any), which has lost its name then.
+  template <typename Use>
+  bool use_moved(const ObjectId& object, uint32_t type, const Use& use);
+  [[nodiscard]] bool any_moved() const { return moved_count_.load(std::memory_order_acquire) != 0; }
+  // The inode gets that id; null: it is in no index from then on.
+  MovedObject rename_locked(Shard& shard, Inode& inode, const ObjectId* to);  // lock held
+  void unlink_object(Shard& shard, Inode& inode) REQUIRES(shard.mutex);
   std::vector<Item> by_shard(std::span<PrimedEntry> entries) const;
   void prefetch(std::span<const Item> items);
 
@@ -194,12 +243,21 @@ class InodeTable {
   // Out of the table when nothing holds it any more; to be destroyed once the lock is dropped.
   std::unique_ptr<Inode> take_if_dead(Shard& shard, Inode& inode) REQUIRES(shard.mutex);
   void unpin(Inode& inode);
+  [[nodiscard]] bool is_root(const ObjectId& object) const;
+  template <typename State>
+  std::shared_ptr<State> state(const Inode& inode);
+  template <typename State>
+  std::shared_ptr<State> install(const Inode& inode, std::shared_ptr<State> fresh);
   void clear_shard(Shard& shard);
 
   std::array<Shard, kShards> shards_;
+  cache::Mutex moved_mutex_{cache::LockRank::kMovedObjects};
+  std::unordered_map<ObjectId, uint64_t> moved_ GUARDED_BY(moved_mutex_);  // to node ids
+  std::atomic<uint64_t> moved_count_{0};
   std::atomic<uint64_t> size_{1};  // relaxed: figures for statistics
   std::atomic<uint64_t> linked_{0};
   const uint64_t root_hash_;
+  const ObjectId root_object_;
   const std::unique_ptr<Inode> root_;  // in no index
 };
 

@@ -153,8 +153,9 @@ void reply_remote_names(SessionImpl& session, FuseRequest& request, DirHandle& h
     const Waiting waiting(session, request);
     cache::MutexLock lock(handle.mutex);
     if (!handle.remote) {
-      handle.remote = std::make_unique<RemoteListing>(session.cache(), session.backend(),
-                                                      handle.inode->object(), handle.opener);
+      handle.remote =
+          std::make_unique<RemoteListing>(session.cache(), session.backend(),
+                                          session.inodes().object(*handle.inode), handle.opener);
     }
     RemoteListing& remote = *handle.remote;
     cache::ReadOptions options;

@@ -252,24 +252,29 @@ std::vector<PrimedEntry> prime(SessionImpl& session, DirHandle& handle, DirentEn
   const Inode& parent = *handle.inode;
   std::vector<PrimedEntry> primed;
   if (encoder.format() != DirentFormat::kPlus) return primed;
+  const ObjectId object = session.inodes().object(parent);
+  const cache::TimePoint now = session.now();
   for (PlusEntries walk(encoder.data(), encoder.size()); !walk.done(); walk.next()) {
     const PlusEntry entry = walk.entry();
     if (!entry.has_attributes()) continue;
-    ObjectId id = session.backend().child_id(parent.object(), entry.name(), entry.ino());
+    ObjectId id = session.backend().child_id(object, entry.name(), entry.ino());
     if (id.empty()) session.note_children_need_lookup();
     primed.push_back({std::move(id),
                       {.ino = entry.ino(),
                        .parent_ino = parent.ino(),
                        .parent = parent.nodeid(),
                        .mode = entry.mode()},
-                      0});
+                      0,
+                      now - (session.options().ttl - entry.valid())});
   }
   session.inodes().lookup_batch(primed);
   size_t next = 0;
   for (PlusEntries walk(encoder.data(), encoder.size()); !walk.done(); walk.next()) {
     PlusEntry entry = walk.entry();
     if (!entry.has_attributes()) continue;
-    const uint64_t nodeid = primed[next++].nodeid;
+    const PrimedEntry& known = primed[next++];
+    if (known.outdated) session.inodes().forget(std::exchange(primed[next - 1].nodeid, 0), 1);
+    const uint64_t nodeid = known.nodeid;
     if (nodeid != 0) {
       entry.set_node(nodeid);
       if (S_ISDIR(entry.mode())) prime_directory(session, handle, entry, nodeid);

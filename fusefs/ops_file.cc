@@ -1,4 +1,10 @@
-// File contents, read through from the back end.
+// File contents: open, READ and WRITE through data pages, and what pushes them out.
+//
+// What is written is dirty in the cache when the program goes on; FLUSH (close) and FSYNC wait
+// until the remote has it, and tell what went wrong since, once to each open file. A file whose
+// data could not be written when it was closed is kept, and goes on being written.
+
+#include "fusefs/ops_file.h"
 
 #include <fcntl.h>
 
@@ -8,35 +14,82 @@
 #include <utility>
 
 #include "fusefs/ops.h"
-#include "fusefs/session_impl.h"
 
 namespace fusefs {
 namespace {
 
-void open(SessionImpl& session, FuseRequest& request, fuse_ino_t ino, fuse_file_info* fi) {
-  InodeRef inode = session.inodes().find(ino);
-  if (!inode) return request.fail(ESTALE);
-  if ((fi->flags & O_ACCMODE) != O_RDONLY || (fi->flags & O_TRUNC) != 0) {
-    return request.fail(EROFS);
-  }
-  if (inode->is_directory()) return request.fail(EISDIR);
+using cache::FileMapping;
+using Durable = FileMapping::Durable;
+
+// ---- Opening ------------------------------------------------------------------------------------
+
+Result<BackendFileSourcePtr> open_exactly(SessionImpl& session, FuseRequest& request,
+                                          const Inode& inode, int flags) {
   Backend& backend = session.backend();
   const CallerPtr caller = session.caller(request);
   const auto file = session.ask<Backend::FileHandle>(
       request,
       [&](Backend::Done<Backend::FileHandle> done) {
-        return backend.open(caller, inode->object(), fi->flags, std::move(done));
+        return backend.open(caller, session.inodes().object(inode), flags, std::move(done));
       },
       // Opened after its opener gave up.
       [&backend](Backend::FileHandle&& late) { backend.release(late); });
-  if (!file.ok()) return request.fail(file.error_number());
-  std::unique_ptr<OpenHandle> handle;
-  try {
-    handle = std::make_unique<FileHandle>(backend, std::move(inode), file.value(), caller);
-  } catch (...) {
-    backend.release(file.value());
-    throw;
+  if (!file.ok()) return file.status();
+  return std::make_shared<BackendFileSource>(backend, caller, file.value(), flags);
+}
+
+// To write a part of a page its rest must be known, so a file that is to be written is opened for
+// reading, too, where that is permitted.
+Result<BackendFileSourcePtr> open_source(SessionImpl& session, FuseRequest& request,
+                                         const Inode& inode, int flags) {
+  auto source = open_exactly(session, request, inode, flags_for_backend(flags));
+  if (source.error_number() != EACCES || (flags & O_ACCMODE) != O_WRONLY) return source;
+  return open_exactly(session, request, inode, flags);
+}
+
+// Whoever opens a file sees what was closed elsewhere more than ttl ago. Other names of a file show
+// nothing of what was written through this one: then the remote is asked.
+Result<Attr> attr_at_open(SessionImpl& session, FuseRequest& request, const Inode& inode) {
+  const Result<TimedAttr> known = session.fresh_attr(request, inode);
+  if (!known.ok()) return known.status();
+  if (known.value().attr.nlink > 1) return session.fetch_attr(request, inode);
+  return known.value().attr;
+}
+
+// Opens and empties it. The remote does that with the opening.
+Result<BackendFileSourcePtr> open_truncated(SessionImpl& session, FuseRequest& request,
+                                            const Inode& inode, FileState* state, int flags) {
+  std::unique_ptr<FileMapping::Truncation> truncation;
+  if (state != nullptr) {
+    const Waiting waiting(session, request);
+    auto begun = state->data().begin_truncate(0, session.data_wait(waiting.patience()));
+    if (!begun.ok()) return begun.status();
+    truncation = std::move(begun).value();
   }
+  const cache::TimePoint asked = session.now();
+  if (state != nullptr) state->note_own_change();
+  auto source = open_source(session, request, inode, flags);
+  session.inodes().note_changed(inode, asked);
+  using Remote = FileMapping::Truncation::Remote;
+  if (truncation) truncation->end_truncate(source.ok() ? Remote::kTruncated : Remote::kFailed);
+  return source;
+}
+
+void open(SessionImpl& session, FuseRequest& request, fuse_ino_t ino, fuse_file_info* fi) {
+  InodeRef inode = session.inodes().find(ino);
+  if (!inode) return request.fail(ESTALE);
+  if (inode->is_directory()) return request.fail(EISDIR);
+  const int flags = fi->flags & O_ACCMODE;
+  const bool truncates = (fi->flags & O_TRUNC) != 0;
+  if (session.inodes().detached(*inode)) return request.fail(ESTALE);
+  const auto state = session.inodes().file(*inode);
+  const auto source = truncates
+                          ? open_truncated(session, request, *inode, state.get(), flags | O_TRUNC)
+                          : open_source(session, request, *inode, flags);
+  if (!source.ok()) return request.fail(source.error_number());
+  const Result<Attr> attr = attr_at_open(session, request, *inode);
+  if (!attr.ok()) return request.fail(attr.error_number());
+  auto handle = make_handle(session, std::move(inode), attr.value(), source.value(), fi);
   const uint64_t fh = session.handles().add(std::move(handle));
   fi->fh = fh;
   // An interrupted open is not followed by a release.
@@ -47,35 +100,199 @@ void operation_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   serve(req, [&](SessionImpl& session, FuseRequest& request) { open(session, request, ino, fi); });
 }
 
+// ---- Reading and writing ------------------------------------------------------------------------
+
+bool is_direct(const fuse_file_info& fi) { return (fi.flags & O_DIRECT) != 0; }
+
+void read(SessionImpl& session, FuseRequest& request, size_t size, off_t offset,
+          fuse_file_info* fi) {
+  auto& handle = HandleList::get<FileHandle>(fi->fh);
+  FileMapping& data = handle.state->data();
+  const auto from = static_cast<uint64_t>(offset);
+  ReplyBuffers::Lease lease(session.buffers());
+  std::byte* const buffer = lease.get();
+  if (buffer == nullptr) return request.fail(ENOMEM);
+  const std::span<std::byte> out(buffer, std::min(size, ReplyBuffers::kMaxBytes));
+  Result<size_t> got = Status::error(EIO);
+  {
+    const Waiting waiting(session, request);
+    const cache::DataWait wait = session.data_wait(waiting.patience());
+    got = is_direct(*fi) ? data.read_direct(handle.source, from, out, wait)
+                         : data.read(handle.stream, handle.source, from, out, wait);
+  }
+  if (!got.ok()) return request.fail(got.error_number());
+  request.reply(fuse_reply_buf, reinterpret_cast<const char*>(buffer), got.value());
+}
+
 void operation_read(fuse_req_t req, fuse_ino_t /*ino*/, size_t size, off_t offset,
                     fuse_file_info* fi) {
   serve<RequestKind::kRead>(req, [&](SessionImpl& session, FuseRequest& request) {
-    const auto& handle = HandleList::get<FileHandle>(fi->fh);
-    const auto wanted = static_cast<uint32_t>(std::min(size, ReplyBuffers::kMaxBytes));
-    const auto bytes = session.ask<std::string>(request, [&](Backend::Done<std::string> done) {
-      return session.backend().read(handle.opener, handle.file, static_cast<uint64_t>(offset),
-                                    wanted, std::move(done));
-    });
-    if (!bytes.ok()) return request.fail(bytes.error_number());
-    // More than was asked for would not fit the kernel's pages.
-    const size_t given = std::min<size_t>(bytes.value().size(), wanted);
-    request.reply(fuse_reply_buf, bytes.value().data(), given);
+    read(session, request, size, offset, fi);
+  });
+}
+
+void write(SessionImpl& session, FuseRequest& request, const char* bytes, size_t size, off_t offset,
+           fuse_file_info* fi) {
+  auto& handle = HandleList::get<FileHandle>(fi->fh);
+  FileMapping& data = handle.state->data();
+  const std::span<const std::byte> in(reinterpret_cast<const std::byte*>(bytes), size);
+  const auto to = static_cast<uint64_t>(offset);
+  handle.state->note_own_change();
+  session.inodes().note_changed(*handle.inode, session.now());
+  Status done;
+  {
+    const Waiting waiting(session, request);
+    const cache::DataWait wait = session.data_wait(waiting.patience());
+    // What the kernel writes back is its cache's, whoever opened the file.
+    const bool direct = is_direct(*fi) && fi->writepage == 0;
+    done = direct ? data.write_direct(handle.source, to, in, wait)
+                  : data.write(handle.source, to, in, wait);
+  }
+  if (!done.ok()) return request.fail(done.error_number());
+  request.reply(fuse_reply_write, size);
+}
+
+void operation_write(fuse_req_t req, fuse_ino_t /*ino*/, const char* bytes, size_t size,
+                     off_t offset, fuse_file_info* fi) {
+  serve<RequestKind::kWrite>(req, [&](SessionImpl& session, FuseRequest& request) {
+    write(session, request, bytes, size, offset, fi);
+  });
+}
+
+// ---- To the remote ------------------------------------------------------------------------------
+
+// What has gone wrong with the file's data since this handle was told last; else what this call met
+// that the data itself has survived.
+Status push_out(SessionImpl& session, FuseRequest& request, FileHandle& handle, Durable durable) {
+  FileMapping& data = handle.state->data();
+  Status status;
+  {
+    const Waiting waiting(session, request);
+    status = data.flush(durable, session.data_wait(waiting.patience()), 0, UINT64_MAX,
+                        handle.source->writable() ? handle.source : nullptr);
+  }
+  // The remote's size and times are other ones now.
+  if (handle.state->owns_changes()) session.inodes().note_changed(*handle.inode, session.now());
+  cache::MutexLock lock(handle.mutex);
+  const Status kept = data.check_error(handle.errors);
+  if (!kept.ok()) return kept;
+  const int error = status.error_number();
+  return error == ETIMEDOUT || error == EINTR || error == ENOTCONN ? status : Status();
+}
+
+void operation_flush(fuse_req_t req, fuse_ino_t /*ino*/, fuse_file_info* fi) {
+  serve<RequestKind::kWrite>(req, [&](SessionImpl& session, FuseRequest& request) {
+    auto& handle = HandleList::get<FileHandle>(fi->fh);
+    if (!handle.source->writable()) return request.ok();
+    request.fail_or_ok(push_out(session, request, handle, Durable::kNo).error_number());
+  });
+}
+
+void operation_fsync(fuse_req_t req, fuse_ino_t /*ino*/, int /*datasync*/, fuse_file_info* fi) {
+  serve<RequestKind::kWrite>(req, [&](SessionImpl& session, FuseRequest& request) {
+    auto& handle = HandleList::get<FileHandle>(fi->fh);
+    request.fail_or_ok(push_out(session, request, handle, Durable::kYes).error_number());
   });
 }
 
 void operation_release(fuse_req_t req, fuse_ino_t /*ino*/, fuse_file_info* fi) {
   serve(req, [&](SessionImpl& session, FuseRequest& request) {
+    const auto& handle = HandleList::get<FileHandle>(fi->fh);
+    const std::shared_ptr<FileState> state = handle.state;
+    InodeRef inode = session.inodes().find(handle.inode->nodeid());
     session.handles().close(fi->fh);
+    if (!state->is_open()) remove_hidden(session, request, *state);
+    if (state->data().has_unwritten()) session.linger(std::move(inode), state);
     request.ok();
+  });
+}
+
+// ---- Ranges -------------------------------------------------------------------------------------
+
+// A change of the remote's data that goes past the pages: what is dirty is written before, what is
+// held goes afterwards.
+template <typename T, typename Start>
+Result<T> change_past_pages(SessionImpl& session, FuseRequest& request, FileHandle& handle,
+                            const Start& start) {
+  FileMapping& data = handle.state->data();
+  {
+    const Waiting waiting(session, request);
+    const Status written = data.flush(Durable::kNo, session.data_wait(waiting.patience()));
+    if (!written.ok()) return written;
+  }
+  handle.state->note_own_change();
+  session.inodes().note_changed(*handle.inode, session.now());
+  Result<T> result = session.ask<T>(request, start);
+  if (!result.ok()) return result;
+  session.inodes().note_changed(*handle.inode, session.now());
+  const Result<Attr> attr = session.fetch_attr(request, *handle.inode);
+  if (!attr.ok()) return attr.status();
+  const Status dropped = data.invalidate(attr.value().size);
+  if (!dropped.ok()) return dropped;
+  return result;
+}
+
+void operation_fallocate(fuse_req_t req, fuse_ino_t /*ino*/, int mode, off_t offset, off_t length,
+                         fuse_file_info* fi) {
+  serve<RequestKind::kWrite>(req, [&](SessionImpl& session, FuseRequest& request) {
+    auto& handle = HandleList::get<FileHandle>(fi->fh);
+    const auto done =
+        change_past_pages<Nothing>(session, request, handle, [&](Backend::Done<Nothing> told) {
+          return session.backend().fallocate(handle.source->opener(), handle.source->file(), mode,
+                                             static_cast<uint64_t>(offset),
+                                             static_cast<uint64_t>(length), std::move(told));
+        });
+    request.fail_or_ok(done.error_number());
+  });
+}
+
+void operation_copy_file_range(fuse_req_t req, fuse_ino_t /*from*/, off_t from_offset,
+                               fuse_file_info* from_fi, fuse_ino_t /*to*/, off_t to_offset,
+                               fuse_file_info* to_fi, size_t length, int /*flags*/) {
+  serve<RequestKind::kWrite>(req, [&](SessionImpl& session, FuseRequest& request) {
+    auto& from = HandleList::get<FileHandle>(from_fi->fh);
+    auto& to = HandleList::get<FileHandle>(to_fi->fh);
+    {
+      const Waiting waiting(session, request);
+      const Status written =
+          from.state->data().flush(Durable::kNo, session.data_wait(waiting.patience()));
+      if (!written.ok()) return request.fail(written.error_number());
+    }
+    const auto copied =
+        change_past_pages<uint64_t>(session, request, to, [&](Backend::Done<uint64_t> told) {
+          return session.backend().copy_range(
+              to.source->opener(), from.source->file(), static_cast<uint64_t>(from_offset),
+              to.source->file(), static_cast<uint64_t>(to_offset), length, std::move(told));
+        });
+    if (!copied.ok()) return request.fail(copied.error_number());
+    request.reply(fuse_reply_write, static_cast<size_t>(copied.value()));
   });
 }
 
 }  // namespace
 
+int flags_for_backend(int flags) {
+  return (flags & O_ACCMODE) == O_WRONLY ? (flags & ~O_ACCMODE) | O_RDWR : flags;
+}
+
+std::unique_ptr<FileHandle> make_handle(SessionImpl& session, InodeRef inode, const Attr& attr,
+                                        BackendFileSourcePtr source, fuse_file_info* fi) {
+  std::shared_ptr<FileState> state = session.obtain_file(*inode, attr);
+  state->retry_invalidation();
+  fi->keep_cache = state->kernel_may_keep() ? 1 : 0;
+  fi->noflush = source->writable() ? 0 : 1;
+  return std::make_unique<FileHandle>(std::move(inode), std::move(state), std::move(source));
+}
+
 void add_file_operations(fuse_lowlevel_ops* operations) {
   operations->open = operation_open;
   operations->read = operation_read;
+  operations->write = operation_write;
+  operations->flush = operation_flush;
+  operations->fsync = operation_fsync;
   operations->release = operation_release;
+  operations->fallocate = operation_fallocate;
+  operations->copy_file_range = operation_copy_file_range;
 }
 
 }  // namespace fusefs

@@ -1,4 +1,4 @@
-// Names, attributes, extended attributes, and the refusal of every change.
+// Names, attributes and extended attributes.
 
 #include <sys/stat.h>
 
@@ -12,13 +12,13 @@
 #include "fusefs/dirent_encoder.h"
 #include "fusefs/ops.h"
 #include "fusefs/ops_control.h"
+#include "fusefs/ops_entry.h"
 #include "fusefs/session_impl.h"
 
 namespace fusefs {
 namespace {
 
 constexpr size_t kMaxLinkBytes = 4095;  // what the kernel has room for
-constexpr double kStatSeconds = 0.1;
 
 // ---- Names --------------------------------------------------------------------------------------
 
@@ -49,7 +49,7 @@ std::optional<Found> find_known(SessionImpl& session, FuseRequest& request, cons
   const auto find = [&]() -> std::optional<Found> {
     const auto ino = dir.directory().find_ino(name);
     if (!ino) return std::nullopt;
-    ObjectId id = session.backend().child_id(parent.object(), name, *ino);
+    ObjectId id = session.backend().child_id(session.inodes().object(parent), name, *ino);
     const InodeRef child = id.empty() ? InodeRef() : session.inodes().find(id);
     const auto attr = child ? session.inodes().attr(*child) : std::nullopt;
     const bool young = attr && session.now() - attr->asked < session.options().ttl;
@@ -76,7 +76,10 @@ void note_use(SessionImpl& session, DirState& dir, const char* name, const Found
 
 Result<Found> find_child(SessionImpl& session, FuseRequest& request, const Inode& parent,
                          const char* name) {
+  const ObjectId object = session.inodes().object(parent);
+  if (session.inodes().detached(parent)) return Status::error(ESTALE);
   if (const auto dir = session.inodes().dir(parent)) {
+    if (dir->known_absent(name, session.now())) return Status::error(ENOENT);
     auto known = dir->find_attr(name, session.now());
     if (!known) {
       if (auto found = find_known(session, request, parent, *dir, name)) return std::move(*found);
@@ -86,14 +89,13 @@ Result<Found> find_child(SessionImpl& session, FuseRequest& request, const Inode
     }
     // A server may leave out the attributes of some entries of a listing.
     if (known && presentable(known->attr)) {
-      ObjectId id = session.backend().child_id(parent.object(), name, known->attr.ino);
+      ObjectId id = session.backend().child_id(object, name, known->attr.ino);
       if (!id.empty()) return Found{{std::move(id), known->attr}, known->asked};
     }
   }
   const cache::TimePoint asked = session.now();
   auto answer = session.ask<LookupAnswer>(request, [&](Backend::Done<LookupAnswer> done) {
-    return session.backend().lookup(session.caller(request), parent.object(), name,
-                                    std::move(done));
+    return session.backend().lookup(session.caller(request), object, name, std::move(done));
   });
   if (!answer.ok()) return answer.status();
   return Found{std::move(answer).value(), asked, session.now() - asked};
@@ -118,25 +120,11 @@ void lookup(SessionImpl& session, FuseRequest& request, fuse_ino_t parent_id, co
   const Result<Found> found = find_child(session, request, *parent, name);
   if (found.error_number() == ENOENT) return reply_absent(session, request);
   if (!found.ok()) return request.fail(found.error_number());
-  const Attr& attr = found.value().answer.attr;
-  if (!presentable(attr)) return request.fail(EIO);
   if (const auto dir = session.inodes().dir(*parent)) note_use(session, *dir, name, found.value());
-
-  const InodeRef child = session.inodes().lookup(
-      found.value().answer.id,
-      {.ino = attr.ino, .parent_ino = parent->ino(), .parent = parent_id, .mode = attr.mode});
-  session.keep_attr(*child, attr, found.value().asked);
-  if (child->is_directory()) session.inodes().set_name(*child, name);
-  const uint64_t nodeid = child->nodeid();
-  fuse_entry_param entry{};
-  entry.ino = nodeid;
-  entry.attr = to_stat(attr, nodeid, session.block_size(*child, attr));
-  // Long enough for the stat that the lookup is part of: or the kernel would ask once more.
-  const double soon = std::min(session.ttl_seconds(), kStatSeconds);
-  entry.attr_timeout = std::max(session.seconds_left(found.value().asked), soon);
-  entry.entry_timeout = entry.attr_timeout;
-  // An interrupted caller gets no node id: the kernel will not forget what it was not told.
-  if (request.reply(fuse_reply_entry, &entry) != 0) session.inodes().forget(nodeid, 1);
+  const Result<Introduced> child =
+      introduce(session, request, {*parent, name, found.value().answer, found.value().asked});
+  if (!child.ok()) return request.fail(child.error_number());
+  reply_entry(session, request, child.value());
 }
 
 void operation_lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
@@ -182,7 +170,8 @@ void operation_readlink(fuse_req_t req, fuse_ino_t ino) {
     if (!inode) return request.fail(ESTALE);
     if (inode->type() != S_IFLNK) return request.fail(EINVAL);
     const auto target = session.ask<std::string>(request, [&](Backend::Done<std::string> done) {
-      return session.backend().readlink(session.caller(request), inode->object(), std::move(done));
+      return session.backend().readlink(session.caller(request), session.inodes().object(*inode),
+                                        std::move(done));
     });
     if (!target.ok()) return request.fail(target.error_number());
     const std::string& text = target.value();
@@ -198,7 +187,8 @@ void operation_statfs(fuse_req_t req, fuse_ino_t ino) {
     const InodeRef inode = session.inodes().find(ino);
     if (!inode) return request.fail(ESTALE);
     const auto answer = session.ask<StatfsAnswer>(request, [&](Backend::Done<StatfsAnswer> done) {
-      return session.backend().statfs(session.caller(request), inode->object(), std::move(done));
+      return session.backend().statfs(session.caller(request), session.inodes().object(*inode),
+                                      std::move(done));
     });
     if (!answer.ok()) return request.fail(answer.error_number());
     const StatfsAnswer& figures = answer.value();
@@ -216,12 +206,10 @@ void operation_statfs(fuse_req_t req, fuse_ino_t ino) {
   });
 }
 
-// Asked only without default_permissions. Who may read is then the remote's to say, when it is
+// Asked only without default_permissions. Who may do what is then the remote's to say, when it is
 // asked to.
-void operation_access(fuse_req_t req, fuse_ino_t /*ino*/, int mask) {
-  serve(req, [&](SessionImpl& /*session*/, FuseRequest& request) {
-    (mask & W_OK) != 0 ? request.fail(EROFS) : request.ok();
-  });
+void operation_access(fuse_req_t req, fuse_ino_t /*ino*/, int /*mask*/) {
+  serve(req, [&](SessionImpl& /*session*/, FuseRequest& request) { request.ok(); });
 }
 
 // ---- Extended attributes ------------------------------------------------------------------------
@@ -245,7 +233,7 @@ void reply_xattr(FuseRequest& request, const Result<std::string>& value, size_t 
 Result<std::string> get_xattr(SessionImpl& session, FuseRequest& request, const Inode& inode,
                               const char* name) {
   auto value = session.ask<std::string>(request, [&](Backend::Done<std::string> done) {
-    return session.backend().getxattr(session.caller(request), inode.object(), name,
+    return session.backend().getxattr(session.caller(request), session.inodes().object(inode), name,
                                       std::move(done));
   });
   if (value.error_number() == ENOSYS) return Status::error(EOPNOTSUPP);
@@ -270,19 +258,39 @@ void operation_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
                 session.ask<std::string>(request,
                                          [&](Backend::Done<std::string> done) {
                                            return session.backend().listxattr(
-                                               session.caller(request), inode->object(),
-                                               std::move(done));
+                                               session.caller(request),
+                                               session.inodes().object(*inode), std::move(done));
                                          }),
                 size);
   });
 }
 
-// ---- Changes: none yet --------------------------------------------------------------------------
+void operation_setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value,
+                        size_t size, int flags) {
+  serve<RequestKind::kChange>(req, [&](SessionImpl& session, FuseRequest& request) {
+    const InodeRef inode = session.inodes().find(ino);
+    if (!inode) return request.fail(ESTALE);
+    if (std::strcmp(name, kDirectoryXattr) == 0) return request.fail(EPERM);
+    const auto done = session.ask<Nothing>(request, [&](Backend::Done<Nothing> told) {
+      return session.backend().setxattr(session.caller(request), session.inodes().object(*inode),
+                                        name, std::string(value, size), flags, std::move(told));
+    });
+    session.inodes().note_changed(*inode, session.now());
+    request.fail_or_ok(done.error_number());
+  });
+}
 
-// One function for every operation whose first argument is the request.
-template <typename... Args>
-void refuse(fuse_req_t req, Args... /*arguments*/) {
-  serve(req, [](SessionImpl& /*session*/, FuseRequest& request) { request.fail(EROFS); });
+void operation_removexattr(fuse_req_t req, fuse_ino_t ino, const char* name) {
+  serve<RequestKind::kChange>(req, [&](SessionImpl& session, FuseRequest& request) {
+    const InodeRef inode = session.inodes().find(ino);
+    if (!inode) return request.fail(ESTALE);
+    const auto done = session.ask<Nothing>(request, [&](Backend::Done<Nothing> told) {
+      return session.backend().removexattr(session.caller(request), session.inodes().object(*inode),
+                                           name, std::move(told));
+    });
+    session.inodes().note_changed(*inode, session.now());
+    request.fail_or_ok(done.error_number());
+  });
 }
 
 }  // namespace
@@ -297,21 +305,8 @@ void add_meta_operations(fuse_lowlevel_ops* operations) {
   operations->access = operation_access;
   operations->getxattr = operation_getxattr;
   operations->listxattr = operation_listxattr;
-
-  operations->setattr = refuse;
-  operations->mknod = refuse;
-  operations->mkdir = refuse;
-  operations->unlink = refuse;
-  operations->rmdir = refuse;
-  operations->symlink = refuse;
-  operations->rename = refuse;
-  operations->link = refuse;
-  operations->write = refuse;
-  operations->setxattr = refuse;
-  operations->removexattr = refuse;
-  operations->create = refuse;
-  operations->fallocate = refuse;
-  operations->copy_file_range = refuse;
+  operations->setxattr = operation_setxattr;
+  operations->removexattr = operation_removexattr;
 }
 
 }  // namespace fusefs

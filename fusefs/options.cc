@@ -240,7 +240,9 @@ constexpr auto kMountWords = std::to_array<MountWord>({
     {"helper", Value::kRequired, Use::kIgnore},
     {"uhelper", Value::kRequired, Use::kIgnore},
     {"nonempty", Value::kNone, Use::kIgnore},
-    {"debug", Value::kNone, Use::kIgnore},  // as -d; see Parser::take_word()
+    // Ours, without a value, as users of libfuse know them; see Parser::take_word().
+    {"debug", Value::kNone, Use::kIgnore},  // as -d
+    {"writeback_cache", Value::kNone, Use::kIgnore},
 });
 
 // Options of other filesystems that people will try: what to do instead.
@@ -518,6 +520,7 @@ class Parser {
       return item + ": not a number of bytes from 4096 on; try max_read=131072";
     }
     if (name == "debug") take_flag('d');
+    if (name == "writeback_cache") options.writeback_cache = true;
     if (word.use == Use::kIgnore) return "";
     if (name == "default_permissions") options.default_permissions = true;
     if (name == "allow_other" || name == "allow_root") options.allow_other = true;
@@ -636,6 +639,8 @@ mount options of cookiefs
     walk_ahead=N             directories fetched ahead of a program that walks the tree (256);
                              0: none
     kernel_listings=yes|no   let the kernel keep listings too (no)
+    writeback_cache          let the kernel collect writes; changes of a file made elsewhere
+                             are then not seen while it is known here
     metrics=[ADDRESS:]PORT   answer Prometheus at http://ADDRESS:PORT/metrics (no); without
                              ADDRESS at 127.0.0.1; PORT 0: any that is free
     log_level=LEVEL          trace, debug, info, warning, error, critical or off (info)

@@ -45,6 +45,7 @@ struct Options {
   uint32_t max_threads = 64;                                   // FUSE workers
   uint32_t walk_ahead = 256;  // directories fetched ahead of a walk
   ReaddirPlus readdirplus = ReaddirPlus::kAuto;
+  bool writeback_cache = false;          // the kernel collects what programs write
   bool kernel_listings = false;          // the kernel keeps listings too, beyond cache_size
   std::optional<ListenAddress> metrics;  // where Prometheus finds them, if anywhere
 

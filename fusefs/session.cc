@@ -129,6 +129,7 @@ fuse_lowlevel_ops operations() {
   add_control_operations(&all);
   add_dir_operations(&all);
   add_file_operations(&all);
+  add_change_operations(&all);
   return all;
 }
 
@@ -170,8 +171,11 @@ SessionImpl::SessionImpl(const Options& options, std::unique_ptr<Backend> backen
       timeout_(choose_timeout(options, *backend_)),
       source_(backend_->description()),
       cache_(std::make_unique<cache::PageCache>(cache_options(options))),
+      write_back_(std::make_unique<cache::WriteBack>(*cache_, cache::WriteBackOptions())),
       events_(std::make_unique<EventLog>(cache_->limit_bytes(), write_event)),
-      inodes_(std::make_unique<InodeTable>(root)) {
+      inodes_(std::make_unique<InodeTable>(root)),
+      ids_are_names_(backend_->child_id(root.id, "name", 1) ==
+                     backend_->child_id(root.id, "name", 2)) {
   inodes_->set_attr(*inodes_->find(kRootNodeId), {root.attr, started_});
   tree_ahead_ = std::make_unique<TreeAhead>(*this, options_.walk_ahead);
 }
@@ -243,12 +247,17 @@ void SessionImpl::negotiate(fuse_conn_info* connection) {
   want(FUSE_CAP_PARALLEL_DIROPS, true);
   want(FUSE_CAP_ASYNC_READ, true);
   want(FUSE_CAP_IOCTL_DIR, true);
-  want(FUSE_CAP_AUTO_INVAL_DATA, true);
+  // The kernel forgets data when it is told to, not whenever a time has changed: our own writes
+  // change times, too. It is told by notifications, and at each open.
+  want(FUSE_CAP_EXPLICIT_INVAL_DATA, true);
+  want(FUSE_CAP_AUTO_INVAL_DATA, (connection->want & FUSE_CAP_EXPLICIT_INVAL_DATA) == 0);
+  want(FUSE_CAP_ATOMIC_O_TRUNC, true);
+  want(FUSE_CAP_WRITEBACK_CACHE, options_.writeback_cache);
   want(FUSE_CAP_READDIRPLUS, options_.readdirplus != ReaddirPlus::kNever);
   want(FUSE_CAP_READDIRPLUS_AUTO, options_.readdirplus == ReaddirPlus::kAuto);
-  // Locks stay with the kernel, writes are refused, and nothing is spliced: replies are encoded
-  // into memory, and requests are too small to gain by it.
-  want(FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS, false);
+  // Locks stay with the kernel, and nothing is spliced: replies are encoded into memory, and what
+  // is written is copied into pages.
+  want(FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS, false);
   want(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE, false);
   // Re-export by NFS would need '..' of forgotten inodes, which no back end can tell.
   want(FUSE_CAP_EXPORT_SUPPORT, false);
@@ -294,6 +303,7 @@ int SessionImpl::run(const std::function<void()>& ready) {
   const int result = loop();
   calls_.stop();
   stop_watching();
+  write_everything();
   log_totals();
   notifier_.stop();
   fuse_remove_signal_handlers(fuse_);
@@ -326,6 +336,7 @@ void SessionImpl::watch() {
     if (!watching_) return;
     lock.unlock();
     tree_ahead_->drop_old();
+    drop_lingering();
     events_->look(now(), cache_->stats(), backend_->counters());
     pollfd device = {.fd = fuse_session_fd(fuse_), .events = 0, .revents = 0};
     const bool unmounted = poll(&device, 1, 0) == 1 && (device.revents & (POLLERR | POLLNVAL)) != 0;
@@ -382,9 +393,16 @@ void SessionImpl::log_totals() {
 void SessionImpl::tear_down() {
   if (!backend_) return;
   tree_ahead_.reset();
+  {
+    std::vector<Lingering> left;
+    cache::MutexLock lock(lingering_mutex_);
+    left.swap(lingering_);
+    lock.unlock();
+  }
   handles_.clear();
   inodes_->clear();
   inodes_.reset();
+  write_back_.reset();
   backend_.reset();
   const cache::Stats& stats = cache_->stats();
   const uint64_t pinned = cache_->pinned_pages();
@@ -406,27 +424,65 @@ CallerPtr SessionImpl::find_caller(const FuseRequest& request) {
   return callers_.find(process, now(), [&] { return groups_of(process.pid); });
 }
 
-Result<Attr> SessionImpl::fetch_attr(FuseRequest& request, const Inode& inode) {
-  const cache::TimePoint asked = now();
-  Result<Attr> attr = ask<Attr>(request, [&](Backend::Done<Attr> done) {
-    return backend_->getattr(caller(request), inode.object(), std::move(done));
+CallerPtr SessionImpl::changer(const FuseRequest& request) {
+  if (CallerPtr known = caller(request)) return known;
+  const fuse_ctx* const context = fuse_req_ctx(request.raw());
+  return std::make_shared<const Caller>(
+      Caller{.uid = context->uid, .gid = context->gid, .groups = {}});
+}
+
+// By its id; by an open handle where no id leads to it any more.
+Result<Attr> SessionImpl::ask_attr(FuseRequest& request, const Inode& inode) {
+  if (!inodes_->detached(inode)) {
+    return ask<Attr>(request, [&](Backend::Done<Attr> done) {
+      return backend_->getattr(caller(request), inodes_->object(inode), std::move(done));
+    });
+  }
+  const auto file = inodes_->file(inode);
+  const BackendFileSourcePtr source = file ? file->any_source() : nullptr;
+  if (!source) return Status::error(ESTALE);
+  auto attr = ask<Attr>(request, [&](Backend::Done<Attr> done) {
+    return backend_->getattr_open(source->opener(), source->file(), std::move(done));
   });
+  if (attr.error_number() == ENOSYS) return Status::error(ESTALE);
+  return attr;
+}
+
+Result<Attr> SessionImpl::fetch_attr(FuseRequest& request, const Inode& inode) {
+  const auto file = inodes_->file(inode);
+  // The remote does not have it all yet.
+  if (file && file->data().has_unwritten()) return file->shown();
+  const cache::TimePoint asked = now();
+  Result<Attr> attr = ask_attr(request, inode);
   if (!attr.ok()) return attr;
   // The kernel would give up an inode, even the root, that changes its type.
   if ((attr.value().mode & S_IFMT) != inode.type()) return Status::error(ESTALE);
   if (!presentable(attr.value())) return Status::error(EIO);
-  keep_attr(inode, attr.value(), asked);
+  keep_attr(inode, attr.value(), asked, Told::kCertain);
+  if (file && file->data().has_unwritten()) return file->shown();  // written meanwhile
   return attr;
 }
 
 Result<TimedAttr> SessionImpl::fresh_attr(FuseRequest& request, const Inode& inode) {
   const cache::TimePoint asked = now();
+  const auto file = inodes_->file(inode);
+  // The kernel is to ask again: it is the remote's clock that counts in the end.
+  if (file && file->data().has_unwritten()) return TimedAttr{file->shown(), asked - options_.ttl};
   if (auto known = inodes_->attr(inode); known && asked - known->asked < options_.ttl) {
     return *known;
   }
   Result<Attr> attr = fetch_attr(request, inode);
   if (!attr.ok()) return attr.status();
   return TimedAttr{attr.value(), asked};
+}
+
+Result<TimedAttr> SessionImpl::settle_attr(FuseRequest& request, const Inode& inode,
+                                           const TimedAttr& told) {
+  const auto file = inodes_->file(inode);
+  const bool ours = file && (file->owns_changes() || file->data().has_unwritten());
+  if (ours || inodes_->outdated(inode, told.asked)) return fresh_attr(request, inode);
+  keep_attr(inode, told.attr, told.asked);
+  return told;
 }
 
 Status SessionImpl::confirm_token(FuseRequest& request, const Inode& inode, DirState& dir) {
@@ -442,12 +498,56 @@ Status SessionImpl::confirm_token(FuseRequest& request, const Inode& inode, DirS
   return attr.status();
 }
 
-void SessionImpl::keep_attr(const Inode& inode, const Attr& attr, cache::TimePoint asked) {
+void SessionImpl::keep_attr(const Inode& inode, const Attr& attr, cache::TimePoint asked,
+                            Told told) {
+  const auto file = inodes_->file(inode);
+  if (file && file->data().has_unwritten()) return;
+  if (file && told != Told::kCertain && file->owns_changes()) return;
   if (const auto known = inodes_->attr(inode); known && known->asked > asked) return;
-  inodes_->set_attr(inode, {attr, asked});
+  if (!inodes_->set_attr(inode, {attr, asked})) return;
+  if (file && file->note_attr(attr)) notifier_.inval_inode(inode.nodeid());
   if (!inode.is_directory() || attr.change == 0) return;  // 0: says nothing
   const std::shared_ptr<DirState> dir = inodes_->dir(inode);
   if (dir && dir->revalidate(attr.change, asked)) notifier_.inval_inode(inode.nodeid());
+}
+
+void SessionImpl::keep_own(const Inode& inode, const Attr& attr, cache::TimePoint asked) {
+  inodes_->note_changed(inode, asked);
+  inodes_->set_attr(inode, {attr, asked});
+  if (const auto file = inodes_->file(inode)) file->adopt(attr);
+}
+
+void SessionImpl::linger(InodeRef inode, std::shared_ptr<FileState> file) {
+  cache::MutexLock lock(lingering_mutex_);
+  lingering_.push_back({std::move(inode), std::move(file)});
+}
+
+void SessionImpl::drop_lingering() {
+  std::vector<Lingering> written;  // outlives the lock
+  cache::MutexLock lock(lingering_mutex_);
+  for (size_t i = 0; i < lingering_.size();) {
+    if (lingering_[i].file->data().has_unwritten()) {
+      ++i;
+      continue;
+    }
+    written.push_back(std::move(lingering_[i]));
+    if (i + 1 != lingering_.size()) lingering_[i] = std::move(lingering_.back());
+    lingering_.pop_back();
+  }
+}
+
+void SessionImpl::write_everything() {
+  const cache::DataWait wait = {.deadline = now() + timeout_, .interrupt = nullptr};
+  for (const InodeTable::OpenedFile& opened : inodes_->opened_files()) {
+    cache::FileMapping& data = opened.file->data();
+    if (!data.has_unwritten()) continue;
+    const Status status = data.flush(cache::FileMapping::Durable::kNo, wait);
+    if (status.ok()) continue;
+    const InodeRef inode = inodes_->find(opened.nodeid);
+    spdlog::error("{}: {} bytes of inode {} could not be written and are lost: {}", source_,
+                  data.info().dirty_pages * 4096, inode ? inode->ino() : opened.nodeid,
+                  std::strerror(status.error_number()));
+  }
 }
 
 uint32_t SessionImpl::block_size(const Inode& inode, const Attr& attr) {
@@ -462,7 +562,13 @@ uint32_t SessionImpl::block_size(const Inode& inode, const Attr& attr) {
 std::shared_ptr<DirState> SessionImpl::obtain_dir(const Inode& inode) {
   if (auto dir = inodes_->dir(inode)) return dir;
   return inodes_->install_dir(
-      inode, std::make_shared<DirState>(*cache_, *backend_, inode.object(), options_.ttl, walk_));
+      inode,
+      std::make_shared<DirState>(*cache_, *backend_, inodes_->object(inode), options_.ttl, walk_));
+}
+
+std::shared_ptr<FileState> SessionImpl::obtain_file(const Inode& inode, const Attr& attr) {
+  if (auto file = inodes_->file(inode)) return file;
+  return inodes_->install_file(inode, std::make_shared<FileState>(*cache_, *write_back_, attr));
 }
 
 DaemonFigures SessionImpl::figures() {

@@ -18,12 +18,14 @@
 
 #include "cache/base/clock.h"
 #include "cache/base/mutex.h"
+#include "cache/data/write_back.h"
 #include "cache/mm/page_cache.h"
 #include "cache/mm/pressure.h"
 #include "fusefs/backends/backend.h"
 #include "fusefs/caller_cache.h"
 #include "fusefs/device_io.h"
 #include "fusefs/event_log.h"
+#include "fusefs/file_state.h"
 #include "fusefs/fuse_request.h"
 #include "fusefs/handles.h"
 #include "fusefs/inode_table.h"
@@ -61,6 +63,10 @@ class SessionImpl {
   TreeAhead& tree_ahead() { return *tree_ahead_; }
   LinkHint& link_hint() { return link_; }
   Latencies& latencies() { return latencies_; }
+  // Names alone lead to objects of this back end: what loses its name loses its id.
+  [[nodiscard]] bool ids_are_names() const { return ids_are_names_; }
+  // Counts up from 1.
+  uint64_t next_number() { return numbers_.fetch_add(1, std::memory_order_relaxed) + 1; }
   // As asked for, and as the kernel can be trusted with it.
   [[nodiscard]] bool kernel_keeps_listings() const { return kernel_listings_; }
 
@@ -77,6 +83,9 @@ class SessionImpl {
     return backend_->wants_callers() ? find_caller(request) : nullptr;
   }
 
+  // Who makes a change, also where the back end otherwise does not want to know.
+  CallerPtr changer(const FuseRequest& request);
+
   // One back-end call that this request waits for; see call_backend().
   template <typename T, typename Start>
   Result<T> ask(FuseRequest& request, const Start& start,
@@ -91,15 +100,32 @@ class SessionImpl {
   Result<TimedAttr> fresh_attr(FuseRequest& request, const Inode& inode);
   // A directory's change token: from attributes less than ttl old, or else from the remote.
   Status confirm_token(FuseRequest& request, const Inode& inode, DirState& dir);
-  // Keeps attributes that the remote gave, unless younger ones are known; a directory whose token
-  // changed loses its listing.
-  void keep_attr(const Inode& inode, const Attr& attr, cache::TimePoint asked);
+  // Keeps attributes that the remote gave, unless younger ones are known, or the object has been
+  // changed through this mount since; a directory whose token changed loses its listing, a file
+  // that somebody else has changed its data. Of a file with changes of our own under way only
+  // kCertain ones are taken: those asked for when nothing was left to be written.
+  enum class Told : uint8_t { kByTheWay, kCertain };
+  void keep_attr(const Inode& inode, const Attr& attr, cache::TimePoint asked,
+                 Told told = Told::kByTheWay);
+  // Attributes that an answer brought along, or better ones where those are outdated: the remote is
+  // asked once more only then.
+  Result<TimedAttr> settle_attr(FuseRequest& request, const Inode& inode, const TimedAttr& told);
+  // After a change that was asked for at `asked`, with the attributes that it told.
+  void keep_own(const Inode& inode, const Attr& attr, cache::TimePoint asked);
 
   // What programs should read at a time (st_blksize). For a long directory that is kMaxBytes of
   // ReplyBuffers: readdir(3) of glibc asks for so much, which takes half of the time per entry.
   uint32_t block_size(const Inode& inode, const Attr& attr);
   // The state of a directory, made at its first opening.
   std::shared_ptr<DirState> obtain_dir(const Inode& inode);
+  // The same of a file; `attr` is what is known of it.
+  std::shared_ptr<FileState> obtain_file(const Inode& inode, const Attr& attr);
+  // How long a request may wait for data.
+  cache::DataWait data_wait(const Patience& patience) const {
+    return {.deadline = patience.deadline, .interrupt = patience.interrupt};
+  }
+  // Keeps a file whose last handle was closed until the remote has its data.
+  void linger(InodeRef inode, std::shared_ptr<FileState> file);
 
   [[nodiscard]] std::string stats_text();
   [[nodiscard]] std::vector<std::string> metrics();
@@ -115,6 +141,10 @@ class SessionImpl {
 
  private:
   CallerPtr find_caller(const FuseRequest& request);
+  Result<Attr> ask_attr(FuseRequest& request, const Inode& inode);
+  void drop_lingering();
+  // Unmount: what is not written yet goes to the remote, within `timeout=`; what does not is told.
+  void write_everything();
   DaemonFigures figures();
   int loop();
   bool mount_fuse(std::string* error);
@@ -132,6 +162,7 @@ class SessionImpl {
   const std::chrono::nanoseconds timeout_;
   const std::string source_;
   std::unique_ptr<cache::PageCache> cache_;
+  std::unique_ptr<cache::WriteBack> write_back_;
   std::unique_ptr<EventLog> events_;
   std::unique_ptr<cache::PressureWatcher> pressure_;  // while the loop runs
   std::unique_ptr<InodeTable> inodes_;
@@ -143,8 +174,10 @@ class SessionImpl {
   std::atomic<bool> children_need_lookup_{false};
   WalkHint walk_;
   LinkHint link_;
-  bool kernel_listings_ = false;  // constant once the mount works
-  bool served_ = false;           // main thread
+  const bool ids_are_names_;
+  std::atomic<uint64_t> numbers_{0};  // relaxed: only that no two are the same
+  bool kernel_listings_ = false;      // constant once the mount works
+  bool served_ = false;               // main thread
 
   DeviceIo device_;
   fuse_session* fuse_ = nullptr;
@@ -153,6 +186,13 @@ class SessionImpl {
   std::function<void()> ready_;
 
   pthread_t main_thread_{};
+  struct Lingering {
+    InodeRef inode;
+    std::shared_ptr<FileState> file;
+  };
+  cache::Mutex lingering_mutex_{cache::LockRank::kLeaf};
+  std::vector<Lingering> lingering_ GUARDED_BY(lingering_mutex_);
+
   std::thread watcher_;
   cache::Mutex watch_mutex_{cache::LockRank::kLeaf};
   cache::CondVar watch_changed_;

@@ -240,10 +240,11 @@ void TreeAhead::predict_within(Prediction& prediction, const Inode& parent, uint
   const auto listing = session_.inodes().dir(parent);
   if (!listing || depth > kDeepest) return;
   const Order order = order_.load(std::memory_order_relaxed);
+  const ObjectId object = session_.inodes().object(parent);
   for (const Subdirectory& told : following(*listing, after_ino, prediction.most_looked, order)) {
     if (prediction.over()) return;
     ++prediction.looked;
-    ObjectId id = session_.backend().child_id(parent.object(), told.name, told.ino);
+    ObjectId id = session_.backend().child_id(object, told.name, told.ino);
     if (id.empty() || told.ino == 0) continue;
     InodeRef child = session_.inodes().obtain(
         std::move(id),
@@ -288,7 +289,7 @@ void TreeAhead::ask_token(const AheadPtr& ahead, const CallerPtr& caller) {
     }
     gate->leave();
   };
-  session_.backend().getattr(caller, ahead->inode->object(), came);
+  session_.backend().getattr(caller, session_.inodes().object(*ahead->inode), came);
 }
 
 void TreeAhead::begin(Ahead& ahead, const TimedAttr& attr) {

@@ -16,21 +16,22 @@ namespace cache {
 
 // The order in which locks may be taken: a lower rank first. Equal ranks never nest.
 enum class LockRank : int {
-  kSession = 5,       // fusefs: session-wide state
-  kInodeTable = 10,   // fusefs: inode table shard
-  kHandle = 12,       // fusefs: an open directory's cursor
-  kInode = 14,        // fusefs: an inode's attributes
-  kDirectory = 20,    // dir: fills, anchors and token of one directory
-  kFile = 21,         // data: fills, dirty ranges and size of one file
-  kWriteBack = 23,    // data: which files are dirty, how much, and what is under way
-  kBackend = 25,      // fusefs/backends: a back end's own state
-  kMapping = 30,      // mm: one address space's tree
-  kIndexStripe = 40,  // mm: a stripe of the page index (writers only)
-  kLru = 50,          // mm: reclaim lists
-  kPool = 60,         // mm: spans, descriptors
-  kWait = 70,         // mm: page wait queues
-  kReclaimer = 75,    // mm: the background reclaimer's wake-up
-  kLeaf = 90,         // anything that takes no further lock
+  kSession = 5,        // fusefs: session-wide state
+  kInodeTable = 10,    // fusefs: inode table shard
+  kMovedObjects = 11,  // fusefs: inodes that a rename gave another id
+  kHandle = 12,        // fusefs: an open directory's cursor
+  kInode = 14,         // fusefs: an inode's attributes
+  kDirectory = 20,     // dir: fills, anchors and token of one directory
+  kFile = 21,          // data: fills, dirty ranges and size of one file
+  kWriteBack = 23,     // data: which files are dirty, how much, and what is under way
+  kBackend = 25,       // fusefs/backends: a back end's own state
+  kMapping = 30,       // mm: one address space's tree
+  kIndexStripe = 40,   // mm: a stripe of the page index (writers only)
+  kLru = 50,           // mm: reclaim lists
+  kPool = 60,          // mm: spans, descriptors
+  kWait = 70,          // mm: page wait queues
+  kReclaimer = 75,     // mm: the background reclaimer's wake-up
+  kLeaf = 90,          // anything that takes no further lock
 };
 
 class CAPABILITY("mutex") Mutex {

@@ -23,6 +23,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -72,6 +73,7 @@ struct StatfsAnswer {
 struct DirChange {
   uint64_t before = 0;
   uint64_t after = 0;
+  std::optional<Attr> attr = {};  // the directory's afterwards, where they came along
 };
 
 // An object that was made, and the directory it was made in.

@@ -211,6 +211,10 @@ TEST_CASE("other values that can't work are refused") {
   CHECK(error_of("kernel_listings=auto") ==
         "kernel_listings=auto: not one of yes, no; try kernel_listings=no");
   CHECK(error_of("log_level=loud").starts_with("log_level=loud: not one of trace, debug"));
+  CHECK(error_of("writeback_cache=yes") ==
+        "writeback_cache=yes: takes no value; try writeback_cache");
+  CHECK(with("writeback_cache").options.writeback_cache);
+  CHECK(with("writeback_cache").options.fuse_args.empty());
   CHECK(error_of("ro=1") == "ro=1: takes no value; try ro");
   CHECK(error_of("fsname") == "fsname: needs a value; try fsname=...");
   for (const std::string value : {"1M", "0", "4095", "4294967296", "-1"}) {

@@ -5,7 +5,7 @@
 # stands before the last of those characters is taken off the answers.
 
 _cookiefs_own='cache_size= cache_min= ttl= timeout= readdirplus= walk_ahead= kernel_listings=
-  max_threads= metrics= log_level='
+  max_threads= metrics= log_level= writeback_cache'
 _cookiefs_fuse='allow_other allow_root default_permissions auto_unmount fsname= subtype= max_read= ro rw
   dev nodev suid nosuid exec noexec atime noatime async sync dirsync'
 _cookiefs_fstab='defaults auto noauto user users nofail _netdev x-systemd.automount'

@@ -1,0 +1,145 @@
+#include "fusefs/file_state.h"
+
+#include <fcntl.h>
+#include <time.h>
+
+#include <algorithm>
+#include <tuple>
+
+namespace fusefs {
+
+using cache::MutexLock;
+
+namespace {
+
+cache::Timespec wall_clock() {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  return {.seconds = now.tv_sec, .nanoseconds = static_cast<uint32_t>(now.tv_nsec)};
+}
+
+// Two looks at the same version of a file. (Other attributes change with ctime.)
+bool same_version(const Attr& a, const Attr& b) {
+  return a.size == b.size && a.change == b.change && a.mtime == b.mtime && a.ctime == b.ctime;
+}
+
+bool before(const cache::Timespec& a, const cache::Timespec& b) {
+  return std::tie(a.seconds, a.nanoseconds) < std::tie(b.seconds, b.nanoseconds);
+}
+
+}  // namespace
+
+BackendFileSource::BackendFileSource(Backend& backend, CallerPtr opener, Backend::FileHandle file,
+                                     int flags)
+    : backend_(backend),
+      opener_(std::move(opener)),
+      file_(file),
+      readable_((flags & O_ACCMODE) != O_WRONLY),
+      writable_((flags & O_ACCMODE) != O_RDONLY) {}
+
+FileState::FileState(cache::PageCache& cache, cache::WriteBack& write_back, const Attr& attr)
+    : data_(cache, write_back, attr.size), known_(attr) {}
+
+bool FileState::note_attr(const Attr& attr) {
+  {
+    MutexLock lock(mutex_);
+    const bool ours = std::exchange(own_changes_, false);
+    if (same_version(std::exchange(known_, attr), attr)) return false;
+    if (!ours) {
+      kernel_outdated_ = true;
+      invalidate_again_ = attr.size;
+    }
+  }
+  if (retry_invalidation()) return true;
+  data_.set_remote_size(attr.size);
+  return false;
+}
+
+void FileState::adopt(const Attr& attr) {
+  {
+    MutexLock lock(mutex_);
+    own_changes_ = false;
+    known_ = attr;
+  }
+  data_.set_remote_size(attr.size);
+}
+
+void FileState::note_own_change() {
+  const cache::Timespec now = wall_clock();
+  MutexLock lock(mutex_);
+  own_changes_ = true;
+  last_write_ = now;
+}
+
+bool FileState::owns_changes() {
+  MutexLock lock(mutex_);
+  return own_changes_;
+}
+
+bool FileState::retry_invalidation() {
+  std::optional<uint64_t> size;
+  {
+    MutexLock lock(mutex_);
+    size = std::exchange(invalidate_again_, std::nullopt);
+  }
+  if (!size) return false;
+  if (data_.invalidate(*size).ok()) return true;
+  // Dirty pages stay; what is clean has gone. Once they are written the rest goes as well.
+  MutexLock lock(mutex_);
+  if (!invalidate_again_) invalidate_again_ = size;
+  return true;
+}
+
+bool FileState::kernel_may_keep() {
+  MutexLock lock(mutex_);
+  return !std::exchange(kernel_outdated_, false);
+}
+
+Attr FileState::shown() {
+  const bool unwritten = data_.has_unwritten();
+  const uint64_t size = data_.size();
+  MutexLock lock(mutex_);
+  Attr attr = known_;
+  if (!unwritten) return attr;
+  attr.size = size;
+  attr.blocks = std::max(attr.blocks, (size + 511) / 512);
+  if (before(attr.mtime, last_write_)) attr.mtime = attr.ctime = last_write_;
+  return attr;
+}
+
+void FileState::opened(const BackendFileSourcePtr& source) {
+  MutexLock lock(mutex_);
+  sources_.push_back(source);
+}
+
+bool FileState::closed(const BackendFileSourcePtr& source) {
+  BackendFileSourcePtr gone;  // outlives the lock
+  MutexLock lock(mutex_);
+  const auto found = std::find(sources_.begin(), sources_.end(), source);
+  if (found == sources_.end()) return false;
+  gone = std::move(*found);
+  sources_.erase(found);
+  return sources_.empty();
+}
+
+bool FileState::is_open() {
+  MutexLock lock(mutex_);
+  return !sources_.empty();
+}
+
+BackendFileSourcePtr FileState::any_source() {
+  MutexLock lock(mutex_);
+  return sources_.empty() ? nullptr : sources_.back();
+}
+
+void FileState::hide(HiddenName hidden) {
+  MutexLock lock(mutex_);
+  hidden_ = std::move(hidden);
+}
+
+std::optional<FileState::HiddenName> FileState::take_hidden() {
+  MutexLock lock(mutex_);
+  return std::exchange(hidden_, std::nullopt);
+}
+
+}  // namespace fusefs

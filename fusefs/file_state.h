@@ -1,0 +1,114 @@
+// FileState: the cached data of one file inode, and what is known of the remote's file.
+//
+// Purpose:        owns the cache::FileMapping of an inode; tells the remote's changes from our own;
+//                 says what attributes a file has whose data the remote does not have yet.
+// Ownership:      shared by the inode, the handles that have it open, and whoever waits for what is
+//                 not written yet. Refers to the page cache and the write-back, which outlive it.
+// Thread-safety:  all members from any thread.
+// Locks:          LockRank::kInode, never across a call into the mapping.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cache/base/mutex.h"
+#include "cache/data/file_mapping.h"
+#include "fusefs/backends/backend.h"
+
+namespace fusefs {
+
+// One open file of a back end, as data pages ask it: under the identity of its opener.
+class BackendFileSource final : public cache::FileSource {
+ public:
+  // `flags`: the access mode that it was opened with. Takes the handle over.
+  BackendFileSource(Backend& backend, CallerPtr opener, Backend::FileHandle file, int flags);
+  ~BackendFileSource() override { backend_.release(file_); }
+
+  RequestId read(uint64_t offset, uint32_t size, Done<std::string> done) override {
+    return backend_.read(opener_, file_, offset, size, std::move(done));
+  }
+  RequestId write(uint64_t offset, std::string bytes, Done<cache::WriteAnswer> done) override {
+    return backend_.write(opener_, file_, offset, std::move(bytes), std::move(done));
+  }
+  RequestId commit(Done<uint64_t> done) override {
+    return backend_.fsync(opener_, file_, std::move(done));
+  }
+  void cancel(RequestId id) override { backend_.cancel(id); }
+  [[nodiscard]] bool readable() const override { return readable_; }
+  [[nodiscard]] bool writable() const override { return writable_; }
+  [[nodiscard]] uint32_t max_read() const override { return backend_.max_read(); }
+  [[nodiscard]] uint32_t max_write() const override { return backend_.max_write(); }
+
+  [[nodiscard]] Backend::FileHandle file() const { return file_; }
+  [[nodiscard]] const CallerPtr& opener() const { return opener_; }
+
+ private:
+  Backend& backend_;
+  const CallerPtr opener_;
+  const Backend::FileHandle file_;
+  const bool readable_;
+  const bool writable_;
+};
+using BackendFileSourcePtr = std::shared_ptr<BackendFileSource>;
+
+class FileState {
+ public:
+  FileState(cache::PageCache& cache, cache::WriteBack& write_back, const Attr& attr);
+
+  cache::FileMapping& data() { return data_; }
+
+  // ---- Coherence ----
+
+  // The remote's attributes, asked for after everything that this mount has written was there.
+  // True: somebody else has changed the file; its pages are gone, and the kernel's are to go.
+  bool note_attr(const Attr& attr);
+  // ... as they are after a change of ours.
+  void adopt(const Attr& attr);
+  // This mount is about to change the file: the next attributes are the result.
+  void note_own_change();
+  // There were such changes that no attributes have shown yet.
+  [[nodiscard]] bool owns_changes();
+  // Some page could not be dropped when it should; tries again. True: done now.
+  bool retry_invalidation();
+  // What the kernel keeps is as right as what is cached here. Asked once an open, which has the
+  // kernel drop it otherwise.
+  bool kernel_may_keep();
+  // What programs see: the attributes last noted, with size and times of what has not been written
+  // back yet.
+  [[nodiscard]] Attr shown();
+
+  // ---- Open files ----
+
+  void opened(const BackendFileSourcePtr& source);
+  // True: that was the last one.
+  bool closed(const BackendFileSourcePtr& source);
+  [[nodiscard]] bool is_open();
+  // Any that is open: by it the file is reached when its name is gone.
+  BackendFileSourcePtr any_source();
+
+  // The name that it got when it was unlinked while open, on a remote that forgets such files.
+  struct HiddenName {
+    uint64_t parent = 0;  // node id
+    ObjectId directory;
+    std::string name;
+  };
+  void hide(HiddenName hidden);
+  std::optional<HiddenName> take_hidden();
+
+ private:
+  cache::FileMapping data_;
+  cache::Mutex mutex_{cache::LockRank::kInode};
+  Attr known_ GUARDED_BY(mutex_);
+  bool own_changes_ GUARDED_BY(mutex_) = false;
+  bool kernel_outdated_ GUARDED_BY(mutex_) = false;
+  std::optional<uint64_t> invalidate_again_ GUARDED_BY(mutex_);  // the remote's size then
+  cache::Timespec last_write_ GUARDED_BY(mutex_);                // wall clock
+  std::vector<BackendFileSourcePtr> sources_ GUARDED_BY(mutex_);
+  std::optional<HiddenName> hidden_ GUARDED_BY(mutex_);
+};
+
+}  // namespace fusefs

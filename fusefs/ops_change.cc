@@ -1,0 +1,587 @@
+// Changes of the tree and of attributes.
+//
+// How a change goes:
+//   1. the remote is asked, once
+//   2. the listings concerned hear of it: in place where the answer proves that nobody else changed
+//      the directory meanwhile, else they are compared with the remote at the next opendir
+//   3. the inode table hears of names that are gone or lead to another object (a back end's object
+//      ids may hold paths)
+//   4. the kernel is told
+// A change whose answer did not come (deadline, signal) may have happened: what is known of the
+// names concerned is forgotten.
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "fusefs/dirent_encoder.h"
+#include "fusefs/ops.h"
+#include "fusefs/ops_entry.h"
+#include "fusefs/ops_file.h"
+
+namespace fusefs {
+namespace {
+
+constexpr unsigned kRenameNoReplace = 1;
+constexpr unsigned kRenameExchange = 2;
+
+// ---- Directories --------------------------------------------------------------------------------
+
+// A directory in which something is to change.
+struct Place {
+  InodeRef inode;
+  ObjectId object;
+  std::shared_ptr<DirState> listing;  // null: never opened
+};
+
+Result<Place> find_place(SessionImpl& session, fuse_ino_t nodeid, const char* name) {
+  Place place{session.inodes().find(nodeid), {}, nullptr};
+  if (!place.inode) return Status::error(ESTALE);
+  if (!place.inode->is_directory()) return Status::error(ENOTDIR);
+  if (std::strlen(name) > cache::kMaxNameBytes) return Status::error(ENAMETOOLONG);
+  if (session.inodes().detached(*place.inode)) return Status::error(ENOENT);
+  place.object = session.inodes().object(*place.inode);
+  place.listing = session.inodes().dir(*place.inode);
+  return place;
+}
+
+bool may_have_happened(int error_number) {
+  return error_number == EINTR || error_number == ETIMEDOUT || error_number == ENOTCONN ||
+         error_number == ECONNRESET || error_number == EIO;
+}
+
+// Nothing is known any more of what the directory holds.
+void distrust(SessionImpl& session, const Place& place) {
+  session.inodes().note_changed(*place.inode, session.now());
+  if (place.listing) place.listing->invalidate(session.now());
+  session.notifier().inval_inode(place.inode->nodeid());
+}
+
+// A failed change: what it was refused for may show that something has changed elsewhere.
+void note_failure(SessionImpl& session, const Place& place, int error_number) {
+  if (may_have_happened(error_number)) return distrust(session, place);
+  const bool other = error_number == EEXIST || error_number == ENOENT || error_number == ESTALE ||
+                     error_number == ENOTEMPTY || error_number == ENOTDIR || error_number == EISDIR;
+  if (other && place.listing) place.listing->doubt();
+}
+
+// The directory's own attributes after a change in it.
+void keep_parent(SessionImpl& session, const Place& place, const DirChange& change,
+                 cache::TimePoint asked) {
+  session.inodes().note_changed(*place.inode, asked);
+  if (change.attr) session.inodes().set_attr(*place.inode, {*change.attr, asked});
+}
+
+void note_added(SessionImpl& session, const Place& place, const char* name,
+                const LookupAnswer& made, const DirChange& change, cache::TimePoint asked) {
+  if (place.listing) {
+    place.listing->note_added({.name = name,
+                               .ino = made.attr.ino,
+                               .type = static_cast<uint8_t>(IFTODT(made.attr.mode)),
+                               .attr = made.attr,
+                               .asked = asked},
+                              change);
+  }
+  keep_parent(session, place, change, asked);
+}
+
+void note_removed(SessionImpl& session, const Place& place, const char* name,
+                  const DirChange& change, cache::TimePoint asked) {
+  if (place.listing) place.listing->note_removed(name, change, asked);
+  keep_parent(session, place, change, asked);
+}
+
+// ---- Objects by their names ---------------------------------------------------------------------
+
+// The id that a name leads to, as far as that can be known without asking: where ids hold numbers
+// of objects, the listing must tell the number. Empty: not known.
+ObjectId id_of_name(SessionImpl& session, const Place& place, const char* name) {
+  const Backend& backend = session.backend();
+  ObjectId id = backend.child_id(place.object, name, 1);
+  if (id == backend.child_id(place.object, name, 2)) return id;
+  const auto ino = place.listing ? place.listing->directory().find_ino(name) : std::nullopt;
+  return ino ? backend.child_id(place.object, name, *ino) : ObjectId();
+}
+
+// The same, from the remote if need be. Empty: there is no such object, or it can't be told.
+ObjectId ask_id_of_name(SessionImpl& session, FuseRequest& request, const Place& place,
+                        const char* name) {
+  if (ObjectId known = id_of_name(session, place, name); !known.empty()) return known;
+  auto found = session.ask<LookupAnswer>(request, [&](Backend::Done<LookupAnswer> done) {
+    return session.backend().lookup(session.caller(request), place.object, name, std::move(done));
+  });
+  return found.ok() ? std::move(found).value().id : ObjectId();
+}
+
+void tell_moved(const std::vector<MovedObject>& moved) {
+  for (const MovedObject& one : moved) {
+    if (one.dir) one.dir->set_object(one.to);
+  }
+}
+
+// ---- Making -------------------------------------------------------------------------------------
+
+// mkdir, mknod, symlink, link: `start(place, caller, done)` asks the back end.
+template <typename Start>
+void make(fuse_req_t req, fuse_ino_t parent, const char* name, const Start& start) {
+  serve<RequestKind::kChange>(req, [&](SessionImpl& session, FuseRequest& request) {
+    const Result<Place> found = find_place(session, parent, name);
+    if (!found.ok()) return request.fail(found.error_number());
+    const Place& place = found.value();
+    const cache::TimePoint asked = session.now();
+    const CallerPtr caller = session.changer(request);
+    const auto made = session.ask<MadeAnswer>(request, [&](Backend::Done<MadeAnswer> done) {
+      return start(session, place, caller, std::move(done));
+    });
+    if (!made.ok()) {
+      note_failure(session, place, made.error_number());
+      return request.fail(made.error_number());
+    }
+    const LookupAnswer& entry = made.value().entry;
+    note_added(session, place, name, entry, made.value().parent, asked);
+    const auto child = introduce(session, request, {*place.inode, name, entry, asked});
+    if (!child.ok()) return request.fail(child.error_number());
+    if (S_ISDIR(entry.attr.mode) && child.value().inode->is_directory()) {
+      session.obtain_dir(*child.value().inode)->adopt_empty(entry.attr.change, asked);
+    }
+    reply_entry(session, request, child.value());
+  });
+}
+
+void operation_mkdir(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode) {
+  make(req, parent, name,
+       [&](SessionImpl& session, const Place& place, const CallerPtr& caller,
+           Backend::Done<MadeAnswer> done) {
+         return session.backend().mkdir(caller, place.object, name, mode & 07777, std::move(done));
+       });
+}
+
+void operation_mknod(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
+                     dev_t device) {
+  make(req, parent, name,
+       [&](SessionImpl& session, const Place& place, const CallerPtr& caller,
+           Backend::Done<MadeAnswer> done) {
+         return session.backend().mknod(caller, place.object, name, mode, device, std::move(done));
+       });
+}
+
+void operation_symlink(fuse_req_t req, const char* target, fuse_ino_t parent, const char* name) {
+  make(req, parent, name,
+       [&](SessionImpl& session, const Place& place, const CallerPtr& caller,
+           Backend::Done<MadeAnswer> done) {
+         return session.backend().symlink(caller, place.object, name, target, std::move(done));
+       });
+}
+
+void operation_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char* name) {
+  make(req, parent, name,
+       [&](SessionImpl& session, const Place& place, const CallerPtr& caller,
+           Backend::Done<MadeAnswer> done) -> Backend::RequestId {
+         const InodeRef inode = session.inodes().find(ino);
+         if (!inode || session.inodes().detached(*inode)) {
+           done(Status::error(inode ? ENOENT : ESTALE));
+           return 0;
+         }
+         session.inodes().note_changed(*inode, session.now());  // one name more
+         return session.backend().link(caller, session.inodes().object(*inode), place.object, name,
+                                       std::move(done));
+       });
+}
+
+// ---- Creating -----------------------------------------------------------------------------------
+
+void create(SessionImpl& session, FuseRequest& request, const Place& place, const char* name,
+            mode_t mode, fuse_file_info* fi) {
+  Backend& backend = session.backend();
+  const CallerPtr caller = session.changer(request);
+  const int flags = flags_for_backend(fi->flags & (O_ACCMODE | O_EXCL | O_TRUNC)) | O_CREAT;
+  const cache::TimePoint asked = session.now();
+  const auto made = session.ask<CreatedAnswer>(
+      request,
+      [&](Backend::Done<CreatedAnswer> done) {
+        return backend.create(caller, place.object, name, mode & 07777, flags, std::move(done));
+      },
+      [&backend](CreatedAnswer&& late) { backend.release(late.file); });
+  if (!made.ok()) {
+    note_failure(session, place, made.error_number());
+    return request.fail(made.error_number());
+  }
+  const CreatedAnswer& answer = made.value();
+  auto source = std::make_shared<BackendFileSource>(backend, caller, answer.file, flags);
+  note_added(session, place, name, answer.entry, answer.parent, asked);
+  const auto child = introduce(session, request, {*place.inode, name, answer.entry, asked});
+  if (!child.ok()) return request.fail(child.error_number());
+  const uint64_t nodeid = child.value().entry.ino;
+  const auto known = session.inodes().file(*child.value().inode);
+  if (known && (flags & O_TRUNC) != 0) {
+    const Status dropped = known->data().invalidate(answer.entry.attr.size);
+    if (!dropped.ok()) known->data().discard();
+  }
+  auto handle =
+      make_handle(session, session.inodes().find(nodeid), answer.entry.attr, std::move(source), fi);
+  const uint64_t fh = session.handles().add(std::move(handle));
+  fi->fh = fh;
+  if (request.reply(fuse_reply_create, &child.value().entry, fi) == 0) return;
+  session.handles().close(fh);
+  session.inodes().forget(nodeid, 1);
+}
+
+void operation_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
+                      fuse_file_info* fi) {
+  serve<RequestKind::kChange>(req, [&](SessionImpl& session, FuseRequest& request) {
+    const Result<Place> place = find_place(session, parent, name);
+    if (!place.ok()) return request.fail(place.error_number());
+    create(session, request, place.value(), name, mode, fi);
+  });
+}
+
+// ---- Removing -----------------------------------------------------------------------------------
+
+std::string hidden_name(uint64_t ino, uint64_t number) {
+  char name[64];
+  std::snprintf(name, sizeof name, ".nfs%016llx%08llx", static_cast<unsigned long long>(ino),
+                static_cast<unsigned long long>(number));
+  return name;
+}
+
+// The open file of that name, where the remote would forget it with its name. (The kernel's NFS
+// client does the same, with names of the same form.)
+InodeRef file_to_hide(SessionImpl& session, FuseRequest& request, const Place& place,
+                      const char* name) {
+  if (session.backend().keeps_unlinked() || !session.handles().any_file_in(place.inode->nodeid())) {
+    return {};
+  }
+  const ObjectId id = ask_id_of_name(session, request, place, name);
+  InodeRef inode = id.empty() ? InodeRef() : session.inodes().find(id);
+  if (!inode || inode->is_directory()) return {};
+  const auto state = session.inodes().file(*inode);
+  return state && state->is_open() ? std::move(inode) : InodeRef();
+}
+
+// Gives an open file another name in its directory, to be removed with the last close.
+Status hide(SessionImpl& session, FuseRequest& request, const Place& place, const char* name,
+            const Inode& inode) {
+  const std::string hidden = hidden_name(inode.ino(), session.next_number());
+  const CallerPtr caller = session.changer(request);
+  const cache::TimePoint asked = session.now();
+  const auto done = session.ask<RenamedAnswer>(request, [&](Backend::Done<RenamedAnswer> told) {
+    return session.backend().rename(caller, place.object, name, place.object, hidden, 0,
+                                    std::move(told));
+  });
+  if (!done.ok()) return done.status();
+  note_removed(session, place, name, done.value().to, asked);
+  if (place.listing) place.listing->doubt();
+  const ObjectId from = session.inodes().object(inode);
+  const ObjectId to = session.backend().moved_id(
+      from, from, session.backend().child_id(place.object, hidden, inode.ino()));
+  if (!to.empty()) tell_moved(session.inodes().move(from, to, *place.inode));
+  session.inodes().note_changed(inode, session.now());
+  session.inodes().file(inode)->hide({place.inode->nodeid(), place.object, hidden});
+  return {};
+}
+
+void unlink(SessionImpl& session, FuseRequest& request, const Place& place, const char* name) {
+  if (const InodeRef open = file_to_hide(session, request, place, name)) {
+    return request.fail_or_ok(hide(session, request, place, name, *open).error_number());
+  }
+  const ObjectId id = id_of_name(session, place, name);
+  const CallerPtr caller = session.changer(request);
+  const cache::TimePoint asked = session.now();
+  const auto done = session.ask<DirChange>(request, [&](Backend::Done<DirChange> told) {
+    return session.backend().unlink(caller, place.object, name, std::move(told));
+  });
+  if (!done.ok()) {
+    note_failure(session, place, done.error_number());
+    return request.fail(done.error_number());
+  }
+  note_removed(session, place, name, done.value(), asked);
+  if (!id.empty()) {
+    if (const InodeRef inode = session.inodes().find(id)) {
+      session.inodes().note_changed(*inode, session.now());  // one name less
+      if (session.ids_are_names()) session.inodes().detach(id);
+    }
+  }
+  request.ok();
+}
+
+void operation_unlink(fuse_req_t req, fuse_ino_t parent, const char* name) {
+  serve<RequestKind::kChange>(req, [&](SessionImpl& session, FuseRequest& request) {
+    const Result<Place> place = find_place(session, parent, name);
+    if (!place.ok()) return request.fail(place.error_number());
+    unlink(session, request, place.value(), name);
+  });
+}
+
+void operation_rmdir(fuse_req_t req, fuse_ino_t parent, const char* name) {
+  serve<RequestKind::kChange>(req, [&](SessionImpl& session, FuseRequest& request) {
+    const Result<Place> found = find_place(session, parent, name);
+    if (!found.ok()) return request.fail(found.error_number());
+    const Place& place = found.value();
+    const ObjectId id = id_of_name(session, place, name);
+    const CallerPtr caller = session.changer(request);
+    const cache::TimePoint asked = session.now();
+    const auto done = session.ask<DirChange>(request, [&](Backend::Done<DirChange> told) {
+      return session.backend().rmdir(caller, place.object, name, std::move(told));
+    });
+    if (!done.ok()) {
+      note_failure(session, place, done.error_number());
+      return request.fail(done.error_number());
+    }
+    note_removed(session, place, name, done.value(), asked);
+    if (!id.empty()) session.inodes().detach(id);
+    request.ok();
+  });
+}
+
+// ---- Renaming -----------------------------------------------------------------------------------
+
+struct Rename {
+  Place from;
+  const char* from_name;
+  Place to;
+  const char* to_name;
+  unsigned flags;
+};
+
+// What the inode table makes of it. `source` and `target` are the ids before, where known.
+void move_inodes(SessionImpl& session, const Rename& rename, const ObjectId& source,
+                 const ObjectId& target) {
+  Backend& backend = session.backend();
+  InodeTable& inodes = session.inodes();
+  const InodeRef moved = inodes.find(source);
+  const InodeRef replaced = target.empty() ? InodeRef() : inodes.find(target);
+  const bool exchange = (rename.flags & kRenameExchange) != 0;
+  const uint64_t ino = moved ? moved->ino() : 0;
+  const ObjectId to = backend.child_id(rename.to.object, rename.to_name, ino);
+  const ObjectId back =
+      backend.child_id(rename.from.object, rename.from_name, replaced ? replaced->ino() : 0);
+  if (replaced && !exchange && session.ids_are_names()) inodes.detach(target);
+  if (exchange || (moved && moved->is_directory())) {
+    tell_moved(inodes.move_all([&](const ObjectId& id) {
+      ObjectId now = backend.moved_id(id, source, to);
+      if (now.empty() && exchange) now = backend.moved_id(id, target, back);
+      return now;
+    }));
+    if (moved) inodes.set_parent(*moved, *rename.to.inode);
+    if (replaced && exchange) inodes.set_parent(*replaced, *rename.from.inode);
+  } else if (moved) {
+    const ObjectId now = backend.moved_id(source, source, to);
+    tell_moved(inodes.move(source, now.empty() ? source : now, *rename.to.inode));
+  }
+  const cache::TimePoint when = session.now();
+  if (moved) inodes.note_changed(*moved, when);
+  if (replaced) inodes.note_changed(*replaced, when);
+  if (moved && moved->is_directory()) inodes.set_name(*moved, rename.to_name);
+}
+
+// What the listings make of it. Of what is there now only its inode number and type are sure.
+void move_entries(SessionImpl& session, const Rename& rename, const RenamedAnswer& answer,
+                  const Inode* moved, cache::TimePoint asked) {
+  note_removed(session, rename.from, rename.from_name, answer.from, asked);
+  const bool same = rename.from.inode->nodeid() == rename.to.inode->nodeid();
+  // The second of two notes on one directory: the token has moved already.
+  const DirChange second =
+      same ? DirChange{answer.to.after, answer.to.after, answer.to.attr} : answer.to;
+  if (moved == nullptr || (rename.flags & kRenameExchange) != 0) {
+    if (rename.from.listing) rename.from.listing->invalidate(session.now());
+    if (rename.to.listing) rename.to.listing->invalidate(session.now());
+    return keep_parent(session, rename.to, second, asked);
+  }
+  const auto entry = rename.to.listing.get();
+  if (entry != nullptr) {
+    entry->note_removed(rename.to_name, {second.before, second.before, {}}, asked);
+    entry->note_added({.name = rename.to_name,
+                       .ino = moved->ino(),
+                       .type = static_cast<uint8_t>(IFTODT(moved->type())),
+                       .attr = std::nullopt,
+                       .asked = asked},
+                      second);
+  }
+  keep_parent(session, rename.to, second, asked);
+}
+
+void rename(SessionImpl& session, FuseRequest& request, const Rename& rename) {
+  const ObjectId source = ask_id_of_name(session, request, rename.from, rename.from_name);
+  const bool exchange = (rename.flags & kRenameExchange) != 0;
+  // What is to be replaced, and open, gets another name first.
+  if (rename.flags == 0) {
+    if (const InodeRef open = file_to_hide(session, request, rename.to, rename.to_name)) {
+      const bool itself = session.inodes().object(*open) == source;
+      const Status hidden =
+          itself ? Status() : hide(session, request, rename.to, rename.to_name, *open);
+      if (!hidden.ok()) return request.fail(hidden.error_number());
+    }
+  }
+  const ObjectId target = exchange ? ask_id_of_name(session, request, rename.to, rename.to_name)
+                                   : id_of_name(session, rename.to, rename.to_name);
+  const CallerPtr caller = session.changer(request);
+  const cache::TimePoint asked = session.now();
+  const auto done = session.ask<RenamedAnswer>(request, [&](Backend::Done<RenamedAnswer> told) {
+    return session.backend().rename(caller, rename.from.object, rename.from_name, rename.to.object,
+                                    rename.to_name, rename.flags, std::move(told));
+  });
+  if (!done.ok()) {
+    note_failure(session, rename.from, done.error_number());
+    note_failure(session, rename.to, done.error_number());
+    return request.fail(done.error_number());
+  }
+  const InodeRef moved = source.empty() ? InodeRef() : session.inodes().find(source);
+  // One file of two names: nothing has happened.
+  if (!exchange && source != target) {
+    move_entries(session, rename, done.value(), moved ? &*moved : nullptr, asked);
+  } else if (exchange) {
+    move_entries(session, rename, done.value(), nullptr, asked);
+  }
+  if (!source.empty()) move_inodes(session, rename, source, target);
+  request.ok();
+}
+
+void operation_rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t to,
+                      const char* to_name, unsigned flags) {
+  serve<RequestKind::kChange>(req, [&](SessionImpl& session, FuseRequest& request) {
+    if ((flags & ~(kRenameNoReplace | kRenameExchange)) != 0) return request.fail(EINVAL);
+    Result<Place> from = find_place(session, parent, name);
+    if (!from.ok()) return request.fail(from.error_number());
+    Result<Place> target = find_place(session, to, to_name);
+    if (!target.ok()) return request.fail(target.error_number());
+    rename(session, request,
+           {std::move(from).value(), name, std::move(target).value(), to_name, flags});
+  });
+}
+
+// ---- Attributes ---------------------------------------------------------------------------------
+
+cache::Timespec to_timespec(const timespec& time) {
+  return {.seconds = time.tv_sec, .nanoseconds = static_cast<uint32_t>(time.tv_nsec)};
+}
+
+SetAttr to_set_attr(const struct stat& status, int to_set) {
+  SetAttr set;
+  constexpr std::pair<int, uint32_t> kBits[] = {
+      {FUSE_SET_ATTR_MODE, SetAttr::kMode},
+      {FUSE_SET_ATTR_UID, SetAttr::kUid},
+      {FUSE_SET_ATTR_GID, SetAttr::kGid},
+      {FUSE_SET_ATTR_SIZE, SetAttr::kSize},
+      {FUSE_SET_ATTR_ATIME, SetAttr::kAtime},
+      {FUSE_SET_ATTR_MTIME, SetAttr::kMtime},
+      {FUSE_SET_ATTR_ATIME_NOW, SetAttr::kAtimeNow},
+      {FUSE_SET_ATTR_MTIME_NOW, SetAttr::kMtimeNow},
+  };
+  for (const auto& [bit, field] : kBits) {
+    if ((to_set & bit) != 0) set.valid |= field;
+  }
+  // `NOW` comes with the plain bit; one of them is enough.
+  if (set.has(SetAttr::kAtimeNow)) set.valid &= ~SetAttr::kAtime;
+  if (set.has(SetAttr::kMtimeNow)) set.valid &= ~SetAttr::kMtime;
+  set.mode = status.st_mode & 07777;
+  set.uid = status.st_uid;
+  set.gid = status.st_gid;
+  set.size = static_cast<uint64_t>(status.st_size);
+  set.atime = to_timespec(status.st_atim);
+  set.mtime = to_timespec(status.st_mtim);
+  return set;
+}
+
+using Truncation = cache::FileMapping::Truncation;
+
+// What is dirty is written before: written later it would undo times, and may not be permitted any
+// more. A new size has writers wait as well.
+Status settle_data(SessionImpl& session, FuseRequest& request, FileState& file, const SetAttr& set,
+                   std::unique_ptr<Truncation>* truncation) {
+  const Waiting waiting(session, request);
+  const cache::DataWait wait = session.data_wait(waiting.patience());
+  const Status written = file.data().flush(cache::FileMapping::Durable::kNo, wait);
+  const int error = written.error_number();
+  if (error == ETIMEDOUT || error == EINTR || error == ENOTCONN) return written;
+  if (!set.has(SetAttr::kSize)) return {};
+  auto begun = file.data().begin_truncate(set.size, wait);
+  if (!begun.ok()) return begun.status();
+  *truncation = std::move(begun).value();
+  return {};
+}
+
+// An open handle by which the object can be reached; 0: none is needed.
+BackendFileSourcePtr handle_for(SessionImpl& session, const Inode& inode, FileState* file,
+                                const fuse_file_info* fi) {
+  if (file == nullptr) return nullptr;
+  if (fi != nullptr) return HandleList::get<FileHandle>(fi->fh).source;
+  return session.inodes().detached(inode) ? file->any_source() : nullptr;
+}
+
+void setattr(SessionImpl& session, FuseRequest& request, fuse_ino_t ino, const SetAttr& set,
+             const fuse_file_info* fi) {
+  const InodeRef inode = session.inodes().find(ino);
+  if (!inode) return request.fail(ESTALE);
+  const auto file = session.inodes().file(*inode);
+  const BackendFileSourcePtr handle = handle_for(session, *inode, file.get(), fi);
+  if (!handle && session.inodes().detached(*inode)) return request.fail(ESTALE);
+  std::unique_ptr<Truncation> truncation;
+  if (file) {
+    const Status settled = settle_data(session, request, *file, set, &truncation);
+    if (!settled.ok()) return request.fail(settled.error_number());
+    file->note_own_change();
+  }
+  const cache::TimePoint asked = session.now();
+  const CallerPtr caller = session.changer(request);
+  const auto attr = session.ask<Attr>(request, [&](Backend::Done<Attr> done) {
+    return session.backend().setattr(caller, session.inodes().object(*inode),
+                                     handle ? handle->file() : 0, set, std::move(done));
+  });
+  if (truncation) {
+    truncation->end_truncate(attr.ok() ? Truncation::Remote::kTruncated
+                                       : Truncation::Remote::kFailed);
+  }
+  if (!attr.ok()) {
+    session.inodes().note_changed(*inode, session.now());
+    return request.fail(attr.error_number());
+  }
+  if (!presentable(attr.value())) return request.fail(EIO);
+  session.keep_own(*inode, attr.value(), asked);
+  Attr shown = attr.value();
+  if (file && file->data().has_unwritten()) shown = file->shown();
+  const struct stat status = to_stat(shown, ino, session.block_size(*inode, shown));
+  request.reply(fuse_reply_attr, &status, session.seconds_left(asked));
+}
+
+void operation_setattr(fuse_req_t req, fuse_ino_t ino, struct stat* status, int to_set,
+                       fuse_file_info* fi) {
+  serve<RequestKind::kChange>(req, [&](SessionImpl& session, FuseRequest& request) {
+    setattr(session, request, ino, to_set_attr(*status, to_set), fi);
+  });
+}
+
+}  // namespace
+
+void remove_hidden(SessionImpl& session, FuseRequest& request, FileState& state) {
+  const auto hidden = state.take_hidden();
+  if (!hidden) return;
+  const CallerPtr caller = session.changer(request);
+  const cache::TimePoint asked = session.now();
+  const auto done = session.ask<DirChange>(request, [&](Backend::Done<DirChange> told) {
+    return session.backend().unlink(caller, hidden->directory, hidden->name, std::move(told));
+  });
+  if (!done.ok()) return;  // it stays, under a name that says what it is
+  const Result<Place> place = find_place(session, hidden->parent, hidden->name.c_str());
+  if (place.ok()) note_removed(session, place.value(), hidden->name.c_str(), done.value(), asked);
+}
+
+void add_change_operations(fuse_lowlevel_ops* operations) {
+  operations->mkdir = operation_mkdir;
+  operations->mknod = operation_mknod;
+  operations->symlink = operation_symlink;
+  operations->link = operation_link;
+  operations->create = operation_create;
+  operations->unlink = operation_unlink;
+  operations->rmdir = operation_rmdir;
+  operations->rename = operation_rename;
+  operations->setattr = operation_setattr;
+}
+
+}  // namespace fusefs
