@@ -293,6 +293,6 @@ TEST_CASE("trap 22: a creator is not held up by two listers of a slow remote") {
   Child creator([&mount] { return mkdir((mount / "big/new").c_str(), 0755) == 0 ? 0 : errno; });
   const auto status = creator.wait();
   REQUIRE(status);
-  CHECK(WEXITSTATUS(*status) == EROFS);
+  CHECK(*status == 0);
   for (const auto& lister : listers) CHECK(lister->running());
 }

@@ -89,6 +89,12 @@ void Mount::leave_nothing() {
   }
 }
 
+void Mount::kill_daemon() {
+  daemon_.signal(SIGKILL);
+  daemon_.wait();
+  leave_nothing();
+}
+
 std::string Mount::log() const { return text_of(log_path_); }
 
 bool Mount::mounted() const {

@@ -45,6 +45,8 @@ class Mount {
   void begin_end(How how);
   // Waits for the end. Empty when all is well: unmounted, exit status 0, every counter zero.
   std::string finish_end();
+  // SIGKILL, and the mount point is given back; there is no end() after it.
+  void kill_daemon();
   std::string end(How how = How::kUmount) {
     begin_end(how);
     return finish_end();

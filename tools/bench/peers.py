@@ -49,7 +49,7 @@ def local_clients(bench, source):
 
 # --------------------------------------------------------------------------------- sftp ---------
 
-def _rclone_mount(bench, sshd, port, directory):
+def _rclone_mount(bench, sshd, port, directory, writable):
     """rclone makes its own SSH connections; it takes a known_hosts file with host and port."""
     work = bench.new_point("rclone-config")
     work.mkdir()
@@ -59,12 +59,15 @@ def _rclone_mount(bench, sshd, port, directory):
         f"[bench]\ntype = sftp\nhost = 127.0.0.1\nport = {port}\nuser = root\n"
         f"key_file = {sshd.options()['IdentityFile']}\nknown_hosts_file = {work}/known\n"
         "shell_type = none\ndisable_hashcheck = true\n", encoding="utf-8")
-    words = ["rclone", "mount", "--config", work / "config", "--read-only", "--attr-timeout", "3s",
+    # What is written is put there when it is closed, not 5 s later.
+    how = (["--vfs-cache-mode", "writes", "--vfs-write-back", "0s", "--cache-dir", work / "cache"]
+           if writable else ["--read-only"])
+    words = ["rclone", "mount", "--config", work / "config", *how, "--attr-timeout", "3s",
              f"bench:{directory}", "{}"]
     return Mount("rclone", words, bench.new_point("rclone"))
 
 
-def sftp_clients(bench, sshd, port, directory):
+def sftp_clients(bench, sshd, port, directory, writable=False):
     """cookiefs, sshfs and rclone on that directory over SFTP, as far as installed."""
     options = sshd.options()
     words = ",".join(f"{key}={value}" for key, value in options.items())
@@ -76,4 +79,4 @@ def sftp_clients(bench, sshd, port, directory):
             command += ["-o", f"{key}={value}"]
         yield Client("sshfs", lambda: Mount("sshfs", command, bench.new_point("sshfs")))
     if installed("rclone"):
-        yield Client("rclone", lambda: _rclone_mount(bench, sshd, port, directory))
+        yield Client("rclone", lambda: _rclone_mount(bench, sshd, port, directory, writable))

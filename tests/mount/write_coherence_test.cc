@@ -1,0 +1,223 @@
+// Who sees what when: own changes in listings, another mount's after its close, and what others do
+// to files that are open or mapped here.
+
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <set>
+
+#include "tests/mount/write_rig.h"
+#include "tests/support/random.h"
+#include "tests/support/raw_listing.h"
+
+namespace fs = std::filesystem;
+
+using test::differences;
+using test::Fd;
+using test::list;
+using test::Mounted;
+using test::noise;
+using test::put_file;
+using test::read_file;
+using test::Remote;
+using test::wait_until;
+using test::write_file;
+
+namespace {
+
+std::vector<std::string> words(const std::set<std::string>& names) {
+  return {names.begin(), names.end()};
+}
+
+// One change of a directory's names, of every kind; 0 or an errno.
+int change_names(test::Random& random, const std::string& directory, std::set<std::string>* names) {
+  const std::string fresh = "new-" + std::to_string(random.below(1'000'000));
+  const std::string path = directory + "/" + fresh;
+  const std::string old =
+      *std::next(names->begin(), static_cast<std::ptrdiff_t>(random.below(names->size())));
+  const std::string old_path = directory + "/" + old;
+  if (names->contains(fresh)) return 0;
+  int result = 0;
+  switch (random.below(5)) {
+    case 0:
+      result = write_file(path, "content");
+      break;
+    case 1:
+      result = mkdir(path.c_str(), 0755) == 0 ? 0 : errno;
+      break;
+    case 2:
+      result = symlink("target", path.c_str()) == 0 ? 0 : errno;
+      break;
+    case 3:
+      result = rename(old_path.c_str(), path.c_str()) == 0 ? 0 : errno;
+      names->erase(old);
+      break;
+    default:
+      result = remove(old_path.c_str()) == 0 ? 0 : errno;
+      names->erase(old);
+      return result;
+  }
+  names->insert(fresh);
+  return result;
+}
+
+void check_own_changes(const std::string& kind, const std::string& options) {
+  const uint64_t seed = test::seed();
+  INFO(kind << ", -o " << options << ", seed " << seed);
+  test::Random random(seed);
+  const Remote remote(kind);
+  Mounted mount(remote, options);
+  const std::string directory = mount / "d";
+  REQUIRE(mkdir(directory.c_str(), 0755) == 0);
+  std::set<std::string> names;
+  // More than one array holds.
+  for (int i = 0; i < 400; ++i) {
+    const std::string name = "a-name-of-usual-size-" + std::to_string(i);
+    names.insert(name);
+    REQUIRE(write_file(directory + "/" + name, "") == 0);
+  }
+  for (uint64_t i = 0; i < test::scaled(150); ++i) {
+    REQUIRE(change_names(random, directory, &names) == 0);
+    const size_t buffer = random.one_in(2) ? 500 : 32'768;
+    REQUIRE(differences(list(directory, buffer), words(names)) == "");
+  }
+  CHECK(mount.end() == "");
+}
+
+// A file whose content another program is to see, of a length of its own: SFTP's times are seconds.
+std::string version_of(uint64_t round) { return noise(round, 5'000 + 137 * round); }
+
+void check_close_to_open(const std::string& kind, const std::string& options, bool at_once) {
+  INFO(kind << ", -o " << options);
+  const Remote remote(kind);
+  Mounted writer(remote, options);
+  Mounted reader(remote, options);
+  const Fd kept(reader / "none", O_RDONLY);
+  CHECK(kept.error() == ENOENT);
+  for (uint64_t round = 1; round <= 6; ++round) {
+    const std::string text = version_of(round);
+    Mounted& from = round % 2 == 0 ? reader : writer;
+    Mounted& to = round % 2 == 0 ? writer : reader;
+    REQUIRE(write_file(from / "file", text) == 0);
+    INFO("round " << round);
+    if (at_once) {
+      const bool same = read_file(to / "file") == text;
+      CHECK(same);
+    } else {
+      CHECK(wait_until([&] { return read_file(to / "file") == text; }));
+    }
+    // Neither had to let go of what it has itself.
+    const bool own = read_file(from / "file") == text;
+    CHECK(own);
+  }
+  CHECK(writer.end() == "");
+  CHECK(reader.end() == "");
+}
+
+void touch_later(const std::string& path, int seconds) {
+  struct stat status {};
+  REQUIRE(stat(path.c_str(), &status) == 0);
+  const timespec times[2] = {status.st_atim,
+                             {status.st_mtim.tv_sec + seconds, status.st_mtim.tv_nsec}};
+  REQUIRE(utimensat(AT_FDCWD, path.c_str(), times, 0) == 0);
+}
+
+}  // namespace
+
+TEST_CASE("write: own changes are in the next listing, each once") {
+  for (const std::string& kind : test::remote_kinds()) check_own_changes(kind, "ttl=1h");
+  check_own_changes("sim", "cache_size=1M,readdirplus=yes");
+  check_own_changes("sftp", "cache_size=1M,ttl=0");
+}
+
+TEST_CASE("write: what one mount has closed another one opens") {
+  for (const std::string& kind : test::shared_remote_kinds()) {
+    check_close_to_open(kind, "ttl=0", true);
+    check_close_to_open(kind, "ttl=200ms", false);
+  }
+  check_close_to_open("local", "ttl=0,writeback_cache", true);
+}
+
+// Trap 30, the first half; the second is file_exerciser's.
+TEST_CASE("write: trap 30: mapped and open files show what another wrote, once it is known") {
+  for (const std::string& kind : test::shared_remote_kinds()) {
+    INFO(kind);
+    const Remote remote(kind);
+    const std::string before = noise(1, 50'000);
+    const std::string after = noise(2, 50'000);
+    put_file(remote / "file", before);
+    Mounted mount(remote, "ttl=100ms");
+    const Fd file(mount / "file", O_RDONLY);
+    REQUIRE(file.error() == 0);
+    void* const memory = mmap(nullptr, before.size(), PROT_READ, MAP_SHARED, file.get(), 0);
+    REQUIRE(memory != MAP_FAILED);
+    const auto mapped = [&] {
+      return std::string_view(static_cast<const char*>(memory), before.size());
+    };
+    const bool same_before = file.read() == before && mapped() == before;
+    CHECK(same_before);
+    put_file(remote / "file", after);
+    touch_later(remote / "file", 5);
+    CHECK(wait_until([&] { return file.read() == after; }));
+    CHECK(wait_until([&] {
+      struct stat status {};
+      return stat((mount / "file").c_str(), &status) == 0 && mapped() == after;
+    }));
+    munmap(memory, before.size());
+  }
+}
+
+TEST_CASE("write: a file that is truncated or grows elsewhere") {
+  for (const std::string& kind : test::shared_remote_kinds()) {
+    INFO(kind);
+    const Remote remote(kind);
+    const std::string whole = noise(3, 100'000);
+    put_file(remote / "file", whole);
+    Mounted mount(remote, "ttl=100ms");
+    const Fd file(mount / "file", O_RDWR);
+    REQUIRE(file.error() == 0);
+    const auto shows = [&](const std::string& text) {
+      struct stat status {};
+      return fstat(file.get(), &status) == 0 &&
+             static_cast<size_t>(status.st_size) == text.size() && file.read() == text;
+    };
+    CHECK(shows(whole));
+    fs::resize_file(remote / "file", 5'000);
+    std::string text = whole.substr(0, 5'000);
+    CHECK(wait_until([&] { return shows(text); }));
+    // Nothing of what was beyond comes back.
+    fs::resize_file(remote / "file", 9'000);
+    text.resize(9'000, '\0');
+    CHECK(wait_until([&] { return shows(text); }));
+    // And own writes go on from there.
+    REQUIRE(file.write("own", 9'000) == 0);
+    text += "own";
+    CHECK(shows(text));
+    REQUIRE(file.sync() == 0);
+    const bool same = read_file(remote / "file") == text;
+    CHECK(same);
+  }
+}
+
+TEST_CASE("write: what is dirty here stays when another changes the file") {
+  for (const std::string& kind : test::shared_remote_kinds()) {
+    INFO(kind);
+    const Remote remote(kind);
+    put_file(remote / "file", std::string(20'000, 'a'));
+    Mounted mount(remote, "ttl=0");
+    const Fd file(mount / "file", O_RDWR);
+    REQUIRE(file.error() == 0);
+    CHECK(file.read().size() == 20'000);
+    REQUIRE(file.write("dirty", 8'192) == 0);
+    put_file(remote / "file", std::string(30'000, 'b'));
+    struct stat status {};
+    CHECK(stat((mount / "file").c_str(), &status) == 0);
+    CHECK(file.read(5, 8'192) == "dirty");
+    REQUIRE(file.sync() == 0);
+    CHECK(read_file(remote / "file").substr(8'192, 5) == "dirty");
+    CHECK(wait_until([&] { return file.read().substr(0, 5) == "bbbbb"; }));
+  }
+}

@@ -1,0 +1,120 @@
+// How many requests it takes: bounds that do not depend on the machine.
+
+#include <sys/stat.h>
+
+#include <catch2/catch.hpp>
+#include <filesystem>
+
+#include "tests/mount/write_rig.h"
+#include "tests/support/random.h"
+
+namespace fs = std::filesystem;
+
+using test::Fd;
+using test::Mounted;
+using test::noise;
+using test::put_file;
+using test::read_file;
+using test::Remote;
+using test::write_file;
+
+namespace {
+
+constexpr size_t kMib = size_t{1} << 20;
+
+// Has the kernel forget the file's pages, so that it asks the daemon again.
+void forget_pages(const std::string& path) {
+  const Fd file(path, O_RDONLY);
+  REQUIRE(posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED) == 0);
+}
+
+void check_removal(const std::string& kind, uint64_t files) {
+  INFO(kind << ", " << files << " files");
+  const Remote remote(kind);
+  Mounted mount(remote);
+  const std::string top = mount / "tree";
+  const std::string made = remote.directory().empty() ? top : remote / "tree";
+  fs::create_directory(made);
+  for (uint64_t i = 0; i < files; ++i) {
+    // Half of them in one directory, the rest in many.
+    const std::string directory = made + (i % 2 == 0 ? "/wide" : "/d" + std::to_string(i % 99));
+    if (i < 200) fs::create_directory(directory);
+    put_file(directory + "/file-" + std::to_string(i));
+  }
+  const int64_t before = mount.figure("remote.requests");
+  CHECK(test::run_command("rm -r '" + top + "'") == "");
+  const int64_t asked = mount.figure("remote.requests") - before;
+  CHECK(asked <= static_cast<int64_t>(4 * files + 1000));
+  CHECK(access(top.c_str(), F_OK) != 0);
+  if (!remote.directory().empty()) CHECK_FALSE(fs::exists(remote / "tree"));
+  CHECK(mount.end() == "");
+}
+
+}  // namespace
+
+TEST_CASE("write: what was read is read again without the remote") {
+  for (const std::string& kind : test::shared_remote_kinds()) {
+    INFO(kind);
+    const Remote remote(kind);
+    const std::string text = noise(1, 2 * kMib);
+    put_file(remote / "file", text);
+    Mounted mount(remote, "ttl=1h");
+    const bool first = read_file(mount / "file") == text;
+    CHECK(first);
+    const int64_t asked = mount.figure("remote_latency.read.count");
+    CHECK(asked > 0);
+    for (int i = 0; i < 3; ++i) {
+      forget_pages(mount / "file");
+      const int64_t reads = mount.figure("request_latency.read.count");
+      const bool same = read_file(mount / "file") == text;
+      CHECK(same);
+      CHECK(mount.figure("request_latency.read.count") > reads);
+    }
+    CHECK(mount.figure("remote_latency.read.count") == asked);
+    CHECK(mount.end() == "");
+  }
+}
+
+TEST_CASE("write: what was written is read without the remote") {
+  for (const std::string& kind : test::remote_kinds()) {
+    INFO(kind);
+    const Remote remote(kind);
+    Mounted mount(remote, "ttl=1h");
+    const std::string text = noise(2, 2 * kMib + 5);
+    REQUIRE(write_file(mount / "file", text) == 0);
+    forget_pages(mount / "file");
+    const bool same = read_file(mount / "file") == text;
+    CHECK(same);
+    CHECK(mount.figure("remote_latency.read.count") == 0);
+    CHECK(mount.end() == "");
+  }
+}
+
+TEST_CASE("write: small writes go to the remote in large requests") {
+  for (const std::string& kind : test::remote_kinds()) {
+    INFO(kind);
+    const Remote remote(kind);
+    Mounted mount(remote);
+    const std::string text = noise(3, 4 * kMib);
+    Fd file(mount / "file", O_WRONLY | O_CREAT);
+    for (size_t at = 0; at < text.size(); at += 1'000) {
+      REQUIRE(file.write(text.substr(at, 1'000), at) == 0);
+    }
+    CHECK(file.shut() == 0);
+    // 4,195 writes of a program.
+    CHECK(mount.figure("remote_latency.write.count") < 600);
+    const bool same = read_file(mount / "file") == text;
+    CHECK(same);
+    CHECK(mount.end() == "");
+  }
+}
+
+TEST_CASE("write: rm -r asks a bounded number of requests for each file") {
+  check_removal("sftp", test::kSanitized ? 2'000 : 20'000);
+  check_removal("sim", test::scaled(5'000));
+#ifdef COOKIEFS_HAVE_NFS
+  check_removal("nfs3", test::scaled(5'000));
+  check_removal("nfs4", test::scaled(5'000));
+#endif
+  check_removal("local", test::scaled(5'000));
+}

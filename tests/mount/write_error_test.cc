@@ -1,0 +1,173 @@
+// Writing where there is no room, and to remotes that go away and come back.
+
+#include <sys/stat.h>
+
+#include <catch2/catch.hpp>
+#include <cerrno>
+#include <filesystem>
+
+#include "tests/mount/write_rig.h"
+#include "tests/support/random.h"
+#include "tests/support/ssh_server.h"
+#ifdef COOKIEFS_HAVE_NFS
+#include "tests/support/ganesha.h"
+#endif
+
+namespace fs = std::filesystem;
+
+using test::Fd;
+using test::Mount;
+using test::Mounted;
+using test::noise;
+using test::read_file;
+using test::Remote;
+using test::Tmpfs;
+using test::wait_until;
+using test::write_file;
+
+namespace {
+
+constexpr size_t kMib = size_t{1} << 20;
+
+// A directory with room for 1 MiB, over that kind of remote; SFTP says 'failure' for whatever it
+// is.
+struct Small {
+  explicit Small(const std::string& kind)
+      : mount(kind == "sftp" ? test::ssh_server().url(small.path()) : small.path(),
+              (kind == "sftp" ? test::ssh_server().options() + "," : std::string()) +
+                  "cache_size=32M") {}
+  Tmpfs small{"size=1M"};
+  Mount mount;
+};
+
+bool no_room(const std::string& kind, int error) {
+  return error == ENOSPC || error == EDQUOT || (kind == "sftp" && error == EIO);
+}
+
+}  // namespace
+
+TEST_CASE("write: no room on the remote is told by write, fsync or close") {
+  for (const std::string kind : {"local", "sftp"}) {
+    for (const bool with_sync : {true, false}) {
+      INFO(kind << (with_sync ? ", fsync" : ", close only"));
+      Small small(kind);
+      Fd file(small.mount / "file", O_RDWR | O_CREAT);
+      REQUIRE(file.error() == 0);
+      int error = file.write(noise(1, 4 * kMib));
+      if (error == 0 && with_sync) error = file.sync();
+      if (error == 0) error = file.shut();
+      CHECK(no_room(kind, error));
+      file.shut();
+      // With room again all is well.
+      REQUIRE(unlink((small.mount / "file").c_str()) == 0);
+      CHECK(wait_until([&] { return fs::is_empty(small.small.path()); }));
+      const std::string text = noise(2, kMib / 2);
+      CHECK(write_file(small.mount / "other", text) == 0);
+      const bool same = read_file(small.small.path() + "/other") == text;
+      CHECK(same);
+      CHECK(small.mount.end() == "");
+    }
+  }
+}
+
+// Trap 28, the second half.
+TEST_CASE("write: trap 28: a failed write-back is told once to each open file") {
+  for (const std::string kind : {"local", "sftp"}) {
+    INFO(kind);
+    Small small(kind);
+    Fd writer(small.mount / "file", O_RDWR | O_CREAT);
+    Fd other(small.mount / "file", O_RDWR);
+    Fd closer(small.mount / "file", O_RDWR);
+    REQUIRE(closer.error() == 0);
+    // Less than makes the writer itself wait.
+    REQUIRE(writer.write(noise(1, 3 * kMib)) == 0);
+    CHECK(no_room(kind, writer.sync()));
+    CHECK(writer.sync() == 0);
+    CHECK(no_room(kind, other.sync()));
+    CHECK(other.sync() == 0);
+    const Fd late(small.mount / "file", O_RDWR);
+    CHECK(late.sync() == 0);
+    CHECK(no_room(kind, closer.shut()));
+    CHECK(writer.shut() == 0);
+    CHECK(other.shut() == 0);
+  }
+}
+
+TEST_CASE("write: the simulated remote has no room") {
+  Mount mount("sim:big=10,space=1M", "cache_size=32M");
+  Fd file(mount / "file", O_RDWR | O_CREAT);
+  REQUIRE(file.error() == 0);
+  int error = file.write(noise(1, 4 * kMib));
+  if (error == 0) error = file.sync();
+  CHECK(error == ENOSPC);
+  file.shut();
+  CHECK(truncate((mount / "file").c_str(), 0) == 0);
+  CHECK(write_file(mount / "file", noise(2, kMib / 2)) == 0);
+  CHECK(mount.end() == "");
+}
+
+TEST_CASE("write: sftp: the server dies with data unwritten, and comes back") {
+  const Remote remote("sftp");
+  test::SshServer& server = test::ssh_server();
+  Mounted mount(remote, "cache_size=32M,timeout=2m");
+  const std::string text = noise(5, 3 * kMib + 77);
+  const Fd file(mount / "file", O_RDWR | O_CREAT);
+  REQUIRE(file.error() == 0);
+  REQUIRE(file.write(text.substr(0, kMib)) == 0);
+  server.kill_sessions();
+  server.stop_listening();
+  REQUIRE(file.write(text.substr(kMib), kMib) == 0);
+  const bool here = file.read() == text;
+  CHECK(here);
+  server.listen_again();
+  CHECK(file.sync() == 0);
+  const bool there = read_file(remote / "file") == text;
+  CHECK(there);
+  CHECK(mount.end() == "");
+}
+
+TEST_CASE("write: sftp: sessions die again and again under a writer") {
+  const Remote remote("sftp");
+  Mounted mount(remote, "cache_size=4M,timeout=2m");
+  std::string text;
+  Fd file(mount / "file", O_RDWR | O_CREAT);
+  REQUIRE(file.error() == 0);
+  for (uint64_t round = 0; round < (test::kSanitized ? 3 : 8); ++round) {
+    const std::string more = noise(round, kMib + 100 * round);
+    REQUIRE(file.write(more, text.size()) == 0);
+    text += more;
+    test::ssh_server().kill_sessions();
+    // Changes of the tree too; none may seem to have failed for having been done before.
+    const std::string name = mount / ("made-" + std::to_string(round));
+    CHECK(mkdir(name.c_str(), 0755) == 0);
+    CHECK(rename(name.c_str(), (name + "-renamed").c_str()) == 0);
+  }
+  CHECK(file.sync() == 0);
+  CHECK(file.shut() == 0);
+  const bool same = read_file(remote / "file") == text;
+  CHECK(same);
+  CHECK(mount.end() == "");
+}
+
+#ifdef COOKIEFS_HAVE_NFS
+TEST_CASE("write: nfs: the server is restarted with data unwritten and not committed") {
+  for (const std::string kind : {"nfs3", "nfs4"}) {
+    INFO(kind);
+    const Remote remote(kind);
+    Mounted mount(remote, "cache_size=32M,timeout=2m");
+    const std::string text = noise(6, 3 * kMib + 77);
+    const Fd file(mount / "file", O_RDWR | O_CREAT);
+    REQUIRE(file.error() == 0);
+    REQUIRE(file.write(text.substr(0, 2 * kMib)) == 0);
+    // Some of it is written, and not committed.
+    CHECK(wait_until([&] { return fs::file_size(remote / "file") > 0; }));
+    test::nfs_server().stop();
+    REQUIRE(file.write(text.substr(2 * kMib), 2 * kMib) == 0);
+    test::nfs_server().start();
+    CHECK(file.sync() == 0);
+    const bool there = read_file(remote / "file") == text;
+    CHECK(there);
+    CHECK(mount.end() == "");
+  }
+}
+#endif
