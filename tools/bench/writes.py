@@ -47,7 +47,7 @@ class Load:
         self.bench = bench
         self.place = pathlib.Path(place)
         self.big_size = bench.rounds(64, 256) * MIB
-        self.files = bench.rounds(200, 1000)
+        self.files = bench.rounds(200, 500)
         self.reads = bench.rounds(100, 500)
         self.block = random.Random(1).randbytes(MIB)
         self.archive = self.place / "archive.tar"
