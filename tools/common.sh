@@ -119,9 +119,9 @@ PACKAGES_BUILD=(g++ cmake ninja-build ccache pkg-config libfuse3-dev fuse3 libbo
   libmicrohttpd-dev)
 PACKAGES_RUN=(attr coreutils findutils jq mawk mount openssh-client procps util-linux)
 # Servers among them are started by the tests themselves, with configurations of their own.
-PACKAGES_TEST=(clang clang-format clang-tidy dpkg-dev file libclang-rt-14-dev lintian mandoc mmdebstrap
-  nfs-ganesha nfs-ganesha-mem nfs-ganesha-vfs openssh-server openssh-sftp-server prometheus python3
-  shellcheck spin tmux zsh)
+PACKAGES_TEST=(clang clang-format clang-tidy dpkg-dev file git libclang-rt-14-dev lintian mandoc
+  mmdebstrap nfs-ganesha nfs-ganesha-mem nfs-ganesha-vfs openssh-server openssh-sftp-server prometheus
+  python3 rsync shellcheck spin sqlite3 tmux zsh)
 
 as_root() {
   if [[ $(id -u) = 0 ]]; then
