@@ -98,22 +98,24 @@ class Run {
   std::string problem_;
 };
 
-// One thread's operations, in its own directory of either side.
+// One thread's operations, in its own directory of either side: two levels of it, for symbolic
+// links may lead one up.
 class Worker {
  public:
   Worker(Run& run, unsigned number)
       : run_(run),
         number_(number),
         name_("t" + std::to_string(number)),
-        tested_(run.options.tested + "/" + name_, run.options.direct),
-        native_(run.options.native + "/" + name_, run.options.direct),
+        tested_(run.options.tested + "/" + name_ + "/root", run.options.direct),
+        native_(run.options.native + "/" + name_ + "/root", run.options.direct),
         generator_(*run.options.profile, run.options.seed + number, run.options.direct,
                    geteuid() == 0 && run.options.profile->owners) {}
 
   void work() {
     for (const std::string* root : {&run_.options.tested, &run_.options.native}) {
-      if (mkdir((*root + "/" + name_).c_str(), 0755) != 0) {
-        return run_.fail("can't make " + *root + "/" + name_ + ": " + std::strerror(errno));
+      const std::string top = *root + "/" + name_;
+      if (mkdir(top.c_str(), 0755) != 0 || mkdir((top + "/root").c_str(), 0755) != 0) {
+        return run_.fail("can't make " + top + "/root: " + std::strerror(errno));
       }
     }
     const Options& options = run_.options;
