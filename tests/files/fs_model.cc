@@ -185,7 +185,7 @@ class Worker {
 
   bool compare_trees(const std::string& when) {
     const std::string found =
-        files::tree_difference(*run_.options.profile, tested_.path("."), native_.path("."));
+        files::tree_difference(*run_.options.profile, tested_.path(".."), native_.path(".."));
     if (!found.empty()) differ("trees at " + when + ": " + found);
     return found.empty();
   }
