@@ -51,6 +51,7 @@ struct Options {
   uint64_t check_every = 500;  // steps
   std::string hook;            // a command, beside the steps
   uint64_t hook_every = 200;
+  std::set<std::string> without;  // operations that are left out
   bool direct = false;
   bool verbose = false;
   bool compare = false;
@@ -66,6 +67,7 @@ void usage(FILE* to) {
                "  --profile NAME   what the remote can do: %s\n"
                "  --check-every N  steps between two comparisons of the whole trees (500)\n"
                "  --hook COMMAND   run by the first thread every N steps of --hook-every (200)\n"
+               "  --without NAME   leaves an operation out, 'link' for one; may be given again\n"
                "  --direct         with O_DIRECT, sometimes\n"
                "  --verbose        the last operations before a difference, on stderr\n"
                "  --compare        no operations: the trees as they are\n",
@@ -136,6 +138,7 @@ class Worker {
   // False: they differ.
   bool one_step() {
     const Op op = generator_.next();
+    if (run_.options.without.contains(files::name_of(op.kind))) return true;
     if (run_.options.verbose) remember(op);
     Outcome tested = tested_.run(op);
     if (files::may_refuse(*run_.options.profile, op, tested)) {
@@ -289,6 +292,9 @@ bool take(Options* options, int letter, const char* value) {
     case 'K':
       options->hook_every = number;
       return is_number && number > 0;
+    case 'w':
+      options->without.insert(value);
+      return true;
     case 'd':
       options->direct = true;
       return true;
@@ -307,13 +313,14 @@ bool take(Options* options, int letter, const char* value) {
 }
 
 bool parse(int argc, char* argv[], Options* options) {
-  const std::array<option, 11> known = {{{"seed", required_argument, nullptr, 's'},
+  const std::array<option, 12> known = {{{"seed", required_argument, nullptr, 's'},
                                          {"steps", required_argument, nullptr, 'n'},
                                          {"threads", required_argument, nullptr, 't'},
                                          {"profile", required_argument, nullptr, 'p'},
                                          {"check-every", required_argument, nullptr, 'e'},
                                          {"hook", required_argument, nullptr, 'k'},
                                          {"hook-every", required_argument, nullptr, 'K'},
+                                         {"without", required_argument, nullptr, 'w'},
                                          {"direct", no_argument, nullptr, 'd'},
                                          {"verbose", no_argument, nullptr, 'v'},
                                          {"compare", no_argument, nullptr, 'c'},

@@ -41,8 +41,10 @@ std::string shown(const std::string& name) {
 
 }  // namespace
 
+const char* name_of(Kind kind) { return kNames.at(static_cast<size_t>(kind)); }
+
 std::string describe(const Op& op) {
-  std::string text = kNames.at(static_cast<size_t>(op.kind));
+  std::string text = name_of(op.kind);
   const auto add = [&](const std::string& word, uint64_t value) {
     text += " " + word + " " + std::to_string(value);
   };

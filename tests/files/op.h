@@ -64,6 +64,8 @@ struct Op {
   bool look = false;  // attributes of all that it names are compared afterwards
 };
 
+// "link", "rename", ...: as describe() has it.
+const char* name_of(Kind kind);
 // In words, for people who look for a bug.
 std::string describe(const Op& op);
 
