@@ -229,7 +229,9 @@ Status AddressSpace::invalidate_pages(uint64_t first_key, uint64_t last_key) {
     {
       MutexLock lock(mutex_);
       auto it = tree_.lower_bound(next);
-      const auto in_range = [&] { return it != tree_.end() && it->key() <= last_key; };
+      const auto in_range = [&]() REQUIRES(mutex_) {
+        return it != tree_.end() && it->key() <= last_key;
+      };
       for (; in_range() && count < batch.size(); ++it) {
         if (it->try_get()) batch[count++] = PageRef::adopt(&*it);
       }
