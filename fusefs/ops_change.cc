@@ -189,7 +189,9 @@ void operation_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const cha
            done(Status::error(inode ? ENOENT : ESTALE));
            return 0;
          }
-         session.inodes().note_changed(*inode, session.now());  // one name more
+         // One name more. Where the new name leads to another node, the kernel has to be told.
+         session.inodes().note_changed(*inode, session.now());
+         session.notifier().inval_attributes(ino);
          return session.backend().link(caller, session.inodes().object(*inode), place.object, name,
                                        std::move(done));
        });
