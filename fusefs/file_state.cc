@@ -71,6 +71,11 @@ void FileState::note_own_change() {
   last_write_ = now;
 }
 
+void FileState::adjust_links(int by) {
+  MutexLock lock(mutex_);
+  if (by > 0 || known_.nlink > 0) known_.nlink += static_cast<uint32_t>(by);
+}
+
 bool FileState::owns_changes() {
   MutexLock lock(mutex_);
   return own_changes_;

@@ -70,6 +70,8 @@ class FileState {
   void adopt(const Attr& attr);
   // This mount is about to change the file: the next attributes are the result.
   void note_own_change();
+  // A name of it came or went.
+  void adjust_links(int by);
   // There were such changes that no attributes have shown yet.
   [[nodiscard]] bool owns_changes();
   // Some page could not be dropped when it should; tries again. True: done now.

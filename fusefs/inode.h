@@ -15,10 +15,11 @@
 //                 shard's lock: either the LOOKUP finds the inode and its count keeps it, or it
 //                 finds none and makes a new one with a new id. An id is never reused, so a FORGET
 //                 that comes late can't hit another object.
-// Names:          an object's id may hold its path, so a rename changes it: it is asked of the
-// table
-//                 (InodeTable::object), and is never kept. What was unlinked, or lost its name to
-//                 another object, is detached: its old id no longer leads to it.
+// Names:          an object's id may hold its path, so a rename changes it, and a link() through
+// this
+//                 mount adds one: it is asked of the table (InodeTable::object), and is never kept.
+//                 What was unlinked, or lost its name to another object, and has no other, is
+//                 detached: no id leads to it.
 // Thread-safety:  const members by anyone who holds an InodeRef; the rest belongs to InodeTable and
 //                 is guarded by the shard's mutex.
 // Memory:         about 150 bytes an inode, the object's name beyond 15 bytes and a directory's own
@@ -27,12 +28,14 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <atomic>
 #include <boost/intrusive/unordered_set_hook.hpp>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "cache/base/clock.h"
 #include "cache/dir/attr.h"
@@ -91,19 +94,26 @@ class Inode : public boost::intrusive::unordered_set_base_hook<boost::intrusive:
  private:
   friend class InodeTable;
 
+  [[nodiscard]] bool has_id(const ObjectId& id) const {
+    if (detached_) return false;
+    return object_ == id ||
+           (others_ && std::find(others_->begin(), others_->end(), id) != others_->end());
+  }
+
   // What a READDIRPLUS touches of each inode comes first, beside the hooks.
   const uint64_t object_hash_;
   const uint64_t nodeid_;
   uint64_t lookups_ = 0;  // guarded by the shard's mutex, as are the others that are not const
   uint32_t pins_ = 0;
   const uint32_t type_;
-  bool moved_ = false;     // found by InodeTable's map of moved objects
+  bool moved_ = false;     // object_ is in InodeTable's map of moved objects
   bool detached_ = false;  // no id leads to it
   ObjectId object_;
   const uint64_t ino_;
   std::atomic<uint64_t> parent_ino_;  // relaxed: a number that is read alone
   std::atomic<uint64_t> parent_;
-  std::unique_ptr<TimedAttr> attr_;  // null: never asked for, or dropped
+  std::unique_ptr<std::vector<ObjectId>> others_;  // further ids, all in that map; null: none
+  std::unique_ptr<TimedAttr> attr_;                // null: never asked for, or dropped
   // When it was last changed through this mount: attributes asked for before that are outdated.
   cache::TimePoint changed_ = cache::TimePoint::min();
   std::shared_ptr<void>

@@ -103,41 +103,61 @@ bool InodeTable::use_moved(const ObjectId& object, uint32_t type, const Use& use
   Shard& shard = shard_of(nodeid);
   MutexLock lock(shard.mutex);
   Inode* const inode = find_locked(shard, nodeid);
-  if (inode == nullptr || inode->detached_ || inode->object_ != object) return false;
+  if (inode == nullptr || !inode->has_id(object)) return false;
   if (type != 0 && inode->type_ != type) {
-    rename_locked(shard, *inode, nullptr);
+    remove_id_locked(shard, *inode, object);
     return false;
   }
   use(shard, *inode);
   return true;
 }
 
-void InodeTable::unlink_object(Shard& shard, Inode& inode) {
-  using ObjectHook = boost::intrusive::unordered_set_base_hook<boost::intrusive::tag<ByObject>>;
-  if (static_cast<ObjectHook&>(inode).is_linked()) {
-    shard.by_object.set.erase(shard.by_object.set.iterator_to(inode));
-  }
-  if (!std::exchange(inode.moved_, false)) return;
+void InodeTable::forget_moved(const Inode& inode, const ObjectId& id) {
   MutexLock lock(moved_mutex_);
-  const auto found = moved_.find(inode.object_);
+  const auto found = moved_.find(id);
   if (found != moved_.end() && found->second == inode.nodeid_) moved_.erase(found);
   moved_count_.store(moved_.size(), std::memory_order_release);
 }
 
-// What it is called from is called with the lock, which the analysis can't be shown.
-MovedObject InodeTable::rename_locked(Shard& shard, Inode& inode,
-                                      const ObjectId* to) NO_THREAD_SAFETY_ANALYSIS {
-  unlink_object(shard, inode);
-  inode.detached_ = to == nullptr;
-  if (to == nullptr) return {};
-  inode.object_ = *to;
-  inode.moved_ = true;
+void InodeTable::add_id_locked(Inode& inode, const ObjectId& id) {
   {
     MutexLock lock(moved_mutex_);
-    moved_.insert_or_assign(*to, inode.nodeid_);
+    moved_.insert_or_assign(id, inode.nodeid_);
     moved_count_.store(moved_.size(), std::memory_order_release);
   }
-  MovedObject moved{.to = *to, .dir = nullptr, .file = nullptr};
+  if (inode.detached_) {
+    inode.detached_ = false;
+    inode.object_ = id;
+    inode.moved_ = true;
+  } else {
+    if (!inode.others_) inode.others_ = std::make_unique<std::vector<ObjectId>>();
+    inode.others_->push_back(id);
+  }
+}
+
+void InodeTable::remove_id_locked(Shard& shard, Inode& inode,
+                                  const ObjectId& id) NO_THREAD_SAFETY_ANALYSIS {
+  if (id != inode.object_) {
+    if (inode.others_ && std::erase(*inode.others_, id) > 0) forget_moved(inode, id);
+    return;
+  }
+  using ObjectHook = boost::intrusive::unordered_set_base_hook<boost::intrusive::tag<ByObject>>;
+  if (static_cast<ObjectHook&>(inode).is_linked()) {
+    shard.by_object.set.erase(shard.by_object.set.iterator_to(inode));
+  }
+  if (std::exchange(inode.moved_, false)) forget_moved(inode, inode.object_);
+  inode.detached_ = !inode.others_ || inode.others_->empty();
+  if (inode.detached_) return;
+  inode.object_ = std::move(inode.others_->back());
+  inode.others_->pop_back();
+  inode.moved_ = true;
+}
+
+MovedObject InodeTable::rename_locked(Shard& shard, Inode& inode, const ObjectId& from,
+                                      const ObjectId& to) {
+  remove_id_locked(shard, inode, from);
+  add_id_locked(inode, to);
+  MovedObject moved{.to = to, .dir = nullptr, .file = nullptr};
   if (inode.is_directory()) {
     moved.dir = std::static_pointer_cast<DirState>(inode.state_);
   } else {
@@ -156,8 +176,14 @@ bool InodeTable::detached(const Inode& inode) {
   return inode.detached_;
 }
 
+void InodeTable::add_id(const Inode& inode, const ObjectId& object) {
+  MutexLock lock(shard_of(inode.nodeid_).mutex);
+  Inode& mine = const_cast<Inode&>(inode);  // NOLINT: the table owns its inodes
+  if (!mine.has_id(object)) add_id_locked(mine, object);
+}
+
 void InodeTable::detach(const ObjectId& object) {
-  const auto leave = [this](Shard& shard, Inode& inode) { rename_locked(shard, inode, nullptr); };
+  const auto leave = [&](Shard& shard, Inode& inode) { remove_id_locked(shard, inode, object); };
   if (use_moved(object, 0, leave)) return;
   const uint64_t hash = cache::hash_bytes(object);
   Shard& shard = shard_of(hash);
@@ -169,7 +195,7 @@ std::vector<MovedObject> InodeTable::move(const ObjectId& from, const ObjectId& 
                                           const Inode& parent) {
   std::vector<MovedObject> moved;
   const auto give = [&](Shard& shard, Inode& inode) {
-    if (from != to) moved.push_back(rename_locked(shard, inode, &to));
+    if (from != to) moved.push_back(rename_locked(shard, inode, from, to));
     set_parent(inode, parent);
   };
   if (use_moved(from, 0, give)) return moved;
@@ -193,8 +219,12 @@ std::vector<MovedObject> InodeTable::move_all(
     MutexLock lock(shard.mutex);
     for (Inode& inode : shard.by_nodeid.set) {
       if (inode.detached_) continue;
-      const ObjectId to = moved(inode.object_);
-      if (!to.empty()) all.push_back(rename_locked(shard, inode, &to));
+      std::vector<ObjectId> ids{inode.object_};
+      if (inode.others_) ids.insert(ids.end(), inode.others_->begin(), inode.others_->end());
+      for (const ObjectId& id : ids) {
+        const ObjectId to = moved(id);
+        if (!to.empty()) all.push_back(rename_locked(shard, inode, id, to));
+      }
     }
   }
   return all;
@@ -331,7 +361,7 @@ void InodeTable::lookup_batch(std::span<PrimedEntry> entries) {
 std::unique_ptr<Inode> InodeTable::take_if_dead(Shard& shard, Inode& inode) {
   if (inode.lookups_ != 0 || inode.pins_ != 0 || &inode == root_.get()) return nullptr;
   shard.by_nodeid.set.erase(shard.by_nodeid.set.iterator_to(inode));
-  unlink_object(shard, inode);
+  while (!inode.detached_) remove_id_locked(shard, inode, ObjectId(inode.object_));
   size_.fetch_sub(1, std::memory_order_relaxed);
   return std::unique_ptr<Inode>(&inode);
 }

@@ -109,8 +109,10 @@ class InodeTable {
   ObjectId object(const Inode& inode);
   // No id leads to it any more.
   bool detached(const Inode& inode);
+  // The object has this id as well: another name of a file.
+  void add_id(const Inode& inode, const ObjectId& object);
   // The name of this id is gone, or is about to be another object's. Whoever holds the inode keeps
-  // it, and finds it by its node id.
+  // it, and finds it by its node id, and by its other ids.
   void detach(const ObjectId& object);
   // The object of id `from`, below `parent` now, has the id `to`.
   std::vector<MovedObject> move(const ObjectId& from, const ObjectId& to, const Inode& parent);
@@ -228,9 +230,12 @@ class InodeTable {
   template <typename Use>
   bool use_moved(const ObjectId& object, uint32_t type, const Use& use);
   [[nodiscard]] bool any_moved() const { return moved_count_.load(std::memory_order_acquire) != 0; }
-  // The inode gets that id; null: it is in no index from then on.
-  MovedObject rename_locked(Shard& shard, Inode& inode, const ObjectId* to);  // lock held
-  void unlink_object(Shard& shard, Inode& inode) REQUIRES(shard.mutex);
+  // With the shard's lock, which the analysis can't always be shown. The id is one of the inode's,
+  // or is to be.
+  void add_id_locked(Inode& inode, const ObjectId& id);
+  void remove_id_locked(Shard& shard, Inode& inode, const ObjectId& id);
+  MovedObject rename_locked(Shard& shard, Inode& inode, const ObjectId& from, const ObjectId& to);
+  void forget_moved(const Inode& inode, const ObjectId& id);
   std::vector<Item> by_shard(std::span<PrimedEntry> entries) const;
   void prefetch(std::span<const Item> items);
 

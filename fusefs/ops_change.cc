@@ -128,7 +128,7 @@ void tell_moved(const std::vector<MovedObject>& moved) {
 
 // ---- Making -------------------------------------------------------------------------------------
 
-// mkdir, mknod, symlink, link: `start(place, caller, done)` asks the back end.
+// mkdir, mknod, symlink: `start(place, caller, done)` asks the back end.
 template <typename Start>
 void make(fuse_req_t req, fuse_ino_t parent, const char* name, const Start& start) {
   serve<RequestKind::kChange>(req, [&](SessionImpl& session, FuseRequest& request) {
@@ -180,19 +180,40 @@ void operation_symlink(fuse_req_t req, const char* target, fuse_ino_t parent, co
        });
 }
 
+// The new name leads to the same node: what is written through one shows through the other.
+void link(SessionImpl& session, FuseRequest& request, const Place& place, const Inode& inode,
+          const char* name) {
+  if (session.inodes().detached(inode)) return request.fail(ENOENT);
+  const cache::TimePoint asked = session.now();
+  const CallerPtr caller = session.changer(request);
+  const auto made = session.ask<MadeAnswer>(request, [&](Backend::Done<MadeAnswer> done) {
+    return session.backend().link(caller, session.inodes().object(inode), place.object, name,
+                                  std::move(done));
+  });
+  session.inodes().note_changed(inode, asked);  // one name more
+  if (!made.ok()) {
+    note_failure(session, place, made.error_number());
+    return request.fail(made.error_number());
+  }
+  const LookupAnswer& entry = made.value().entry;
+  if (entry.attr.ino == inode.ino() && (entry.attr.mode & S_IFMT) == inode.type()) {
+    session.inodes().add_id(inode, entry.id);
+    if (const auto file = session.inodes().file(inode)) file->adjust_links(1);
+  }
+  note_added(session, place, name, entry, made.value().parent, asked);
+  const auto child = introduce(session, request, {*place.inode, name, entry, asked});
+  if (!child.ok()) return request.fail(child.error_number());
+  reply_entry(session, request, child.value());
+}
+
 void operation_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char* name) {
-  make(req, parent, name,
-       [&](SessionImpl& session, const Place& place, const CallerPtr& caller,
-           Backend::Done<MadeAnswer> done) -> Backend::RequestId {
-         const InodeRef inode = session.inodes().find(ino);
-         if (!inode || session.inodes().detached(*inode)) {
-           done(Status::error(inode ? ENOENT : ESTALE));
-           return 0;
-         }
-         session.inodes().note_changed(*inode, session.now());  // one name more
-         return session.backend().link(caller, session.inodes().object(*inode), place.object, name,
-                                       std::move(done));
-       });
+  serve<RequestKind::kChange>(req, [&](SessionImpl& session, FuseRequest& request) {
+    const InodeRef inode = session.inodes().find(ino);
+    if (!inode) return request.fail(ESTALE);
+    const Result<Place> place = find_place(session, parent, name);
+    if (!place.ok()) return request.fail(place.error_number());
+    link(session, request, place.value(), *inode, name);
+  });
 }
 
 // ---- Creating -----------------------------------------------------------------------------------
@@ -305,6 +326,7 @@ void unlink(SessionImpl& session, FuseRequest& request, const Place& place, cons
   if (!id.empty()) {
     if (const InodeRef inode = session.inodes().find(id)) {
       session.inodes().note_changed(*inode, session.now());  // one name less
+      if (const auto file = session.inodes().file(*inode)) file->adjust_links(-1);
       if (session.ids_are_names()) session.inodes().detach(id);
     }
   }
@@ -378,6 +400,9 @@ void move_inodes(SessionImpl& session, const Rename& rename, const ObjectId& sou
   const cache::TimePoint when = session.now();
   if (moved) inodes.note_changed(*moved, when);
   if (replaced) inodes.note_changed(*replaced, when);
+  if (const auto file = replaced && !exchange ? inodes.file(*replaced) : nullptr) {
+    file->adjust_links(-1);
+  }
   if (moved && moved->is_directory()) inodes.set_name(*moved, rename.to_name);
 }
 

@@ -131,7 +131,10 @@ void FileCore::commit_done(CommitRequest& commit, uint64_t verifier) {
   for (const auto& [then, pages] : commit.covered) lost |= then != verifier && !pages.empty();
   rewrites_ = lost ? rewrites_ + 1 : 0;
   const bool hopeless = rewrites_ > kMaxRewrites;
-  if (hopeless) record_error(EIO);
+  if (hopeless) {
+    record_error(EIO);
+    for (const FlushPtr& flush : flushes_) flush->error = EIO;
+  }
   for (const auto& [then, pages] : commit.covered) {
     if (then == verifier || hopeless) {
       make_clean(pages, nullptr);
@@ -164,6 +167,7 @@ void FileCore::make_dirty(const PageRanges& pages) {
     add_dirty(first, end);
     for (const FlushPtr& flush : flushes_) flush->todo.insert(first, end);
   }
+  for (const FlushPtr& flush : flushes_) flush->lost = true;
   uncount_pages(stats_.unstable_bytes, pages.pages());
 }
 

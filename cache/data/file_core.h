@@ -77,6 +77,7 @@ struct FlushState {
   PageRanges todo;       // to be picked
   uint32_t pending = 0;  // writes under way that it waits for
   int error = 0;
+  bool lost = false;  // a commit has told that something must be written once more
 };
 
 struct WriteRequest : FileRequest {
@@ -295,6 +296,7 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   // Past the pages, for a part of one page or of many; pages that stay get the bytes as well.
   Status write_through(const SourcePtr& source, uint64_t offset, std::span<const std::byte> bytes,
                        const DataWait& wait) EXCLUDES(mutex_);
+  Status settle_range(uint64_t from, uint64_t to, const DataWait& wait) EXCLUDES(mutex_);
   void patch(uint64_t offset, std::span<const std::byte> bytes) EXCLUDES(mutex_);
 
   PageCache& cache_;

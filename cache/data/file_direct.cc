@@ -108,7 +108,8 @@ void FileCore::patch(uint64_t offset, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const size_t here = std::min<size_t>(bytes.size(), kDataPage - offset % kDataPage);
     while (const PageRef page = pages_->find(offset / kDataPage)) {
-      constexpr uint64_t kUnwritten = page_state::kDirty | page_state::kWriteback;
+      constexpr uint64_t kUnwritten =
+          page_state::kDirty | page_state::kWriteback | page_state::kPrivate;
       if ((page->state() & kUnwritten) == 0) {
         if (pages_->remove_clean(*page)) break;
         continue;
@@ -123,6 +124,20 @@ void FileCore::patch(uint64_t offset, std::span<const std::byte> bytes) {
   }
 }
 
+// What goes past the pages must not pass what is still on its way, or may yet be lost there.
+Status FileCore::settle_range(uint64_t from, uint64_t to, const DataWait& wait) {
+  const uint64_t first = from / kDataPage;
+  const uint64_t end = pages_up_to(to);
+  bool unsettled = false;
+  {
+    MutexLock lock(mutex_);
+    unsettled = dirty_.overlaps(first, end) || commit_ != nullptr;
+    for (const WritePtr& write : writes_) unsettled |= write->first < end && first < write->end;
+    for (const auto& [verifier, pages] : unstable_) unsettled |= pages.overlaps(first, end);
+  }
+  return unsettled ? flush(FileMapping::Durable::kNo, wait, from, to, {}) : Status();
+}
+
 Status FileCore::write_through(const SourcePtr& source, uint64_t offset,
                                std::span<const std::byte> bytes, const DataWait& wait) {
   const uint64_t most = std::max<uint64_t>(source->max_write(), kDataPage);
@@ -130,7 +145,7 @@ Status FileCore::write_through(const SourcePtr& source, uint64_t offset,
   while (!bytes.empty()) {
     const size_t here = std::min<uint64_t>(bytes.size(), most);
     const uint64_t end = offset + here;
-    Status status = write_range(offset / kDataPage, pages_up_to(end), wait);
+    Status status = settle_range(offset, end, wait);
     if (status.ok()) status = write_durably(source, offset, bytes.first(here), wait);
     if (!status.ok()) return status;
     {
@@ -150,7 +165,7 @@ Result<size_t> FileCore::read_direct(const SourcePtr& source, uint64_t offset,
   if (!source->readable()) return Status::error(EBADF);
   if (offset >= size()) return size_t{0};
   const uint64_t asked = std::min<uint64_t>(out.size(), size() - offset);
-  const Status written = write_range(offset / kDataPage, pages_up_to(offset + asked), wait);
+  const Status written = settle_range(offset, offset + asked, wait);
   if (!written.ok()) return written;
   size_t done = 0;
   while (done < asked) {

@@ -451,10 +451,14 @@ Status FileCore::flush(FileMapping::Durable durable, const DataWait& wait, uint6
   }
   Status status;
   for (bool more = true; more && status.ok();) {
+    {
+      MutexLock lock(mutex_);
+      flush->lost = false;
+    }
     status = write_all(flush, wait);
     if (status.ok()) status = commit_all(durable, through, wait);
     MutexLock lock(mutex_);
-    more = !flush->todo.empty();  // the remote has lost what it had not committed
+    more = flush->lost;  // and by now perhaps written again by the thread, but not committed
   }
   {
     MutexLock lock(mutex_);

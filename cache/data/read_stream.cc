@@ -5,6 +5,8 @@
 namespace cache {
 namespace {
 
+constexpr uint64_t kLargeRead = uint64_t{64} << 10;
+
 // Requests end at multiples of their size where the window is large enough, so that readers of one
 // file ask for the same ranges.
 uint64_t round_up(uint64_t offset, uint64_t to) { return (offset + to - 1) / to * to; }
@@ -18,9 +20,10 @@ void ReadStream::restart(uint64_t offset) {
 
 ReadStream::Ahead ReadStream::on_read(uint64_t offset, uint64_t size, const Limits& limits) {
   const uint64_t end = offset + size;
-  const uint64_t slack = window_ > 0 ? std::min(kSlack, window_) : 0;
-  const bool goes_on = offset <= next_ + slack && offset + slack >= next_ &&
-                       (window_ > 0 || offset == next_) && end > asked_from_;
+  // Before there is a window, large reads only: those are the kernel's, which swaps them.
+  const uint64_t first_slack = size >= kLargeRead ? 2 * size : 0;
+  const uint64_t slack = window_ > 0 ? std::min(kSlack, window_) : first_slack;
+  const bool goes_on = offset <= next_ + slack && offset + slack >= next_;
   if (!goes_on) {
     restart(offset);
     next_ = asked_ = end;

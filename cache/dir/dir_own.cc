@@ -242,7 +242,7 @@ void DirCore::patch_appended(Fill& fill, std::string_view name, uint64_t known) 
   if (!added) return;
   if (added->number > known && added->ino != 0 && added->ino != fill.builder.view().ino(i)) {
     mark_replaced(fill.page->content(), i, added->ino, added->type);
-  } else {
+  } else if (!overlaps_ && !outlived(fill)) {
     own_names_.erase(name);  // the listing has it now
   }
 }
@@ -324,7 +324,8 @@ std::optional<uint64_t> DirCore::add_held(const Directory::NewEntry& entry, cons
                           .number = own_changes_,
                           .type = entry.type};
     if (entry.attr) added.attr = pack_attr(*entry.attr);
-    if (!listed || replaced) *noted = own_names_.put(entry.name, added);
+    // An array beside the chain may have it, where the chain itself does not.
+    if (!listed || replaced || overlaps_) *noted = own_names_.put(entry.name, added);
   }
   const uint64_t token = move_token(step);
   if (search == Search::kNoRoom) invalidate_locked(Forgotten::kOwnChange);

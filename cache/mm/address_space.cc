@@ -149,8 +149,8 @@ bool AddressSpace::remove_clean(Page& page) {
   if (filling == Unlinked::kNow) forget(page, PageLock::kFree);
   if (filling != Unlinked::kNot) return true;
   cache_.lock_page(page);
-  const Unlinked clean = unlink_if(
-      page, [&] { return (page.state() & (page_state::kDirty | page_state::kWriteback)) == 0; });
+  constexpr uint64_t kKept = page_state::kDirty | page_state::kWriteback | page_state::kPrivate;
+  const Unlinked clean = unlink_if(page, [&] { return (page.state() & kKept) == 0; });
   if (clean == Unlinked::kNow) forget(page, PageLock::kHeld);
   cache_.unlock_page(page);
   return clean != Unlinked::kNot;
@@ -229,7 +229,9 @@ Status AddressSpace::invalidate_pages(uint64_t first_key, uint64_t last_key) {
     {
       MutexLock lock(mutex_);
       auto it = tree_.lower_bound(next);
-      const auto in_range = [&] { return it != tree_.end() && it->key() <= last_key; };
+      const auto in_range = [&]() REQUIRES(mutex_) {
+        return it != tree_.end() && it->key() <= last_key;
+      };
       for (; in_range() && count < batch.size(); ++it) {
         if (it->try_get()) batch[count++] = PageRef::adopt(&*it);
       }

@@ -56,8 +56,8 @@ class AddressSpace {
   uint64_t truncate(uint64_t first_key) EXCLUDES(mutex_);  // every key from this one on
   // For pin holders. False: somebody else did.
   bool remove(Page& page) EXCLUDES(mutex_);
-  // Only if it is not uptodate, or neither dirty nor under write-back; else false. Waits for the
-  // lock of an uptodate page.
+  // Only if it is not uptodate, or neither dirty, nor under write-back, nor with private state;
+  // else false. Waits for the lock of an uptodate page.
   bool remove_clean(Page& page) EXCLUDES(mutex_);
 
   // Coherence: removes every clean page of [first_key, last_key], goes on past failures, waits for

@@ -12,7 +12,7 @@
 // | page_mkwrite    | held on entry and return      | yes       | yes: ENOSPC..., EAGAIN = retry |
 //
 // Source: Documentation/filesystems/locking.rst of Linux; the mail threads on ->freepage (2010)
-// and on page_mkwrite returning with the page locked. write_pages comes with file data.
+// and on page_mkwrite returning with the page locked. write_pages is each owner's (file_core.h).
 #pragma once
 
 #include <cstddef>

@@ -83,9 +83,9 @@ class Model {
       case 10:
         return change_elsewhere();
       case 11:
-        return read_direct(place(), length());
+        return read_direct(place(), 1 + random_.below(9000));
       case 12:
-        return write_direct(place(), length());
+        return write_direct(place(), 1 + random_.below(9000));
       default:
         return disturb();
     }

@@ -17,6 +17,9 @@ using cache::Result;
 using cache::Status;
 
 constexpr size_t kReadStep = 1 << 20;
+// The most that one call copies, so that a caller can be interrupted: a second of a slow disk's
+// time.
+constexpr uint64_t kCopyBound = 256 << 20;
 constexpr uint64_t kLargestOffset = std::numeric_limits<off_t>::max();
 
 // Whether [offset, offset + length) is a range that a file can have.
@@ -124,7 +127,7 @@ Result<uint64_t> OpenFiles::copy_range(Handle from, uint64_t from_offset, Handle
   if (!source.ok()) return source.status();
   if (!target.ok()) return target.status();
   if (from_offset > kLargestOffset) return uint64_t{0};
-  length = std::min(length, kLargestOffset - from_offset);
+  length = std::min({length, kLargestOffset - from_offset, kCopyBound});
   if (!in_range(to_offset, length)) return Status::error(EFBIG);
   auto in = static_cast<off_t>(from_offset);
   auto out = static_cast<off_t>(to_offset);

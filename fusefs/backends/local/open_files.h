@@ -36,7 +36,8 @@ class OpenFiles {
   [[nodiscard]] cache::Result<Attr> getattr(Handle file) const;
   [[nodiscard]] cache::Result<Nothing> fallocate(Handle file, int mode, uint64_t offset,
                                                  uint64_t length) const;
-  // EOPNOTSUPP: the kernel can't copy between these two.
+  // Fewer bytes than asked for also where it is much. EOPNOTSUPP: the kernel can't copy between
+  // these two.
   [[nodiscard]] cache::Result<uint64_t> copy_range(Handle from, uint64_t from_offset, Handle to,
                                                    uint64_t to_offset, uint64_t length) const;
 

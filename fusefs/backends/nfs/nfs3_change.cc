@@ -327,7 +327,8 @@ void Nfs3::write(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file, 
              XdrWriter out;
              out.reserve(size + 128);
              out.opaque(file->handle()).u64(offset).u32(static_cast<uint32_t>(size)).u32(kUnstable);
-             return out.opaque(std::string_view(*bytes).substr(from, size)).bytes();
+             out.opaque(std::string_view(*bytes).substr(from, size));
+             return out.take();
            },
        .decode = [size](XdrReader& in, bool /*repeated*/) -> Result<Written> {
          if (const int error = error_of_change(in.u32())) return Status::error(error);

@@ -106,12 +106,23 @@ Lease4::Identity Lease4::current() {
   return identity_;
 }
 
+void Lease4::prepare() {
+  {
+    MutexLock lock(mutex_);
+    if (state_ != State::kNone) return;
+    state_ = State::kAsking;
+  }
+  ask();
+}
+
 int Lease4::recover(uint64_t epoch) {
   {
     MutexLock lock(mutex_);
     if (stopping_) return EIO;
     if (const int error = std::exchange(failure_, 0)) return error;
-    if (state_ == State::kAsking || identity_.epoch != epoch) return 0;
+    if (state_ == State::kKnown && identity_.epoch != epoch) return 0;
+    awaited_ = true;
+    if (state_ == State::kAsking) return 0;
     state_ = State::kAsking;
   }
   ask();
@@ -143,6 +154,7 @@ void Lease4::known(uint64_t client, uint32_t lease_seconds) {
   identity_.client = client;
   ++identity_.epoch;
   failure_ = 0;
+  awaited_ = false;
   if (lease_seconds != 0) lease_ = std::chrono::seconds(std::min<uint32_t>(lease_seconds, 86400));
 }
 
@@ -150,7 +162,7 @@ void Lease4::failed(int error) {
   spdlog::warn("nfs: server {} gives no client id (error {})", client_.options().host, error);
   MutexLock lock(mutex_);
   state_ = State::kNone;
-  failure_ = error;
+  failure_ = std::exchange(awaited_, false) ? error : 0;
 }
 
 // ---- Its lease ----------------------------------------------------------------------------------

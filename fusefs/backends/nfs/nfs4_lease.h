@@ -1,10 +1,10 @@
 // Lease4: the client id that version 4.0 wants before anything is opened, and its lease
 // (RFC 7530, 9.1 and 9.5).
 //
-//   NONE -> ASKING     [recover]    SETCLIENTID, SETCLIENTID_CONFIRM
+//   NONE -> ASKING     [prepare], [recover]: SETCLIENTID, SETCLIENTID_CONFIRM
 //   ASKING -> KNOWN    [known]
 //   ASKING -> NONE     [failed]
-//   KNOWN -> NONE      [recover]    the server knows it no more: it restarted, or the lease ran out
+//   KNOWN -> ASKING    [recover]    the server knows it no more: it restarted, or the lease ran out
 //
 // Purpose:        whoever needs the id sends what he has; where the server does not know it (0 is
 //                 known to none), he calls recover() and sends again a little later.
@@ -40,6 +40,8 @@ class Lease4 {
   Lease4& operator=(const Lease4&) = delete;
 
   [[nodiscard]] Identity current();
+  // Asks for an id before anybody needs it: if that fails, whoever does asks again.
+  void prepare();
   // The server does not know the id of that epoch. 0: a new one is being asked for; else the errno
   // with which that failed.
   int recover(uint64_t epoch);
@@ -66,6 +68,7 @@ class Lease4 {
   cache::Mutex mutex_{cache::LockRank::kLeaf};
   cache::CondVar changed_;
   State state_ GUARDED_BY(mutex_) = State::kNone;
+  bool awaited_ GUARDED_BY(mutex_) = false;  // a failure is somebody's
   Identity identity_ GUARDED_BY(mutex_);
   int failure_ GUARDED_BY(mutex_) = 0;
   cache::Duration lease_ GUARDED_BY(mutex_){kDefaultLease};

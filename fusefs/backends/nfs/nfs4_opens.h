@@ -87,7 +87,7 @@ class Opens4 {
   Opens4& operator=(const Opens4&) = delete;
 
   // Asks for a client id, so that the first open finds one.
-  void start() { lease_.recover(0); }
+  void start() { lease_.prepare(); }
   // Waits a little for CLOSEs; then nothing more is sent.
   void stop();
 

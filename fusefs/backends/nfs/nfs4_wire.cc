@@ -96,11 +96,15 @@ Ops4& Ops4::get_number() {
   return getattr(bits);
 }
 
-std::string Ops4::bytes() const {
+Ops4::Ops4() {
   constexpr uint32_t kMinorVersion = 0;
-  XdrWriter out;
-  out.reserve(body_.bytes().size() + 16);
-  return out.opaque({}).u32(kMinorVersion).u32(count_).raw(body_.bytes()).bytes();
+  body_.opaque({}).u32(kMinorVersion).u32(0);
+}
+
+std::string Ops4::bytes() {
+  constexpr size_t kCountAt = 8;
+  body_.u32_at(kCountAt, count_);
+  return body_.take();
 }
 
 Results4::Results4(XdrReader& in) : in_(in) {

@@ -74,6 +74,7 @@ StateId4 read_stateid(XdrReader& in);
 
 class Ops4 {
  public:
+  Ops4();
   // The operation's arguments are to follow.
   XdrWriter& op(Op4 number) {
     ++count_;
@@ -96,11 +97,11 @@ class Ops4 {
   Ops4& get_number();
   Ops4& get_whole() { return getattr(whole_attr_bits()); }
   void reserve(size_t count) { body_.reserve(count); }
-  // The whole COMPOUND's arguments.
-  [[nodiscard]] std::string bytes() const;
+  // The whole COMPOUND's arguments; empty then.
+  [[nodiscard]] std::string bytes();
 
  private:
-  XdrWriter body_;
+  XdrWriter body_;  // begins with tag, minor version and count
   uint32_t count_ = 0;
 };
 

@@ -104,7 +104,7 @@ short RpcContext::events() const {
 }
 
 bool RpcContext::service(short revents) {
-  if ((revents & (POLLNVAL | POLLERR)) != 0) return false;
+  if (broken_ || (revents & (POLLNVAL | POLLERR)) != 0) return false;
   if ((revents & POLLOUT) != 0 && !send_outgoing()) return false;
   return (revents & (POLLIN | POLLHUP)) == 0 || receive();
 }
@@ -347,7 +347,7 @@ bool RpcContext::call(Procedure procedure, const void* arguments, const CallerPt
   }
   // Where the connection is of no use any more, service() will tell.
   calling_ = waiter;
-  take_calls();
+  broken_ = !take_calls() || broken_;
   calling_ = nullptr;
   return true;
 }
@@ -379,7 +379,8 @@ std::string RpcContext::credentials(const CallerPtr& caller) const {
 bool RpcContext::call_raw(RawProcedure procedure, std::string_view arguments,
                           const CallerPtr& caller, RpcReply reply) {
   constexpr uint32_t kCall = 0, kRpcVersion = 2, kNfsProgram = 100003;
-  // libnfs counts its own calls from a place of its own; where the two meet, note_calls() tells.
+  // libnfs counts its own calls, from another place; should the two meet, the connection is made
+  // anew (broken_).
   do ++raw_xid_;
   while (asked_.count(raw_xid_) != 0);
   XdrWriter header;

@@ -134,6 +134,7 @@ class RpcContext {
   rpc_context* rpc_;
   Waiter* waiters_ = nullptr;  // a list of those whose reply has not come
   bool destroying_ = false;
+  bool broken_ = false;  // what was queued can't be told apart
   bool authenticated_ = false;
   CallerPtr caller_;  // the one that the context's credentials are of
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace fusefs::nfs {
 
@@ -34,7 +35,11 @@ class XdrWriter {
     return *this;
   }
   void reserve(size_t count) { bytes_.reserve(count); }
+  // Writes over a word that stands there.
+  void u32_at(size_t at, uint32_t value) { bytes_.replace(at, 4, XdrWriter().u32(value).bytes()); }
   [[nodiscard]] const std::string& bytes() const { return bytes_; }
+  // The same, and is empty then.
+  [[nodiscard]] std::string take() { return std::exchange(bytes_, {}); }
 
  private:
   std::string bytes_;

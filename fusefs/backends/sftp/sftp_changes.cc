@@ -225,9 +225,9 @@ void SftpChanges::explain_failure(const ChangePtr& change) {
   const Request figures = statvfs_request(parts_.root.of(change->parent));
   if (change->kind == Kind::kLink) {
     return find_reason_of_two(parts_.client, statvfs_request(parts_.root.of(change->source)),
-                              figures, [this, change](int error) { fail(change, error); });
+                              figures, [change](int error) { fail(change, error); });
   }
-  find_reason(parts_.client, figures, SftpClient::kAnyConnection, 0, [this, change](int error) {
+  find_reason(parts_.client, figures, SftpClient::kAnyConnection, 0, [change](int error) {
     // All else that keeps a directory from going would have had a word of its own, but for a mount.
     const bool in_use = change->kind == Kind::kRmdir && error != EROFS;
     fail(change, in_use ? ENOTEMPTY : error);

@@ -172,7 +172,7 @@ void SftpSetattr::explain(const SettingPtr& setting, const FileAttrs& step,
   const uint64_t old_size = after.ok() ? after.value().size : 0;
   const uint64_t more = step.size > old_size ? 1 : 0;
   find_reason(client_, statvfs_request(root_.of(setting->id)), SftpClient::kAnyConnection, more,
-              [this, setting](int reason) { fail(setting, reason); });
+              [setting](int reason) { fail(setting, reason); });
 }
 
 void SftpSetattr::fail(const SettingPtr& setting, int error) {

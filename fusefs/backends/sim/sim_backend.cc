@@ -174,7 +174,8 @@ Result<SimBackend::FileHandle> SimBackend::open_file(const ObjectId& id, int fla
 SimBackend::RequestId SimBackend::open(const CallerPtr& /*caller*/, const ObjectId& id, int flags,
                                        Done<FileHandle> done) {
   return call<FileHandle>(
-      SimRequestKind::kOpen, [this, id, flags] { return open_file(id, flags); }, std::move(done));
+      SimRequestKind::kOpen, [this, id, flags] { return open_file(id, flags); }, std::move(done), 0,
+      [this](const FileHandle& file) { release(file); });
 }
 
 SimBackend::RequestId SimBackend::read(const CallerPtr& /*caller*/, FileHandle file,

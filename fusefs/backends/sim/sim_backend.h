@@ -149,7 +149,7 @@ class SimBackend final : public Backend {
   class DirCall;
   template <typename T>
   RequestId call(SimRequestKind kind, std::function<Result<T>()> serve, Done<T> done,
-                 uint64_t sent_bytes = 0);
+                 uint64_t sent_bytes = 0, std::function<void(const T&)> forget = {});
   // Lists at the server, with the hooks around it.
   cache::DirAnswer list(const ObjectId& directory, const cache::DirRequest& request,
                         const SimDraw& draw);

@@ -115,7 +115,7 @@ SimBackend::RequestId SimBackend::create(const CallerPtr& caller, const ObjectId
       [this, caller, parent, name, mode, flags] {
         return create_file(caller, parent, name, mode, flags);
       },
-      std::move(done));
+      std::move(done), 0, [this](const CreatedAnswer& answer) { release(answer.file); });
 }
 
 SimBackend::RequestId SimBackend::mkdir(const CallerPtr& caller, const ObjectId& parent,

@@ -43,23 +43,42 @@ template <typename T>
 class Call final : public SimExchange {
  public:
   using Server = std::function<Result<T>(const SimDraw&)>;
+  using Forget = std::function<void(const T&)>;
 
-  // `sent_bytes` go the other way on the same wire.
-  Call(Server server, Backend::Done<T> done, uint64_t sent_bytes)
-      : server_(std::move(server)), done_(std::move(done)), sent_bytes_(sent_bytes) {}
+  // `sent_bytes` go the other way on the same wire. `forget` is told what was answered and nobody
+  // got: the asker has gone, or the way back was lost.
+  Call(Server server, Backend::Done<T> done, uint64_t sent_bytes, Forget forget)
+      : server_(std::move(server)),
+        done_(std::move(done)),
+        sent_bytes_(sent_bytes),
+        forget_(std::move(forget)) {}
+  ~Call() override { forget(); }
 
   uint64_t serve(const SimDraw& draw) override {
     result_.emplace(server_(draw));
     return sent_bytes_ + kHeaderBytes + (result_->ok() ? extra_bytes(result_->value()) : 0);
   }
   void deliver(int error) override {
-    done_(error != 0 ? Result<T>(Status::error(error)) : std::move(*result_));
+    if (error != 0) {
+      forget();
+      done_(Status::error(error));
+      return;
+    }
+    Result<T> result = std::move(*result_);
+    result_.reset();
+    done_(std::move(result));
   }
 
  private:
+  void forget() {
+    if (result_ && result_->ok() && forget_) forget_(result_->value());
+    result_.reset();
+  }
+
   const Server server_;
   const Backend::Done<T> done_;
   const uint64_t sent_bytes_;
+  const Forget forget_;
   std::optional<Result<T>> result_;
 };
 
@@ -67,13 +86,14 @@ class Call final : public SimExchange {
 
 template <typename T>
 SimBackend::RequestId SimBackend::call(SimRequestKind kind, std::function<Result<T>()> serve,
-                                       Done<T> done, uint64_t sent_bytes) {
+                                       Done<T> done, uint64_t sent_bytes,
+                                       std::function<void(const T&)> forget) {
   auto server = [this, serve = std::move(serve)](const SimDraw& draw) {
     if (draw.fault == SimFault::kReboot) lose_unstable();
     return serve();
   };
-  return link_.submit(
-      kind, std::make_unique<sim::Call<T>>(std::move(server), std::move(done), sent_bytes));
+  return link_.submit(kind, std::make_unique<sim::Call<T>>(std::move(server), std::move(done),
+                                                           sent_bytes, std::move(forget)));
 }
 
 }  // namespace fusefs

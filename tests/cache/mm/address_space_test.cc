@@ -479,6 +479,75 @@ TEST_CASE("hook table: page_mkwrite runs locked; the page is dirty before the lo
   CHECK(fixture.nothing_left());
 }
 
+TEST_CASE("modify: the change is made under the page lock of a page that is dirty already") {
+  test::Fixture fixture;
+  {
+    AddressSpace mapping(fixture.pages, fixture.hooks);
+    fill(mapping, 1, 1);
+    const PageRef page = mapping.find(1);
+    bool changed = false;
+    CHECK(mapping.modify(*page, [&] { changed = page->locked() && page->dirty(); }).ok());
+    CHECK(changed);
+    CHECK_FALSE(page->locked());
+    changed = false;
+    fixture.hooks.on_mkwrite = [](AddressSpace&, Page&) { return Status::error(ENOSPC); };
+    CHECK(mapping.modify(*page, [&] { changed = true; }).error_number() == ENOSPC);
+    CHECK_FALSE(changed);
+  }
+  CHECK(fixture.nothing_left());
+}
+
+TEST_CASE("fill_dirty: uptodate and dirty in one step, or removed") {
+  test::Fixture fixture;
+  {
+    AddressSpace mapping(fixture.pages, fixture.hooks);
+    const auto grab = [&](uint64_t key) { return std::move(mapping.grab(key)).value().page; };
+    const PageRef good = grab(1);
+    CHECK(mapping.fill_dirty(*good, mapping.sequence(), [&] { CHECK(good->locked()); }).ok());
+    CHECK(good->has(page_state::kUptodate | page_state::kDirty));
+    CHECK_FALSE(good->locked());
+    CHECK(mapping.find(1));
+    const PageRef late = grab(2);
+    const uint64_t noted = mapping.sequence();
+    CHECK(mapping.invalidate_pages(7).ok());
+    CHECK(mapping.fill_dirty(*late, noted, [] {}).error_number() == EAGAIN);
+    CHECK_FALSE(late->uptodate());
+    CHECK_FALSE(late->dirty());
+    CHECK_FALSE(mapping.find(2));
+    fixture.hooks.on_mkwrite = [](AddressSpace&, Page&) { return Status::error(ENOSPC); };
+    const PageRef refused = grab(3);
+    CHECK(mapping.fill_dirty(*refused, mapping.sequence(), [] { FAIL(); }).error_number() ==
+          ENOSPC);
+    CHECK_FALSE(mapping.find(3));
+  }
+  CHECK(fixture.nothing_left());
+}
+
+TEST_CASE("remove_clean and a range of invalidate_pages leave what they must") {
+  test::Fixture fixture;
+  {
+    AddressSpace mapping(fixture.pages, fixture.hooks);
+    fill(mapping, 0, 10);
+    const PageRef dirty = mapping.find(4);
+    CHECK(mapping.make_writable(*dirty).ok());
+    CHECK_FALSE(mapping.remove_clean(*dirty));
+    const PageRef kept = mapping.find(5);
+    kept->set(page_state::kPrivate);
+    CHECK_FALSE(mapping.remove_clean(*kept));
+    kept->clear(page_state::kPrivate);
+    CHECK(mapping.remove_clean(*kept));
+    CHECK_FALSE(mapping.find(5));
+    CHECK(mapping.invalidate_pages(6, 8).ok());
+    CHECK(mapping.find(9));
+    CHECK(mapping.find(3));
+    CHECK_FALSE(mapping.find(8));
+    CHECK(mapping.invalidate_pages(0, 4).error_number() == EBUSY);
+    CHECK(mapping.find(4));
+    CHECK_FALSE(mapping.find(3));
+  }
+  CHECK(fixture.nothing_left());
+}
+
 TEST_CASE("trap 27: an invalidate goes on past failures and reports redirtied and refused only") {
   test::Fixture fixture;
   auto& hooks = fixture.hooks;

@@ -563,6 +563,21 @@ TEST_CASE("lostreply: the change is made, and its asker told ENOTCONN") {
   CHECK(sim->counters().errors == 4);
 }
 
+TEST_CASE("a file that was opened for nobody is not kept open") {
+  Sim sim("big=9,space=4K,faults=lostreply:1");
+  const std::string block(4096, 'x');
+  CHECK(sim.create("big", "f").error_number() == ENOTCONN);
+  REQUIRE(sim->write_elsewhere("big/f", block).ok());
+  {
+    const SimScheduler::Hold hold(sim->scheduler());
+    const auto id = sim->open(nullptr, sim.id("big/f"), O_RDONLY, [](Result<uint64_t>) {});
+    sim->cancel(id);
+  }
+  CHECK(sim->create_elsewhere("big/none", block).error_number() == ENOSPC);
+  REQUIRE(sim->remove_elsewhere("big/f").ok());
+  CHECK(sim->write_elsewhere("big/none", block).ok());
+}
+
 TEST_CASE("reboot: before a change, what was not committed is lost") {
   Sim sim("big=9,unstable=yes,faults=reboot:1");
   const uint64_t file = sim.create("big", "f").value().file;
