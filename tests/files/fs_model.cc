@@ -52,6 +52,7 @@ struct Options {
   std::string hook;            // a command, beside the steps
   uint64_t hook_every = 200;
   std::set<std::string> without;  // operations that are left out
+  bool shrink = false;
   bool direct = false;
   bool verbose = false;
   bool compare = false;
@@ -59,19 +60,21 @@ struct Options {
 };
 
 void usage(FILE* to) {
-  std::fprintf(to,
-               "usage: fs_model [options] TESTED_DIR NATIVE_DIR\n"
-               "  --seed N         what is random (default: anew each time)\n"
-               "  --steps N        operations of each thread (5000)\n"
-               "  --threads N      each in a directory of its own, and one that only looks (1)\n"
-               "  --profile NAME   what the remote can do: %s\n"
-               "  --check-every N  steps between two comparisons of the whole trees (500)\n"
-               "  --hook COMMAND   run by the first thread every N steps of --hook-every (200)\n"
-               "  --without NAME   leaves an operation out, 'link' for one; may be given again\n"
-               "  --direct         with O_DIRECT, sometimes\n"
-               "  --verbose        the last operations before a difference, on stderr\n"
-               "  --compare        no operations: the trees as they are\n",
-               files::profile_names().c_str());
+  std::fprintf(
+      to,
+      "usage: fs_model [options] TESTED_DIR NATIVE_DIR\n"
+      "  --seed N         what is random (default: anew each time)\n"
+      "  --steps N        operations of each thread (5000)\n"
+      "  --threads N      each in a directory of its own, and one that only looks (1)\n"
+      "  --profile NAME   what the remote can do: %s\n"
+      "  --check-every N  steps between two comparisons of the whole trees (500)\n"
+      "  --hook COMMAND   run by the first thread every N steps of --hook-every (200)\n"
+      "  --without NAME   leaves an operation out, 'link' for one; may be given again\n"
+      "  --direct         with O_DIRECT, sometimes\n"
+      "  --shrink         after a difference the fewest operations that show one, on stderr\n"
+      "  --verbose        the last operations before a difference, on stderr\n"
+      "  --compare        no operations: the trees as they are\n",
+      files::profile_names().c_str());
 }
 
 // What all threads share.
@@ -98,6 +101,58 @@ class Run {
  private:
   std::mutex mutex_;
   std::string problem_;
+};
+
+// The fewest operations that still differ, as far as leaving out more and more of them shows. Each
+// trial is in new directories.
+class Shrinker {
+ public:
+  explicit Shrinker(const Options& options) : options_(options) {}
+
+  std::vector<Op> shrink(std::vector<Op> ops) {
+    for (size_t chunk = ops.size() / 2; chunk > 0; chunk /= 2) {
+      for (size_t at = 0; at < ops.size();) {
+        std::vector<Op> fewer = ops;
+        const auto from = fewer.begin() + static_cast<std::ptrdiff_t>(at);
+        fewer.erase(from, from + static_cast<std::ptrdiff_t>(std::min(chunk, ops.size() - at)));
+        if (differs(&fewer)) {
+          ops = std::move(fewer);
+        } else {
+          at += chunk;
+        }
+      }
+    }
+    return ops;
+  }
+  // What differs after them.
+  [[nodiscard]] const std::string& found() const { return found_; }
+
+ private:
+  // Cuts off what comes after the difference.
+  bool differs(std::vector<Op>* ops) {
+    const std::string name = "/shrink-" + std::to_string(++trials_);
+    for (const std::string* root : {&options_.tested, &options_.native}) {
+      if (mkdir((*root + name).c_str(), 0755) != 0) return false;
+      if (mkdir((*root + name + "/root").c_str(), 0755) != 0) return false;
+    }
+    files::Side tested(options_.tested + name + "/root", options_.direct);
+    files::Side native(options_.native + name + "/root", options_.direct);
+    for (size_t i = 0; i < ops->size(); ++i) {
+      const Op& op = (*ops)[i];
+      const Outcome ours = tested.run(op);
+      if (files::may_refuse(*options_.profile, op, ours)) continue;
+      const std::string found = files::difference(*options_.profile, op, ours, native.run(op));
+      if (found.empty()) continue;
+      found_ = found;
+      ops->resize(i + 1);
+      return true;
+    }
+    return false;
+  }
+
+  const Options& options_;
+  unsigned trials_ = 0;
+  std::string found_;
 };
 
 // One thread's operations, in its own directory of either side: two levels of it, for symbolic
@@ -140,6 +195,7 @@ class Worker {
     const Op op = generator_.next();
     if (run_.options.without.contains(files::name_of(op.kind))) return true;
     if (run_.options.verbose) remember(op);
+    if (run_.options.shrink) done_.push_back(op);
     Outcome tested = tested_.run(op);
     if (files::may_refuse(*run_.options.profile, op, tested)) {
       ++run_.refused;
@@ -150,6 +206,7 @@ class Worker {
     const std::string found = files::difference(*run_.options.profile, op, tested, native);
     if (!found.empty()) {
       differ("step " + std::to_string(step_) + ": " + files::describe(op) + ": " + found);
+      if (run_.options.shrink) tell_fewest();
       return false;
     }
     generator_.learn(op, native);
@@ -203,6 +260,16 @@ class Worker {
     run_.fail("thread " + std::to_string(number_) + ", " + what);
   }
 
+  void tell_fewest() {
+    tested_.close_all();
+    native_.close_all();
+    Shrinker shrinker(run_.options);
+    for (const Op& op : shrinker.shrink(done_)) {
+      std::fprintf(stderr, "fewest: %s%s\n", files::describe(op).c_str(), op.look ? ", look" : "");
+    }
+    std::fprintf(stderr, "fewest: %s\n", shrinker.found().c_str());
+  }
+
   Run& run_;
   const unsigned number_;
   const std::string name_;
@@ -211,6 +278,7 @@ class Worker {
   files::Generator generator_;
   uint64_t step_ = 0;
   std::deque<std::string> last_;
+  std::vector<Op> done_;
 };
 
 // Walks through everything while others change it: nothing may be listed twice, and nothing may
@@ -295,6 +363,9 @@ bool take(Options* options, int letter, const char* value) {
     case 'w':
       options->without.insert(value);
       return true;
+    case 'r':
+      options->shrink = true;
+      return true;
     case 'd':
       options->direct = true;
       return true;
@@ -313,7 +384,7 @@ bool take(Options* options, int letter, const char* value) {
 }
 
 bool parse(int argc, char* argv[], Options* options) {
-  const std::array<option, 12> known = {{{"seed", required_argument, nullptr, 's'},
+  const std::array<option, 13> known = {{{"seed", required_argument, nullptr, 's'},
                                          {"steps", required_argument, nullptr, 'n'},
                                          {"threads", required_argument, nullptr, 't'},
                                          {"profile", required_argument, nullptr, 'p'},
@@ -321,6 +392,7 @@ bool parse(int argc, char* argv[], Options* options) {
                                          {"hook", required_argument, nullptr, 'k'},
                                          {"hook-every", required_argument, nullptr, 'K'},
                                          {"without", required_argument, nullptr, 'w'},
+                                         {"shrink", no_argument, nullptr, 'r'},
                                          {"direct", no_argument, nullptr, 'd'},
                                          {"verbose", no_argument, nullptr, 'v'},
                                          {"compare", no_argument, nullptr, 'c'},

@@ -177,6 +177,9 @@ std::string difference(const Profile& profile, const Op& op, const Outcome& test
     const Look& other = native.looks[i];
     const std::string which = "stat " + std::to_string(i + 1) + " of " +
                               std::to_string(native.looks.size()) + " afterwards: ";
+    // A pipe is the kernel's own, however it is opened: without a name it is nobody's.
+    const bool pipe = other.error == 0 && S_ISFIFO(other.attr.st_mode);
+    if (pipe && other.attr.st_nlink == 0) continue;
     if (mine.error != other.error) {
       return which + pair_of("errno", static_cast<uint64_t>(mine.error),
                              static_cast<uint64_t>(other.error));
