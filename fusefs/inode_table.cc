@@ -332,6 +332,7 @@ void InodeTable::lookup_batch(std::span<PrimedEntry> entries) {
     ++inode.lookups_;
     entry.nodeid = inode.nodeid_;
     entry.outdated = entry.asked < inode.changed_;
+    entry.opened_file = inode.state_ != nullptr && !inode.is_directory();
   };
   try {
     for (size_t i = 0; any_moved() && i < items.size(); ++i) {

@@ -76,6 +76,7 @@ struct PrimedEntry {
   cache::TimePoint asked = cache::TimePoint::max();  // when the remote was, for its attributes
   // The object was changed through this mount after that: these are not its attributes any more.
   bool outdated = false;
+  bool opened_file = false;  // it has a FileState, which may have changes that nobody else knows of
 };
 
 // An object whose id has changed, and the state that must hear of it.

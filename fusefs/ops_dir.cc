@@ -248,6 +248,14 @@ void prime_directory(SessionImpl& session, DirHandle& handle, PlusEntry& entry, 
   }
 }
 
+// What was listed of a file is not what it is now: whoever wants to know asks for it.
+bool is_outdated(SessionImpl& session, const PrimedEntry& entry) {
+  if (entry.nodeid == 0 || entry.outdated || !entry.opened_file) return entry.outdated;
+  const InodeRef inode = session.inodes().find(entry.nodeid);
+  const auto file = inode ? session.inodes().file(*inode) : nullptr;
+  return file && (file->owns_changes() || file->data().has_unwritten());
+}
+
 std::vector<PrimedEntry> prime(SessionImpl& session, DirHandle& handle, DirentEncoder& encoder) {
   const Inode& parent = *handle.inode;
   std::vector<PrimedEntry> primed;
@@ -272,8 +280,8 @@ std::vector<PrimedEntry> prime(SessionImpl& session, DirHandle& handle, DirentEn
   for (PlusEntries walk(encoder.data(), encoder.size()); !walk.done(); walk.next()) {
     PlusEntry entry = walk.entry();
     if (!entry.has_attributes()) continue;
-    const PrimedEntry& known = primed[next++];
-    if (known.outdated) session.inodes().forget(std::exchange(primed[next - 1].nodeid, 0), 1);
+    PrimedEntry& known = primed[next++];
+    if (is_outdated(session, known)) session.inodes().forget(std::exchange(known.nodeid, 0), 1);
     const uint64_t nodeid = known.nodeid;
     if (nodeid != 0) {
       entry.set_node(nodeid);

@@ -171,7 +171,7 @@ void DirCore::add_step(const TokenStep& step) {
   change_ = latest(change_);
   stamp_ = latest(stamp_);
   for (uint64_t& stamp : other_stamps_) stamp = latest(stamp);
-  std::erase_if(other_stamps_, [&](uint64_t stamp) { return stamp == stamp_; });
+  std::erase(other_stamps_, stamp_);
   for (const FillPtr& fill : fill_owners_) {
     fill->stamp.change = latest(fill->stamp.change);
     fill->sent.change = latest(fill->sent.change);
