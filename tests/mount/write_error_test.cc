@@ -111,7 +111,7 @@ TEST_CASE("write: sftp: the server dies with data unwritten, and comes back") {
   test::SshServer& server = test::ssh_server();
   Mounted mount(remote, "cache_size=32M,timeout=2m");
   const std::string text = noise(5, 3 * kMib + 77);
-  const Fd file(mount / "file", O_RDWR | O_CREAT);
+  Fd file(mount / "file", O_RDWR | O_CREAT);
   REQUIRE(file.error() == 0);
   REQUIRE(file.write(text.substr(0, kMib)) == 0);
   server.kill_sessions();
@@ -123,6 +123,7 @@ TEST_CASE("write: sftp: the server dies with data unwritten, and comes back") {
   CHECK(file.sync() == 0);
   const bool there = read_file(remote / "file") == text;
   CHECK(there);
+  CHECK(file.shut() == 0);
   CHECK(mount.end() == "");
 }
 
@@ -156,7 +157,7 @@ TEST_CASE("write: nfs: the server is restarted with data unwritten and not commi
     const Remote remote(kind);
     Mounted mount(remote, "cache_size=32M,timeout=2m");
     const std::string text = noise(6, 3 * kMib + 77);
-    const Fd file(mount / "file", O_RDWR | O_CREAT);
+    Fd file(mount / "file", O_RDWR | O_CREAT);
     REQUIRE(file.error() == 0);
     REQUIRE(file.write(text.substr(0, 2 * kMib)) == 0);
     // Some of it is written, and not committed.
@@ -167,6 +168,7 @@ TEST_CASE("write: nfs: the server is restarted with data unwritten and not commi
     CHECK(file.sync() == 0);
     const bool there = read_file(remote / "file") == text;
     CHECK(there);
+    CHECK(file.shut() == 0);
     CHECK(mount.end() == "");
   }
 }
