@@ -72,11 +72,12 @@ void note_failure(SessionImpl& session, const Place& place, int error_number) {
   if (other && place.listing) place.listing->doubt();
 }
 
-// The directory's own attributes after a change in it.
-void keep_parent(SessionImpl& session, const Place& place, const DirChange& change,
-                 cache::TimePoint asked) {
-  session.inodes().note_changed(*place.inode, asked);
-  if (change.attr) session.inodes().set_attr(*place.inode, {*change.attr, asked});
+// The directory's own attributes after a change in it. What was asked for while it was under way
+// may have been answered before it.
+void keep_parent(SessionImpl& session, const Place& place, const DirChange& change) {
+  const cache::TimePoint now = session.now();
+  session.inodes().note_changed(*place.inode, now);
+  if (change.attr) session.inodes().set_attr(*place.inode, {*change.attr, now});
 }
 
 void note_added(SessionImpl& session, const Place& place, const char* name,
@@ -89,13 +90,13 @@ void note_added(SessionImpl& session, const Place& place, const char* name,
                                .asked = asked},
                               change);
   }
-  keep_parent(session, place, change, asked);
+  keep_parent(session, place, change);
 }
 
 void note_removed(SessionImpl& session, const Place& place, const char* name,
                   const DirChange& change, cache::TimePoint asked) {
   if (place.listing) place.listing->note_removed(name, change, asked);
-  keep_parent(session, place, change, asked);
+  keep_parent(session, place, change);
 }
 
 // ---- Objects by their names ---------------------------------------------------------------------
@@ -190,7 +191,7 @@ void link(SessionImpl& session, FuseRequest& request, const Place& place, const 
     return session.backend().link(caller, session.inodes().object(inode), place.object, name,
                                   std::move(done));
   });
-  session.inodes().note_changed(inode, asked);  // one name more
+  session.inodes().note_changed(inode, session.now());  // one name more
   if (!made.ok()) {
     note_failure(session, place, made.error_number());
     return request.fail(made.error_number());
@@ -198,10 +199,15 @@ void link(SessionImpl& session, FuseRequest& request, const Place& place, const 
   const LookupAnswer& entry = made.value().entry;
   if (entry.attr.ino == inode.ino() && (entry.attr.mode & S_IFMT) == inode.type()) {
     session.inodes().add_id(inode, entry.id);
-    if (const auto file = session.inodes().file(inode)) file->adjust_links(1);
+    const auto file = session.inodes().file(inode);
+    if (file && file->data().has_unwritten()) {
+      file->adjust_links(1);
+    } else {
+      session.keep_own(inode, entry.attr);
+    }
   }
   note_added(session, place, name, entry, made.value().parent, asked);
-  const auto child = introduce(session, request, {*place.inode, name, entry, asked});
+  const auto child = introduce(session, request, {*place.inode, name, entry, session.now()});
   if (!child.ok()) return request.fail(child.error_number());
   reply_entry(session, request, child.value());
 }
@@ -417,7 +423,7 @@ void move_entries(SessionImpl& session, const Rename& rename, const RenamedAnswe
   if (moved == nullptr || (rename.flags & kRenameExchange) != 0) {
     if (rename.from.listing) rename.from.listing->invalidate(session.now());
     if (rename.to.listing) rename.to.listing->invalidate(session.now());
-    return keep_parent(session, rename.to, second, asked);
+    return keep_parent(session, rename.to, second);
   }
   const auto entry = rename.to.listing.get();
   if (entry != nullptr) {
@@ -429,7 +435,7 @@ void move_entries(SessionImpl& session, const Rename& rename, const RenamedAnswe
                        .asked = asked},
                       second);
   }
-  keep_parent(session, rename.to, second, asked);
+  keep_parent(session, rename.to, second);
 }
 
 void rename(SessionImpl& session, FuseRequest& request, const Rename& rename) {
@@ -568,7 +574,7 @@ void setattr(SessionImpl& session, FuseRequest& request, fuse_ino_t ino, const S
     return request.fail(attr.error_number());
   }
   if (!presentable(attr.value())) return request.fail(EIO);
-  session.keep_own(*inode, attr.value(), asked);
+  session.keep_own(*inode, attr.value());
   Attr shown = attr.value();
   if (file && file->data().has_unwritten()) shown = file->shown();
   const struct stat status = to_stat(shown, ino, session.block_size(*inode, shown));

@@ -511,9 +511,11 @@ void SessionImpl::keep_attr(const Inode& inode, const Attr& attr, cache::TimePoi
   if (dir && dir->revalidate(attr.change, asked)) notifier_.inval_inode(inode.nodeid());
 }
 
-void SessionImpl::keep_own(const Inode& inode, const Attr& attr, cache::TimePoint asked) {
-  inodes_->note_changed(inode, asked);
-  inodes_->set_attr(inode, {attr, asked});
+void SessionImpl::keep_own(const Inode& inode, const Attr& attr) {
+  // What was asked for while the change was under way may have been answered before it.
+  const cache::TimePoint when = now();
+  inodes_->note_changed(inode, when);
+  inodes_->set_attr(inode, {attr, when});
   if (const auto file = inodes_->file(inode)) file->adopt(attr);
 }
 

@@ -110,8 +110,8 @@ class SessionImpl {
   // Attributes that an answer brought along, or better ones where those are outdated: the remote is
   // asked once more only then.
   Result<TimedAttr> settle_attr(FuseRequest& request, const Inode& inode, const TimedAttr& told);
-  // After a change that was asked for at `asked`, with the attributes that it told.
-  void keep_own(const Inode& inode, const Attr& attr, cache::TimePoint asked);
+  // After a change of ours, with the attributes that it told.
+  void keep_own(const Inode& inode, const Attr& attr);
 
   // What programs should read at a time (st_blksize). For a long directory that is kMaxBytes of
   // ReplyBuffers: readdir(3) of glibc asks for so much, which takes half of the time per entry.

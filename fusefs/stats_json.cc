@@ -102,6 +102,7 @@ void add_cache(Object& json, const DaemonFigures& figures, const cache::Stats& s
                                 {"pinned", static_cast<int64_t>(figures.pages_pinned)}});
   json.group<int64_t>("names", {{"bytes", stats.names_bytes.get()}});
   json.group<int64_t>("attrs", {{"bytes", stats.attrs_bytes.get()}});
+  json.group<int64_t>("data_pages", {{"count", stats.data_pages.get()}});
   json.group<int64_t>("anchors", {{"count", stats.anchors.get()}});
   json.group<int64_t>("entries", {{"resident", stats.entries_resident.get()}});
   json.group<int64_t>("name_index", {{"bytes", stats.name_index_bytes.get()}});
@@ -121,6 +122,20 @@ void add_listings(Object& json, const DaemonFigures& figures, const cache::Stats
   json.group<uint64_t>("fills", {{"started", stats.fills_started.get()},
                                  {"ahead", stats.fills_ahead.get()},
                                  {"discarded", stats.fills_discarded.get()}});
+  json.group<uint64_t>("data", {{"hits", stats.data_hits.get()},
+                                {"misses", stats.data_misses.get()},
+                                {"read_requests", stats.data_read_requests.get()},
+                                {"ahead_bytes", stats.data_read_ahead.get()},
+                                {"wasted_bytes", stats.data_read_wasted.get()},
+                                {"writes", stats.data_writes.get()},
+                                {"commits", stats.data_commits.get()},
+                                {"written_through_bytes", stats.data_written_through.get()},
+                                {"write_errors", stats.writeback_errors.get()},
+                                {"write_retries", stats.writeback_retries.get()},
+                                {"throttled", stats.dirty_throttled.get()}});
+  json.group<int64_t>("unwritten", {{"dirty_bytes", stats.dirty_bytes.get()},
+                                    {"under_way_bytes", stats.writeback_bytes.get()},
+                                    {"uncommitted_bytes", stats.unstable_bytes.get()}});
   json.group<uint64_t>("walk_ahead", {{"fetched", figures.walk.fetched},
                                       {"used", figures.walk.used},
                                       {"wasted", figures.walk.wasted},

@@ -141,15 +141,24 @@ TEST_CASE("metrics: every figure of the stats is among them") {
   figures.uptime_seconds = static_cast<double>(next++);
   for (cache::Gauge* gauge :
        {&stats.pages_resident, &stats.pages_private, &stats.names_bytes, &stats.attrs_bytes,
-        &stats.anchors, &stats.entries_resident, &stats.name_index_bytes, &stats.fills_active}) {
+        &stats.anchors, &stats.entries_resident, &stats.name_index_bytes, &stats.fills_active,
+        &stats.data_pages, &stats.dirty_bytes, &stats.writeback_bytes, &stats.unstable_bytes}) {
     gauge->add(next++);
   }
-  for (cache::Counter* counter :
-       {&stats.reclaim_pages, &stats.reclaim_scanned, &stats.reclaim_direct,
-        &stats.reclaim_refaults, &stats.free_page_calls, &stats.invalidations,
-        &stats.allocation_failures, &stats.readdir_calls, &stats.readdir_hits,
-        &stats.readdir_misses, &stats.readdir_uncached, &stats.fills_started, &stats.fills_ahead,
-        &stats.fills_discarded, &stats.bad_names, &stats.bad_answers, &stats.bad_cookies}) {
+  for (cache::Counter* counter : {&stats.data_hits,          &stats.data_misses,
+                                  &stats.data_read_requests, &stats.data_read_ahead,
+                                  &stats.data_read_wasted,   &stats.data_writes,
+                                  &stats.data_commits,       &stats.data_written_through,
+                                  &stats.writeback_errors,   &stats.writeback_retries,
+                                  &stats.dirty_throttled,    &stats.reclaim_pages,
+                                  &stats.reclaim_scanned,    &stats.reclaim_direct,
+                                  &stats.reclaim_refaults,   &stats.free_page_calls,
+                                  &stats.invalidations,      &stats.allocation_failures,
+                                  &stats.readdir_calls,      &stats.readdir_hits,
+                                  &stats.readdir_misses,     &stats.readdir_uncached,
+                                  &stats.fills_started,      &stats.fills_ahead,
+                                  &stats.fills_discarded,    &stats.bad_names,
+                                  &stats.bad_answers,        &stats.bad_cookies}) {
     counter->add(static_cast<uint64_t>(next++));
   }
   std::multiset<double> values;

@@ -71,8 +71,8 @@ void print_group(const std::string& name, const Json& stats) {
 }
 
 // Groups of one figure or two share a block.
-constexpr std::array<const char*, 7> kHeld = {"pages",   "entries",    "names", "attrs",
-                                              "anchors", "name_index", "inodes"};
+constexpr std::array<const char*, 8> kHeld = {"pages",   "entries",    "names",      "attrs",
+                                              "anchors", "name_index", "data_pages", "inodes"};
 
 bool is_held(std::string_view name) {
   return std::find(kHeld.begin(), kHeld.end(), name) != kHeld.end();
