@@ -505,7 +505,7 @@ TEST_CASE("a new directory is listed, and asked for names, without a request") {
 
 TEST_CASE("names are known to be absent only where the whole listing is held, and proven") {
   DirRig rig(with_style(CookieStyle::kHashed, 400));
-  rig.source->fill(2000);
+  rig.source->fill(20000);  // more than is fetched ahead of a reader of the first thousand
   rig.revalidate();
   const auto absent = [&] { return rig.dir->presence("no such name"); };
   CHECK(absent() == Presence::kUnsure);
