@@ -16,9 +16,8 @@
 //                 finds none and makes a new one with a new id. An id is never reused, so a FORGET
 //                 that comes late can't hit another object.
 // Names:          an object's id may hold its path, so a rename changes it, and a link() through
-// this
-//                 mount adds one: it is asked of the table (InodeTable::object), and is never kept.
-//                 What was unlinked, or lost its name to another object, and has no other, is
+//                 this mount adds one: it is asked of the table (InodeTable::object), and is never
+//                 kept. What was unlinked, or lost its name to another object, and has no other, is
 //                 detached: no id leads to it.
 // Thread-safety:  const members by anyone who holds an InodeRef; the rest belongs to InodeTable and
 //                 is guarded by the shard's mutex.

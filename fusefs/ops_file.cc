@@ -171,6 +171,7 @@ Status push_out(SessionImpl& session, FuseRequest& request, FileHandle& handle, 
     status = data.flush(durable, session.data_wait(waiting.patience()), 0, UINT64_MAX,
                         handle.source->writable() ? handle.source : nullptr);
   }
+  handle.state->retry_invalidation();
   // The remote's size and times are other ones now.
   if (handle.state->owns_changes()) session.inodes().note_changed(*handle.inode, session.now());
   cache::MutexLock lock(handle.mutex);

@@ -6,8 +6,8 @@
 // Thread-safety:  none of its own: guarded by the directory's mutex.
 // Errors:         add() is false when the budget has no room.
 // Bound:          anchors of earlier generations (a generation ends when the arrays are
-// invalidated)
-//                 are kept for kGenerations, and not when there is no room for a new one.
+//                 invalidated) are kept for kGenerations, and not when there is no room for a new
+//                 one.
 #pragma once
 
 #include <boost/intrusive/set.hpp>

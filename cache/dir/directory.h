@@ -10,9 +10,8 @@
 //                 sealed arrays, and kDirectory alone while it runs on an array still being filled
 //                 (the sink may take no lock below kBackend and may not block).
 // Own changes:    what we did to the directory ourselves is applied to what is held at once.
-// Whether
-//                 the listing may be trusted after that is a question of its own: only where the
-//                 remote's reply proves that nobody else changed the directory.
+//                 Whether the listing may be trusted after that is a question of its own: only
+//                 where the remote's reply proves that nobody else changed the directory.
 // Errors:         Status with an errno; what was already consumed stays consumed.
 #pragma once
 

@@ -1,9 +1,8 @@
 // SshServer: OpenSSH's sshd on loopback, with a configuration, keys and a port of its own.
 //
 // Purpose:        the real server for tests of the SFTP back end: listens, logs in the user who
-// runs
-//                 the test by a key made for it, or by one that `ca` has signed, and can be killed
-//                 in the middle.
+//                 runs the test by a key made for it, or by one that `ca` has signed, and can be
+//                 killed in the middle.
 // Ownership:      keys and configuration in a directory of its own, the server, and the sessions it
 //                 has begun: all ended, by process id, with the destructor.
 // Thread-safety:  one thread.

@@ -5,12 +5,10 @@
 //                 shared state by reference: the client is stopped before it goes.
 // Thread-safety:  all members from any thread.
 // Completion:     once, unless cancelled by its id first (Client::cancel); listings, reads and
-// writes
-//                 on a completion thread, the others on an I/O thread. Only open() may complete
-//                 from inside the member.
+//                 writes on a completion thread, the others on an I/O thread. Only open() may
+//                 complete from inside the member.
 // Doubt:          a change whose call had to be sent again, because a connection broke, may have
-// been
-//                 done by the first sending: then what the server says of the second (EEXIST,
+//                 been done by the first sending: then what the server says of the second (EEXIST,
 //                 ENOENT) is told as `doubt` of a success, and is for the asker to look into.
 // Errors:         errnos. ESTALE: the handle is of no use any more. kErrBadCookie, kErrTooSmall and
 //                 EAGAIN of a listing as in cache/dir/source.h.

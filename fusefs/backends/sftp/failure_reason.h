@@ -1,8 +1,7 @@
 // What SFTP's FAILURE may have meant.
 //
 // Purpose:        FAILURE stands for every errno that has no word of its own. Where what is known
-// of
-//                 the objects does not explain it, the file system's figures may.
+//                 of the objects does not explain it, the file system's figures may.
 // Thread-safety:  the client's loop only.
 #pragma once
 

@@ -13,8 +13,7 @@
 // Ownership:      owns the table; handles are closed with release().
 // Thread-safety:  the client's loop only. Completions run on it.
 // Errors:         as the server says; ESTALE: the file was unlinked, replaced or changed by
-// somebody
-//                 else while the connection was lost.
+//                 somebody else while the connection was lost.
 #pragma once
 
 #include <functional>

@@ -1,8 +1,7 @@
 // Open files of the simulated remote, and changes of their bytes.
 //
 // Purpose:        what write, commit, truncate, allocate and copy mean there: times move, space
-// runs
-//                 out, what is not committed can be lost.
+//                 runs out, what is not committed can be lost.
 // Handles:        the inode number, and the access mode above it: nothing to keep but how often a
 //                 file is open. One that was removed lives until it is closed.
 // Thread-safety:  none of its own; the back end's lock protects it and the tree.
