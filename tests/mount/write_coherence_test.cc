@@ -79,7 +79,7 @@ void check_own_changes(const std::string& kind, const std::string& options) {
     names.insert(name);
     REQUIRE(write_file(directory + "/" + name, "") == 0);
   }
-  for (uint64_t i = 0; i < test::scaled(150); ++i) {
+  for (uint64_t i = 0; i < test::scaled(60); ++i) {
     REQUIRE(change_names(random, directory, &names) == 0);
     const size_t buffer = random.one_in(2) ? 500 : 32'768;
     REQUIRE(differences(list(directory, buffer), words(names)) == "");

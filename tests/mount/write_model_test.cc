@@ -76,19 +76,19 @@ void check_exerciser(const std::string& kind, const std::string& options,
 
 TEST_CASE("write: random operations come out as on a native directory") {
   for (const std::string& kind : test::remote_kinds()) {
-    check_model(kind, {"cache_size=4M", test::scaled(2500), 1});
+    check_model(kind, {"cache_size=4M", test::scaled(1500), 1});
   }
 }
 
 TEST_CASE("write: random operations with the kernel's write-back") {
   for (const std::string& kind : test::remote_kinds()) {
-    check_model(kind, {"cache_size=4M,writeback_cache", test::scaled(1500), 1});
+    check_model(kind, {"cache_size=4M,writeback_cache", test::scaled(800), 1});
   }
 }
 
 TEST_CASE("write: random operations side by side, and one who looks on") {
   for (const std::string& kind : test::remote_kinds()) {
-    check_model(kind, {"cache_size=4M,ttl=0", test::scaled(800), 3});
+    check_model(kind, {"cache_size=4M,ttl=0", test::scaled(400), 3});
   }
 }
 

@@ -75,7 +75,7 @@ class Fd {
   [[nodiscard]] int sync() const { return fsync(fd_) == 0 ? 0 : errno; }
   int shut();
   // What is there, up to so many bytes; "errno N" where that fails.
-  [[nodiscard]] std::string read(size_t bytes = size_t{8} << 20, uint64_t offset = 0) const;
+  [[nodiscard]] std::string read(size_t bytes = size_t{16} << 20, uint64_t offset = 0) const;
 
  private:
   int fd_;

@@ -46,7 +46,7 @@ TEST_CASE("write: records of one file, written and read by several at once") {
     at_once([&](size_t writer) {
       test::Random random(seed + writer);
       const Fd file(mount / "file", O_RDWR);
-      for (uint64_t i = 1; i <= test::scaled(1'500); ++i) {
+      for (uint64_t i = 1; i <= test::scaled(400); ++i) {
         const size_t record = random.below(kRecords / kWriters) * kWriters + writer;
         const std::string expected =
             versions[record] == 0 ? std::string(kRecord, '\0') : noise(versions[record], kRecord);
@@ -76,7 +76,7 @@ TEST_CASE("write: lines that several append are whole, each once") {
       INFO(kind << ", -o " << options);
       const Remote remote(kind);
       Mounted mount(remote, options);
-      const uint64_t lines = test::scaled(600);
+      const uint64_t lines = test::scaled(300);
       std::atomic<int> wrong{0};
       at_once([&](size_t writer) {
         const Fd file(mount / "log", O_WRONLY | O_CREAT | O_APPEND);
@@ -119,7 +119,7 @@ TEST_CASE("write: a file that is truncated and written at once is one or the oth
     std::atomic<int> wrong{0};
     at_once([&](size_t worker) {
       const Fd file(mount / "file", O_RDWR);
-      for (uint64_t i = 0; i < test::scaled(300); ++i) {
+      for (uint64_t i = 0; i < test::scaled(100); ++i) {
         const size_t at = i * 977 % kSize;
         switch (worker) {
           case 0:
