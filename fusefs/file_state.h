@@ -74,8 +74,8 @@ class FileState {
   void adjust_links(int by);
   // There were such changes that no attributes have shown yet.
   [[nodiscard]] bool owns_changes();
-  // Drops what could not be dropped when it should, because it was dirty. True: there was something;
-  // what is dirty still is left for the next time.
+  // Drops what could not be dropped when it should, because it was dirty. True: there was
+  // something; what is dirty still is left for the next time.
   bool retry_invalidation();
   // What the kernel keeps is as right as what is cached here. Asked once an open, which has the
   // kernel drop it otherwise.

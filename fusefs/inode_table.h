@@ -117,6 +117,8 @@ class InodeTable {
   void detach(const ObjectId& object);
   // The object of id `from`, below `parent` now, has the id `to`.
   std::vector<MovedObject> move(const ObjectId& from, const ObjectId& to, const Inode& parent);
+  // Some objects were renamed, or have several ids.
+  [[nodiscard]] bool any_moved() const { return moved_count_.load(std::memory_order_acquire) != 0; }
   void set_parent(const Inode& inode, const Inode& parent);
   // Every object for which `moved` gives an id has that one now. Looks at all inodes.
   std::vector<MovedObject> move_all(const std::function<ObjectId(const ObjectId& id)>& moved);
@@ -230,7 +232,6 @@ class InodeTable {
   // inode)`. False: none, or of another type than `type` (0: any), which has lost its name then.
   template <typename Use>
   bool use_moved(const ObjectId& object, uint32_t type, const Use& use);
-  [[nodiscard]] bool any_moved() const { return moved_count_.load(std::memory_order_acquire) != 0; }
   // With the shard's lock, which the analysis can't always be shown. The id is one of the inode's,
   // or is to be.
   void add_id_locked(Inode& inode, const ObjectId& id);

@@ -48,7 +48,9 @@ Result<Place> find_place(SessionImpl& session, fuse_ino_t nodeid, const char* na
   if (std::strlen(name) > cache::kMaxNameBytes) return Status::error(ENAMETOOLONG);
   if (session.inodes().detached(*place.inode)) return Status::error(ENOENT);
   place.object = session.inodes().object(*place.inode);
-  place.listing = session.inodes().dir(*place.inode);
+  // Where ids hold numbers of objects, names that were made here are to be found again by these.
+  place.listing = session.ids_are_names() ? session.inodes().dir(*place.inode)
+                                          : session.obtain_dir(*place.inode);
   return place;
 }
 
@@ -196,8 +198,9 @@ void link(SessionImpl& session, FuseRequest& request, const Place& place, const 
     note_failure(session, place, made.error_number());
     return request.fail(made.error_number());
   }
-  const LookupAnswer& entry = made.value().entry;
-  if (entry.attr.ino == inode.ino() && (entry.attr.mode & S_IFMT) == inode.type()) {
+  LookupAnswer entry = made.value().entry;
+  if ((entry.attr.mode & S_IFMT) == inode.type()) {
+    entry.attr.ino = inode.ino();  // some back ends make it from the name
     session.inodes().add_id(inode, entry.id);
     const auto file = session.inodes().file(inode);
     if (file && file->data().has_unwritten()) {
@@ -289,7 +292,9 @@ InodeRef file_to_hide(SessionImpl& session, FuseRequest& request, const Place& p
   InodeRef inode = id.empty() ? InodeRef() : session.inodes().find(id);
   if (!inode || inode->is_directory()) return {};
   const auto state = session.inodes().file(*inode);
-  return state && state->is_open() ? std::move(inode) : InodeRef();
+  // One with another name stays.
+  const bool last = state && state->is_open() && state->shown().nlink <= 1;
+  return last ? std::move(inode) : InodeRef();
 }
 
 // Gives an open file another name in its directory, to be removed with the last close.
@@ -318,7 +323,9 @@ void unlink(SessionImpl& session, FuseRequest& request, const Place& place, cons
   if (const InodeRef open = file_to_hide(session, request, place, name)) {
     return request.fail_or_ok(hide(session, request, place, name, *open).error_number());
   }
-  const ObjectId id = id_of_name(session, place, name);
+  // A file of several names goes on by another one.
+  const ObjectId id = session.inodes().any_moved() ? ask_id_of_name(session, request, place, name)
+                                                   : id_of_name(session, place, name);
   const CallerPtr caller = session.changer(request);
   const cache::TimePoint asked = session.now();
   const auto done = session.ask<DirChange>(request, [&](Backend::Done<DirChange> told) {
@@ -333,7 +340,7 @@ void unlink(SessionImpl& session, FuseRequest& request, const Place& place, cons
     if (const InodeRef inode = session.inodes().find(id)) {
       session.inodes().note_changed(*inode, session.now());  // one name less
       if (const auto file = session.inodes().file(*inode)) file->adjust_links(-1);
-      if (session.ids_are_names()) session.inodes().detach(id);
+      if (session.ids_hold_names()) session.inodes().detach(id);
     }
   }
   request.ok();
@@ -390,7 +397,7 @@ void move_inodes(SessionImpl& session, const Rename& rename, const ObjectId& sou
   const ObjectId to = backend.child_id(rename.to.object, rename.to_name, ino);
   const ObjectId back =
       backend.child_id(rename.from.object, rename.from_name, replaced ? replaced->ino() : 0);
-  if (replaced && !exchange && session.ids_are_names()) inodes.detach(target);
+  if (replaced && !exchange && session.ids_hold_names()) inodes.detach(target);
   if (exchange || (moved && moved->is_directory())) {
     tell_moved(inodes.move_all([&](const ObjectId& id) {
       ObjectId now = backend.moved_id(id, source, to);
@@ -595,11 +602,13 @@ void remove_hidden(SessionImpl& session, FuseRequest& request, FileState& state)
   if (!hidden) return;
   const CallerPtr caller = session.changer(request);
   const cache::TimePoint asked = session.now();
+  const Result<Place> place = find_place(session, hidden->parent, hidden->name.c_str());
+  // The directory may have been renamed since.
+  const ObjectId directory = place.ok() ? place.value().object : hidden->directory;
   const auto done = session.ask<DirChange>(request, [&](Backend::Done<DirChange> told) {
-    return session.backend().unlink(caller, hidden->directory, hidden->name, std::move(told));
+    return session.backend().unlink(caller, directory, hidden->name, std::move(told));
   });
   if (!done.ok()) return;  // it stays, under a name that says what it is
-  const Result<Place> place = find_place(session, hidden->parent, hidden->name.c_str());
   if (place.ok()) note_removed(session, place.value(), hidden->name.c_str(), done.value(), asked);
 }
 

@@ -173,7 +173,11 @@ Status push_out(SessionImpl& session, FuseRequest& request, FileHandle& handle, 
   }
   handle.state->retry_invalidation();
   // The remote's size and times are other ones now.
-  if (handle.state->owns_changes()) session.inodes().note_changed(*handle.inode, session.now());
+  if (handle.state->owns_changes()) {
+    session.inodes().note_changed(*handle.inode, session.now());
+    // Whoever changes the file after this is somebody else: it must be known what it is now.
+    static_cast<void>(session.fetch_attr(request, *handle.inode));
+  }
   cache::MutexLock lock(handle.mutex);
   const Status kept = data.check_error(handle.errors);
   if (!kept.ok()) return kept;

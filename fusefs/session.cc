@@ -175,7 +175,9 @@ SessionImpl::SessionImpl(const Options& options, std::unique_ptr<Backend> backen
       events_(std::make_unique<EventLog>(cache_->limit_bytes(), write_event)),
       inodes_(std::make_unique<InodeTable>(root)),
       ids_are_names_(backend_->child_id(root.id, "name", 1) ==
-                     backend_->child_id(root.id, "name", 2)) {
+                     backend_->child_id(root.id, "name", 2)),
+      ids_hold_names_(backend_->child_id(root.id, "name", 1) !=
+                      backend_->child_id(root.id, "other", 1)) {
   inodes_->set_attr(*inodes_->find(kRootNodeId), {root.attr, started_});
   tree_ahead_ = std::make_unique<TreeAhead>(*this, options_.walk_ahead);
 }
@@ -434,9 +436,10 @@ CallerPtr SessionImpl::changer(const FuseRequest& request) {
 // By its id; by an open handle where no id leads to it any more.
 Result<Attr> SessionImpl::ask_attr(FuseRequest& request, const Inode& inode) {
   if (!inodes_->detached(inode)) {
-    return ask<Attr>(request, [&](Backend::Done<Attr> done) {
+    auto by_id = ask<Attr>(request, [&](Backend::Done<Attr> done) {
       return backend_->getattr(caller(request), inodes_->object(inode), std::move(done));
     });
+    if (by_id.error_number() != ESTALE && by_id.error_number() != ENOENT) return by_id;
   }
   const auto file = inodes_->file(inode);
   const BackendFileSourcePtr source = file ? file->any_source() : nullptr;

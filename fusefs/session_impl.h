@@ -65,6 +65,8 @@ class SessionImpl {
   Latencies& latencies() { return latencies_; }
   // Names alone lead to objects of this back end: what loses its name loses its id.
   [[nodiscard]] bool ids_are_names() const { return ids_are_names_; }
+  // An object that loses a name loses the id of that name; it may have others.
+  [[nodiscard]] bool ids_hold_names() const { return ids_hold_names_; }
   // Counts up from 1.
   uint64_t next_number() { return numbers_.fetch_add(1, std::memory_order_relaxed) + 1; }
   // As asked for, and as the kernel can be trusted with it.
@@ -175,6 +177,7 @@ class SessionImpl {
   WalkHint walk_;
   LinkHint link_;
   const bool ids_are_names_;
+  const bool ids_hold_names_;
   std::atomic<uint64_t> numbers_{0};  // relaxed: only that no two are the same
   bool kernel_listings_ = false;      // constant once the mount works
   bool served_ = false;               // main thread

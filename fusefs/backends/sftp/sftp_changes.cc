@@ -12,6 +12,8 @@ namespace {
 
 // The places in a change's group. The source is that of a hard link.
 enum Place : size_t { kParentBefore, kBefore, kItself, kAfter, kParentAfter, kSource };
+// In that of a removal, of which there are millions.
+enum RemovalPlace : size_t { kRemovalItself = 1, kRemovalParentAfter };
 // In the group of a look.
 enum LookPlace : size_t { kObject, kTarget, kLinked };
 
@@ -101,11 +103,12 @@ void SftpChanges::remove(const ChangePtr& removal, Done<DirChange> done) {
 void SftpChanges::start(const ChangePtr& change) {
   if (++change->attempts > SftpFiles::kMaxAttempts) return fail(change, ECONNRESET);
   const ServerRoot& root = parts_.root;
+  const bool removal = change->is_removal();
   std::vector<Request> requests;
   requests.push_back(root.attributes_request(change->parent));
-  requests.push_back(lstat_request(root.of(change->id)));
+  if (!removal) requests.push_back(lstat_request(root.of(change->id)));
   requests.push_back(request_of(*change));
-  requests.push_back(lstat_request(root.of(change->id)));
+  if (!removal) requests.push_back(lstat_request(root.of(change->id)));
   requests.push_back(root.attributes_request(change->parent));
   if (change->kind == Kind::kLink) requests.push_back(lstat_request(root.of(change->source)));
   submit_group(parts_.client, std::move(requests), SftpClient::kOneConnection,
@@ -134,7 +137,23 @@ Request SftpChanges::request_of(const Change& change) const {
   return rmdir_request(path);
 }
 
+void SftpChanges::on_removed(const ChangePtr& removal, const GroupAnswer& answer) {
+  if (answer.error == ECONNRESET) return look(removal);
+  if (answer.error != 0) return fail(removal, answer.error);
+  const SftpClient::Answer& itself = answer.answers[kRemovalItself];
+  const Result<FileAttrs> before = attrs_of(answer.answers[kParentBefore]);
+  if (status_of(itself) != 0) return explain_removal(removal, before, itself);
+  Outcome outcome;
+  const Result<FileAttrs> after = attrs_of(answer.answers[kRemovalParentAfter]);
+  if (before.ok() && after.ok()) {
+    outcome.parent =
+        parts_.tokens.note(removal->parent, before.value(), after.value(), wall_seconds_now());
+  }
+  finish(removal, outcome);
+}
+
 void SftpChanges::on_answer(const ChangePtr& change, const GroupAnswer& answer) {
+  if (change->is_removal()) return on_removed(change, answer);
   const Result<FileAttrs> before = attrs_of(answer.answers[kBefore]);
   if (change->attempts == 1) change->absent = before.error_number() == ENOENT;
   if (answer.error == ECONNRESET) return look(change);
@@ -155,20 +174,16 @@ void SftpChanges::succeed(const ChangePtr& change, const GroupAnswer& answer) {
   const Result<FileAttrs> parent_before = attrs_of(answer.answers[kParentBefore]);
   const Result<FileAttrs> parent_after = attrs_of(answer.answers[kParentAfter]);
   Outcome outcome;
-  const bool removal = change->kind == Kind::kUnlink || change->kind == Kind::kRmdir;
-  if (!removal) {
-    // Somebody else was quick, or the name was a link, which OPEN follows: it is to be looked up.
-    const bool link = change->kind == Kind::kCreate && is_type(after, S_IFLNK);
-    if (!after.ok() || link) {
-      close_handle(answer);
-      return fail(change, link ? ESTALE : gone_is_stale(after.error_number()));
-    }
-    outcome.attrs = after.value();
+  // Somebody else was quick, or the name was a link, which OPEN follows: it is to be looked up.
+  const bool link = change->kind == Kind::kCreate && is_type(after, S_IFLNK);
+  if (!after.ok() || link) {
+    close_handle(answer);
+    return fail(change, link ? ESTALE : gone_is_stale(after.error_number()));
   }
+  outcome.attrs = after.value();
   if (change->kind == Kind::kCreate) outcome.handle = handle_of(answer.answers[kItself]).value();
   // Where a file was only opened, the directory is as it was.
-  const bool changed = removal || !before.ok();
-  if (changed && parent_before.ok() && parent_after.ok()) {
+  if (!before.ok() && parent_before.ok() && parent_after.ok()) {
     outcome.parent = parts_.tokens.note(change->parent, parent_before.value(), parent_after.value(),
                                         wall_seconds_now());
   }
@@ -201,16 +216,11 @@ void SftpChanges::explain(const ChangePtr& change, const GroupAnswer& answer) {
   const SftpClient::Answer& itself = answer.answers[kItself];
   const int error = error_of(itself);
   const Kind kind = change->kind;
-  const bool removal = kind == Kind::kUnlink || kind == Kind::kRmdir;
   if (parent.error_number() == ENOENT) return fail(change, ESTALE);
   if (parent.ok() && !is_type(parent, S_IFDIR)) return fail(change, ENOTDIR);
   const bool must_be_new = kind != Kind::kCreate || (change->flags & kOpenExclusive) != 0;
-  if (!removal && must_be_new && before.ok()) return fail(change, EEXIST);
+  if (must_be_new && before.ok()) return fail(change, EEXIST);
   if (kind == Kind::kCreate && is_type(before, S_IFDIR)) return fail(change, EISDIR);
-  if (kind == Kind::kUnlink && is_type(before, S_IFDIR)) return fail(change, EISDIR);
-  if (kind == Kind::kRmdir && before.ok() && !is_type(before, S_IFDIR)) {
-    return fail(change, ENOTDIR);
-  }
   if (kind == Kind::kLink) {
     const Result<FileAttrs> source = attrs_of(answer.answers[kSource]);
     if (source.error_number() == ENOENT) return fail(change, ESTALE);
@@ -219,6 +229,24 @@ void SftpChanges::explain(const ChangePtr& change, const GroupAnswer& answer) {
   }
   if (!is_failure(itself)) return fail(change, error);
   explain_failure(change);
+}
+
+// What stands there is asked for only now: it seldom is of interest.
+void SftpChanges::explain_removal(const ChangePtr& removal, const Result<FileAttrs>& parent,
+                                  const SftpClient::Answer& itself) {
+  if (parent.error_number() == ENOENT) return fail(removal, ESTALE);
+  if (parent.ok() && !is_type(parent, S_IFDIR)) return fail(removal, ENOTDIR);
+  const int error = error_of(itself);
+  const bool failure = is_failure(itself);
+  parts_.client.submit(lstat_request(parts_.root.of(removal->id)), SftpClient::kAnyConnection,
+                       [this, removal, error, failure](const SftpClient::Answer& answer) {
+                         const Result<FileAttrs> object = attrs_of(answer);
+                         const bool directory = is_type(object, S_IFDIR);
+                         const bool unlink = removal->kind == Kind::kUnlink;
+                         if (unlink && directory) return fail(removal, EISDIR);
+                         if (!unlink && object.ok() && !directory) return fail(removal, ENOTDIR);
+                         failure ? explain_failure(removal) : fail(removal, error);
+                       });
 }
 
 void SftpChanges::explain_failure(const ChangePtr& change) {

@@ -69,6 +69,7 @@ class SftpChanges {
     bool absent = false;  // it is known that the name was not there before
     uint32_t attempts = 0;
     std::function<void(int error, const Outcome&)> done;
+    [[nodiscard]] bool is_removal() const { return kind == Kind::kUnlink || kind == Kind::kRmdir; }
   };
   using ChangePtr = std::shared_ptr<Change>;
 
@@ -78,12 +79,15 @@ class SftpChanges {
   void start(const ChangePtr& change);
   [[nodiscard]] Request request_of(const Change& change) const;
   void on_answer(const ChangePtr& change, const GroupAnswer& answer);
+  void on_removed(const ChangePtr& removal, const GroupAnswer& answer);
   void succeed(const ChangePtr& change, const GroupAnswer& answer);
   void finish(const ChangePtr& change, const Outcome& outcome);
   static void fail(const ChangePtr& change, int error);
   void close_handle(const GroupAnswer& answer);
 
   void explain(const ChangePtr& change, const GroupAnswer& answer);
+  void explain_removal(const ChangePtr& removal, const Result<FileAttrs>& parent,
+                       const SftpClient::Answer& itself);
   void explain_failure(const ChangePtr& change);
 
   void look(const ChangePtr& change);
