@@ -568,10 +568,16 @@ void setattr(SessionImpl& session, FuseRequest& request, fuse_ino_t ino, const S
   }
   const cache::TimePoint asked = session.now();
   const CallerPtr caller = session.changer(request);
-  const auto attr = session.ask<Attr>(request, [&](Backend::Done<Attr> done) {
-    return session.backend().setattr(caller, session.inodes().object(*inode),
-                                     handle ? handle->file() : 0, set, std::move(done));
-  });
+  const auto set_by = [&](const BackendFileSourcePtr& source) {
+    return session.ask<Attr>(request, [&](Backend::Done<Attr> done) {
+      return session.backend().setattr(caller, session.inodes().object(*inode),
+                                       source ? source->file() : 0, set, std::move(done));
+    });
+  };
+  auto attr = set_by(handle);
+  // Unlinked while it is open, on a remote whose ids say nothing of names.
+  const BackendFileSourcePtr open = file && !handle ? file->any_source() : nullptr;
+  if (attr.error_number() == ESTALE && open) attr = set_by(open);
   if (truncation) {
     truncation->end_truncate(attr.ok() ? Truncation::Remote::kTruncated
                                        : Truncation::Remote::kFailed);
