@@ -18,9 +18,14 @@ cache::Timespec wall_clock() {
   return {.seconds = now.tv_sec, .nanoseconds = static_cast<uint32_t>(now.tv_nsec)};
 }
 
-// Two looks at the same version of a file. (Other attributes change with ctime.)
+bool same_stamps(const Attr& a, const Attr& b) {
+  return a.size == b.size && a.mtime == b.mtime && a.ctime == b.ctime;
+}
+
+// Two looks at the same version of a file. (Other attributes change with ctime.) A token alone
+// differs from look to look while the clock is too coarse to promise that nothing has changed.
 bool same_version(const Attr& a, const Attr& b) {
-  return a.size == b.size && a.change == b.change && a.mtime == b.mtime && a.ctime == b.ctime;
+  return a.change == b.change && same_stamps(a, b);
 }
 
 bool before(const cache::Timespec& a, const cache::Timespec& b) {
@@ -41,16 +46,20 @@ FileState::FileState(cache::PageCache& cache, cache::WriteBack& write_back, cons
     : data_(cache, write_back, attr.size), known_(attr) {}
 
 bool FileState::note_attr(const Attr& attr) {
+  bool shows = false;
   {
     MutexLock lock(mutex_);
-    const bool ours = std::exchange(own_changes_, false);
-    if (same_version(std::exchange(known_, attr), attr)) return false;
+    // What we have written makes a file no longer than it is here.
+    const bool ours = std::exchange(own_changes_, false) && attr.size == data_.size();
+    const Attr before = std::exchange(known_, attr);
+    if (same_version(before, attr)) return false;
+    shows = !same_stamps(before, attr);
     if (!ours) {
       kernel_outdated_ = true;
       invalidate_again_ = attr.size;
     }
   }
-  if (retry_invalidation()) return true;
+  if (retry_invalidation()) return shows;
   data_.set_remote_size(attr.size);
   return false;
 }

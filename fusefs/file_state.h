@@ -63,8 +63,9 @@ class FileState {
 
   // ---- Coherence ----
 
-  // The remote's attributes, asked for after everything that this mount has written was there.
-  // True: somebody else has changed the file; its pages are gone, and the kernel's are to go.
+  // The remote's attributes, asked for after all that this mount has written was there. Where
+  // somebody else has changed the file its pages are gone afterwards, and with the next open the
+  // kernel's. True: and its stamps show it, so those who have it open are to be told now.
   bool note_attr(const Attr& attr);
   // ... as they are after a change of ours.
   void adopt(const Attr& attr);

@@ -123,6 +123,15 @@ ObjectId ask_id_of_name(SessionImpl& session, FuseRequest& request, const Place&
   return found.ok() ? std::move(found).value().id : ObjectId();
 }
 
+// The same of a name that is about to go. It is asked for only where somebody may notice: a file of
+// several names goes on by another one, an open one has a name less.
+ObjectId id_of_lost_name(SessionImpl& session, FuseRequest& request, const Place& place,
+                         const char* name) {
+  const bool matters =
+      session.inodes().any_moved() || session.handles().any_file_in(place.inode->nodeid());
+  return matters ? ask_id_of_name(session, request, place, name) : id_of_name(session, place, name);
+}
+
 void tell_moved(const std::vector<MovedObject>& moved) {
   for (const MovedObject& one : moved) {
     if (one.dir) one.dir->set_object(one.to);
@@ -323,9 +332,7 @@ void unlink(SessionImpl& session, FuseRequest& request, const Place& place, cons
   if (const InodeRef open = file_to_hide(session, request, place, name)) {
     return request.fail_or_ok(hide(session, request, place, name, *open).error_number());
   }
-  // A file of several names goes on by another one.
-  const ObjectId id = session.inodes().any_moved() ? ask_id_of_name(session, request, place, name)
-                                                   : id_of_name(session, place, name);
+  const ObjectId id = id_of_lost_name(session, request, place, name);
   const CallerPtr caller = session.changer(request);
   const cache::TimePoint asked = session.now();
   const auto done = session.ask<DirChange>(request, [&](Backend::Done<DirChange> told) {
@@ -336,6 +343,7 @@ void unlink(SessionImpl& session, FuseRequest& request, const Place& place, cons
     return request.fail(done.error_number());
   }
   note_removed(session, place, name, done.value(), asked);
+  if (id.empty()) session.note_lost_name();
   if (!id.empty()) {
     if (const InodeRef inode = session.inodes().find(id)) {
       session.inodes().note_changed(*inode, session.now());  // one name less
@@ -458,7 +466,7 @@ void rename(SessionImpl& session, FuseRequest& request, const Rename& rename) {
     }
   }
   const ObjectId target = exchange ? ask_id_of_name(session, request, rename.to, rename.to_name)
-                                   : id_of_name(session, rename.to, rename.to_name);
+                                   : id_of_lost_name(session, request, rename.to, rename.to_name);
   const CallerPtr caller = session.changer(request);
   const cache::TimePoint asked = session.now();
   const auto done = session.ask<RenamedAnswer>(request, [&](Backend::Done<RenamedAnswer> told) {
@@ -477,6 +485,7 @@ void rename(SessionImpl& session, FuseRequest& request, const Rename& rename) {
   } else if (exchange) {
     move_entries(session, rename, done.value(), nullptr, asked);
   }
+  if (target.empty()) session.note_lost_name();
   if (!source.empty()) move_inodes(session, rename, source, target);
   request.ok();
 }

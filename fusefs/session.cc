@@ -471,9 +471,12 @@ Result<TimedAttr> SessionImpl::fresh_attr(FuseRequest& request, const Inode& ino
   const auto file = inodes_->file(inode);
   // The kernel is to ask again: it is the remote's clock that counts in the end.
   if (file && file->data().has_unwritten()) return TimedAttr{file->shown(), asked - options_.ttl};
-  if (auto known = inodes_->attr(inode); known && asked - known->asked < options_.ttl) {
-    return *known;
-  }
+  const auto known = inodes_->attr(inode);
+  // An open file may have lost a name since.
+  const bool sure =
+      known &&
+      (!file || known->asked > lost_name_at_.load(std::memory_order_relaxed) || !file->is_open());
+  if (sure && asked - known->asked < options_.ttl) return *known;
   Result<Attr> attr = fetch_attr(request, inode);
   if (!attr.ok()) return attr.status();
   return TimedAttr{attr.value(), asked};
@@ -508,7 +511,9 @@ void SessionImpl::keep_attr(const Inode& inode, const Attr& attr, cache::TimePoi
   if (file && told != Told::kCertain && file->owns_changes()) return;
   if (const auto known = inodes_->attr(inode); known && known->asked > asked) return;
   if (!inodes_->set_attr(inode, {attr, asked})) return;
-  if (file && file->note_attr(attr)) notifier_.inval_inode(inode.nodeid());
+  // Where nobody has it open the next open tells the kernel: a notification may overtake the answer
+  // that brings the new size, which the kernel then does not believe.
+  if (file && file->note_attr(attr) && file->is_open()) notifier_.inval_inode(inode.nodeid());
   if (!inode.is_directory() || attr.change == 0) return;  // 0: says nothing
   const std::shared_ptr<DirState> dir = inodes_->dir(inode);
   if (dir && dir->revalidate(attr.change, asked)) notifier_.inval_inode(inode.nodeid());

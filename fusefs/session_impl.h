@@ -67,6 +67,8 @@ class SessionImpl {
   [[nodiscard]] bool ids_are_names() const { return ids_are_names_; }
   // An object that loses a name loses the id of that name; it may have others.
   [[nodiscard]] bool ids_hold_names() const { return ids_hold_names_; }
+  // A name has gone of which it is not known what it led to: some open file has a link less.
+  void note_lost_name() { lost_name_at_.store(now(), std::memory_order_relaxed); }
   // Counts up from 1.
   uint64_t next_number() { return numbers_.fetch_add(1, std::memory_order_relaxed) + 1; }
   // As asked for, and as the kernel can be trusted with it.
@@ -178,6 +180,7 @@ class SessionImpl {
   LinkHint link_;
   const bool ids_are_names_;
   const bool ids_hold_names_;
+  std::atomic<cache::TimePoint> lost_name_at_{cache::TimePoint::min()};  // relaxed: a time alone
   std::atomic<uint64_t> numbers_{0};  // relaxed: only that no two are the same
   bool kernel_listings_ = false;      // constant once the mount works
   bool served_ = false;               // main thread

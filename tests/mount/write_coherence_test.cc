@@ -138,7 +138,6 @@ TEST_CASE("write: what one mount has closed another one opens") {
     check_close_to_open(kind, "ttl=0", true);
     check_close_to_open(kind, "ttl=200ms", false);
   }
-  check_close_to_open("local", "ttl=0,writeback_cache", true);
 }
 
 // Trap 30, the first half; the second is file_exerciser's.
