@@ -301,9 +301,13 @@ InodeRef file_to_hide(SessionImpl& session, FuseRequest& request, const Place& p
   InodeRef inode = id.empty() ? InodeRef() : session.inodes().find(id);
   if (!inode || inode->is_directory()) return {};
   const auto state = session.inodes().file(*inode);
-  // One with another name stays.
-  const bool last = state && state->is_open() && state->shown().nlink <= 1;
-  return last ? std::move(inode) : InodeRef();
+  if (!state || !state->is_open()) return {};
+  if (state->shown().nlink <= 1) return inode;
+  // One with another name stays; whether it has one the remote must say.
+  const auto attr = session.ask<Attr>(request, [&](Backend::Done<Attr> done) {
+    return session.backend().getattr(session.caller(request), id, std::move(done));
+  });
+  return attr.ok() && attr.value().nlink > 1 ? InodeRef() : std::move(inode);
 }
 
 // Gives an open file another name in its directory, to be removed with the last close.

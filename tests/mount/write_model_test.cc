@@ -78,7 +78,7 @@ void check_exerciser(const std::string& kind, const std::string& options,
 // some thousand operations, beside others also over the simulated remote; and with the kernel's
 // write-back over SFTP and NFS a time that was set may be overtaken by what is written late.
 TEST_CASE("write: random operations come out as on a native directory") {
-  for (const std::string kind : {"local", "sim", "sftp"}) {
+  for (const std::string kind : {"local", "sim", "sftp", "nfs3", "nfs4"}) {
     check_model(kind, {"cache_size=4M", test::scaled(1500), 1});
   }
 }
