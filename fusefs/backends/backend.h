@@ -146,6 +146,9 @@ class Backend {
                          Done<std::string> done) = 0;
   virtual void release(FileHandle file) = 0;
 
+  // What a read-only back end leaves as it is takes its arguments as those do that keep them.
+  // NOLINTBEGIN(performance-unnecessary-value-param)
+
   // All of the bytes, or an error. What was written is in the remote's own hands (a daemon that is
   // killed loses nothing), but for WriteAnswer::stable.
   virtual RequestId write(const CallerPtr& /*caller*/, FileHandle /*file*/, uint64_t /*offset*/,
@@ -237,6 +240,8 @@ class Backend {
                                 const std::string& /*name*/, Done<Nothing> done) {
     return refuse(done);
   }
+
+  // NOLINTEND(performance-unnecessary-value-param)
 
   // The id that the object `id` has now that the object `from` (it, or a directory above it) has
   // become `to`. Empty: it is not concerned. Back ends whose ids hold paths override it.

@@ -28,7 +28,7 @@ Attr dated(const DecodedAttr& decoded, ChangeTokens& tokens, const Asked& asked)
 
 template <typename T>
 void call_raw(Client& client, uint64_t id, const CallerPtr& caller,
-              std::function<std::string()> encode,
+              const std::function<std::string()>& encode,
               std::function<Result<T>(XdrReader& in, bool repeated)> decode,
               Backend::Done<T> done) {
   client.submit(id,

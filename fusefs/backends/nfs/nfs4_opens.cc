@@ -64,7 +64,7 @@ void skip_delegation(XdrReader& in) {
     in.skip(4);  // how the space is limited
     in.skip(8);
   }
-  in.skip(3 * 4);  // of the access control entry
+  in.skip(12);  // of the access control entry
   in.opaque(1024);
 }
 

@@ -199,7 +199,8 @@ Backend::RequestId NfsBackend::create(const CallerPtr& caller, const ObjectId& p
 }
 
 void NfsBackend::open_existing(RequestId id, const CallerPtr& who, const ObjectId& parent,
-                               const std::string& name, int flags, Done<CreatedAnswer> done) {
+                               const std::string& name, int flags,
+                               Done<CreatedAnswer> done) {  // NOLINT: kept
   const std::string path = join(parse_id(parent).path, name);
   const auto open_found = [this, id, who, flags, path, done](const Result<FoundObject>& found) {
     if (!found.ok()) return done(found.status());
@@ -227,7 +228,7 @@ void NfsBackend::settle_linked(RequestId id, const CallerPtr& who, const NameIn&
   if (!made.ok() || (made.value().doubt == 0 && made.value().object.attr.mode != 0)) {
     return done(made);
   }
-  const MadeObject told = made.value();
+  const MadeObject& told = made.value();
   find_child(id, who, to.directory, to.name,
              [told, ino, done = std::move(done)](const Result<FoundObject>& found) {
                if (!found.ok()) return done(found.status());

@@ -146,7 +146,7 @@ void SftpFiles::opened(const FilePtr& file, int error) {
 // has changed: what its readers saw is not what the new one's will.
 SftpFiles::ObjectPtr SftpFiles::object_of(const ObjectId& id, uint32_t flags,
                                           const FileAttrs& attrs) {
-  const ObjectPtr known = object(id);
+  ObjectPtr known = object(id);
   const bool truncated = (flags & kOpenTruncate) != 0;
   if (known && (truncated || unchanged(*known, attrs))) {
     note(*known, attrs);

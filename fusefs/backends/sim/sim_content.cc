@@ -20,7 +20,7 @@ void SimContent::load(uint64_t number, char* out) const {
   std::memset(out, 0, kSimBlock);
   const auto stored = blocks_.find(number);
   if (stored != blocks_.end()) {
-    std::memcpy(out, stored->second.data(), stored->second.size());
+    std::memcpy(out, stored->second.data(), stored->second.size());  // NOLINT: bytes, no text
     return;
   }
   const uint64_t start = number * kSimBlock;
