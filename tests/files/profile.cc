@@ -135,7 +135,8 @@ std::string attr_difference(const Profile& profile, const struct stat& tested,
     return pair_of("nlink", tested.st_nlink, native.st_nlink);
   }
   if (S_ISLNK(native.st_mode) || (directory && !profile.directory_times)) return {};
-  // What goes through a pipe never comes to a FUSE file system, for which the kernel keeps no times.
+  // What goes through a pipe never comes to a FUSE file system, for which the kernel keeps no
+  // times.
   if (S_ISFIFO(native.st_mode)) return {};
   return time_difference(profile, tested.st_mtim, native.st_mtim);
 }
