@@ -101,8 +101,6 @@ class DirState {
   // its token counts as confirmed then; else it is not known, and the next listing asks.
   void note_removed(std::string_view name, const DirChange& change, cache::TimePoint asked);
   void note_added(const cache::Directory::NewEntry& entry, const DirChange& change);
-  // Attributes that were listed of that name are not right any more.
-  void note_attr_changed(std::string_view name) { directory_.note_attr_changed(name); }
   // The remote made this directory when it was asked, and it has that token (0: unknown).
   void adopt_empty(uint64_t change, cache::TimePoint asked);
   // The complete listing is held, was right less than ttl ago, and has no such name. Costs no

@@ -157,13 +157,8 @@ MovedObject InodeTable::rename_locked(Shard& shard, Inode& inode, const ObjectId
                                       const ObjectId& to) {
   remove_id_locked(shard, inode, from);
   add_id_locked(inode, to);
-  MovedObject moved{.to = to, .dir = nullptr, .file = nullptr};
-  if (inode.is_directory()) {
-    moved.dir = std::static_pointer_cast<DirState>(inode.state_);
-  } else {
-    moved.file = std::static_pointer_cast<FileState>(inode.state_);
-  }
-  return moved;
+  if (!inode.is_directory()) return {to, nullptr};
+  return {to, std::static_pointer_cast<DirState>(inode.state_)};
 }
 
 ObjectId InodeTable::object(const Inode& inode) {

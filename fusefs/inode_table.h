@@ -79,11 +79,10 @@ struct PrimedEntry {
   bool opened_file = false;  // it has a FileState, which may have changes that nobody else knows of
 };
 
-// An object whose id has changed, and the state that must hear of it.
+// An object whose id has changed. A file's state does not hold it.
 struct MovedObject {
   ObjectId to;
-  std::shared_ptr<DirState> dir;    // null: never opened, or no directory
-  std::shared_ptr<FileState> file;  // likewise
+  std::shared_ptr<DirState> dir;  // null: never opened, or no directory
 };
 
 class InodeTable {

@@ -107,8 +107,7 @@ void note_removed(SessionImpl& session, const Place& place, const char* name,
 // of objects, the listing must tell the number. Empty: not known.
 ObjectId id_of_name(SessionImpl& session, const Place& place, const char* name) {
   const Backend& backend = session.backend();
-  ObjectId id = backend.child_id(place.object, name, 1);
-  if (id == backend.child_id(place.object, name, 2)) return id;
+  if (session.ids_are_names()) return backend.child_id(place.object, name, 0);
   const auto ino = place.listing ? place.listing->directory().find_ino(name) : std::nullopt;
   return ino ? backend.child_id(place.object, name, *ino) : ObjectId();
 }
@@ -431,7 +430,8 @@ void move_inodes(SessionImpl& session, const Rename& rename, const ObjectId& sou
   if (moved && moved->is_directory()) inodes.set_name(*moved, rename.to_name);
 }
 
-// What the listings make of it. Of what is there now only its inode number and type are sure.
+// What the listings make of it. Of what is there now only its inode number and type are sure; not
+// even these where `moved` is null.
 void move_entries(SessionImpl& session, const Rename& rename, const RenamedAnswer& answer,
                   const Inode* moved, cache::TimePoint asked) {
   note_removed(session, rename.from, rename.from_name, answer.from, asked);
@@ -439,20 +439,19 @@ void move_entries(SessionImpl& session, const Rename& rename, const RenamedAnswe
   // The second of two notes on one directory: the token has moved already.
   const DirChange second =
       same ? DirChange{answer.to.after, answer.to.after, answer.to.attr} : answer.to;
-  if (moved == nullptr || (rename.flags & kRenameExchange) != 0) {
+  if (moved == nullptr) {
     if (rename.from.listing) rename.from.listing->invalidate(session.now());
     if (rename.to.listing) rename.to.listing->invalidate(session.now());
     return keep_parent(session, rename.to, second);
   }
-  const auto entry = rename.to.listing.get();
-  if (entry != nullptr) {
-    entry->note_removed(rename.to_name, {second.before, second.before, {}}, asked);
-    entry->note_added({.name = rename.to_name,
-                       .ino = moved->ino(),
-                       .type = static_cast<uint8_t>(IFTODT(moved->type())),
-                       .attr = std::nullopt,
-                       .asked = asked},
-                      second);
+  if (DirState* const listing = rename.to.listing.get()) {
+    listing->note_removed(rename.to_name, {second.before, second.before, {}}, asked);
+    listing->note_added({.name = rename.to_name,
+                         .ino = moved->ino(),
+                         .type = static_cast<uint8_t>(IFTODT(moved->type())),
+                         .attr = std::nullopt,
+                         .asked = asked},
+                        second);
   }
   keep_parent(session, rename.to, second);
 }
@@ -483,12 +482,10 @@ void rename(SessionImpl& session, FuseRequest& request, const Rename& rename) {
     return request.fail(done.error_number());
   }
   const InodeRef moved = source.empty() ? InodeRef() : session.inodes().find(source);
-  // One file of two names: nothing has happened.
-  if (!exchange && source != target) {
-    move_entries(session, rename, done.value(), moved ? &*moved : nullptr, asked);
-  } else if (exchange) {
-    move_entries(session, rename, done.value(), nullptr, asked);
-  }
+  // Two names of one file: nothing has happened. Both unknown are not the same.
+  const bool happened = exchange || source.empty() || source != target;
+  const Inode* const known = moved && !exchange ? &*moved : nullptr;
+  if (happened) move_entries(session, rename, done.value(), known, asked);
   if (target.empty()) session.note_lost_name();
   if (!source.empty()) move_inodes(session, rename, source, target);
   request.ok();

@@ -396,10 +396,9 @@ void SessionImpl::tear_down() {
   if (!backend_) return;
   tree_ahead_.reset();
   {
-    std::vector<Lingering> left;
+    std::vector<Lingering> left;  // outlives the lock
     cache::MutexLock lock(lingering_mutex_);
     left.swap(lingering_);
-    lock.unlock();
   }
   handles_.clear();
   inodes_->clear();

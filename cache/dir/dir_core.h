@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -254,6 +255,10 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
   Search visit_indexed(std::string_view name, const Visit& visit) REQUIRES(mutex_);
   template <typename Visit>
   void visit_array(const PageRef& page, std::string_view name, const Visit& visit) REQUIRES(mutex_);
+  // Those of these keys that are held; kSomeGone: not all are.
+  template <typename Visit>
+  Search visit_arrays(std::span<const uint64_t> keys, std::string_view name, const Visit& visit)
+      REQUIRES(mutex_);
   std::optional<uint64_t> remove_held(std::string_view name, const TokenStep& step, Index index)
       EXCLUDES(mutex_);
   std::optional<uint64_t> add_held(const Directory::NewEntry& entry, const TokenStep& step,

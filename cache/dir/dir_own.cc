@@ -59,17 +59,8 @@ bool DirCore::visit_next(std::string_view name, const Visit& visit) {
 }
 
 template <typename Visit>
-DirCore::Search DirCore::visit_all(std::string_view name, const Visit& visit) {
-  std::vector<uint64_t> keys;
-  uint64_t seen = 0;
-  pages_->for_each([&](const Page& page) {
-    ++seen;
-    if (!page.uptodate()) return true;
-    const ArrayView view = ArrayView::of(page.content());
-    if (view.find_name(name) < view.count()) keys.push_back(page.key());
-    return true;
-  });
-  own_searched_ += seen;
+DirCore::Search DirCore::visit_arrays(std::span<const uint64_t> keys, std::string_view name,
+                                      const Visit& visit) {
   Search search = Search::kDone;
   for (const uint64_t key : keys) {
     const PageRef page = pages_->find(key);
@@ -83,6 +74,21 @@ DirCore::Search DirCore::visit_all(std::string_view name, const Visit& visit) {
 }
 
 template <typename Visit>
+DirCore::Search DirCore::visit_all(std::string_view name, const Visit& visit) {
+  std::vector<uint64_t> keys;
+  uint64_t seen = 0;
+  pages_->for_each([&](const Page& page) {
+    ++seen;
+    if (!page.uptodate()) return true;
+    const ArrayView view = ArrayView::of(page.content());
+    if (view.find_name(name) < view.count()) keys.push_back(page.key());
+    return true;
+  });
+  own_searched_ += seen;
+  return visit_arrays(keys, name, visit);
+}
+
+template <typename Visit>
 DirCore::Search DirCore::visit_indexed(std::string_view name, const Visit& visit) {
   std::array<uint64_t, 8> keys{};
   size_t count = 0;
@@ -92,16 +98,7 @@ DirCore::Search DirCore::visit_indexed(std::string_view name, const Visit& visit
     count = index_->find(name, keys);
   }
   if (count == keys.size()) return visit_all(name, visit);  // there may be more
-  Search search = Search::kDone;
-  for (size_t k = 0; k < count; ++k) {
-    const PageRef page = pages_->find(keys[k]);
-    if (page && page->uptodate()) {
-      visit_array(page, name, visit);
-    } else {
-      search = Search::kSomeGone;
-    }
-  }
-  return search;
+  return visit_arrays({keys.data(), count}, name, visit);
 }
 
 template <typename Visit>

@@ -137,17 +137,6 @@ std::optional<Handle> handle_at(const COMPOUND4res& answer, size_t index) {
   return good ? std::optional<Handle>(Handle(wire.nfs_fh4_val, wire.nfs_fh4_len)) : std::nullopt;
 }
 
-struct Asked {
-  cache::TimePoint when = std::chrono::steady_clock::now();
-  WallTime wall = wall_now();
-};
-
-Attr dated(const DecodedAttr& decoded, ChangeTokens& tokens, const Asked& asked) {
-  Attr attr = decoded.attr;
-  attr.change = tokens.token(attr, decoded.change, asked.when, asked.wall);
-  return attr;
-}
-
 template <typename T>
 void submit(Client& client, uint64_t id, const CallerPtr& caller, typename SimpleCall<T>::Send send,
             std::function<Result<T>(const COMPOUND4res& answer)> decode_answer,
@@ -244,7 +233,7 @@ void Nfs4::root(uint64_t id, const CallerPtr& caller, Done<Handle> done) {
 
 void Nfs4::lookup(uint64_t id, const CallerPtr& caller, const Handle& directory,
                   const std::string& name, Done<FoundObject> done) {
-  const Asked asked;
+  const AskedAt asked;
   submit<FoundObject>(
       client_, id, caller,
       [directory, name](RpcContext& rpc, const CallerPtr& who, RpcReply reply) {
@@ -263,7 +252,7 @@ void Nfs4::lookup(uint64_t id, const CallerPtr& caller, const Handle& directory,
 }
 
 void Nfs4::getattr(uint64_t id, const CallerPtr& caller, const Handle& handle, Done<Attr> done) {
-  const Asked asked;
+  const AskedAt asked;
   submit<Attr>(
       client_, id, caller,
       [handle](RpcContext& rpc, const CallerPtr& who, RpcReply reply) {
@@ -380,7 +369,7 @@ namespace {
 
 // One entry; false: it is none that could be passed on.
 bool take_entry(const entry4& entry, Attributes attributes, ChangeTokens& tokens,
-                const Asked& asked, Listed* listed) {
+                const AskedAt& asked, Listed* listed) {
   DirAnswer& answer = listed->answer;
   DecodedAttr decoded;
   if (entry.name.utf8string_len > 0 && entry.name.utf8string_val == nullptr) return false;
@@ -407,7 +396,7 @@ int decode_readdir4(const COMPOUND4res& result, Attributes attributes, ChangeTok
                     cache::TimePoint asked_when, WallTime asked_wall, Listed* listed,
                     uint64_t* wire_bytes) {
   if (const int error = error_of(result)) return error;
-  const Asked asked{.when = asked_when, .wall = asked_wall};
+  const AskedAt asked{.when = asked_when, .wall = asked_wall};
   DecodedAttr directory;
   const nfs_resop4* const listing = result_of(result, 2, OP_READDIR);
   if (listing == nullptr || !attributes_at(result, 1, &directory)) return EIO;

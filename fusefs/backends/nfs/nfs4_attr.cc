@@ -218,4 +218,10 @@ bool decode_attr4(std::span<const uint32_t> mask, std::string_view bytes, Decode
   return true;
 }
 
+Attr dated(const DecodedAttr& decoded, ChangeTokens& tokens, const AskedAt& asked) {
+  Attr attr = decoded.attr;
+  attr.change = tokens.token(attr, decoded.change, asked.when, asked.wall);
+  return attr;
+}
+
 }  // namespace fusefs::nfs

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -14,6 +15,7 @@
 
 #include "cache/dir/attr.h"
 #include "fusefs/backends/backend.h"
+#include "fusefs/backends/nfs/nfs_attr.h"
 #include "fusefs/backends/nfs/nfs_protocol.h"
 
 namespace fusefs::nfs {
@@ -45,5 +47,14 @@ struct DecodedAttr {
 // False: the bytes are no such attributes, or hold one that was not asked for and so can't be
 // passed over.
 bool decode_attr4(std::span<const uint32_t> mask, std::string_view bytes, DecodedAttr* decoded);
+
+// When attributes were asked for.
+struct AskedAt {
+  cache::TimePoint when = std::chrono::steady_clock::now();
+  WallTime wall = wall_now();
+};
+
+// An object's attributes with its token.
+Attr dated(const DecodedAttr& decoded, ChangeTokens& tokens, const AskedAt& asked);
 
 }  // namespace fusefs::nfs

@@ -15,17 +15,6 @@ namespace {
 
 using cache::Status;
 
-struct Asked {
-  cache::TimePoint when = std::chrono::steady_clock::now();
-  WallTime wall = wall_now();
-};
-
-Attr dated(const DecodedAttr& decoded, ChangeTokens& tokens, const Asked& asked) {
-  Attr attr = decoded.attr;
-  attr.change = tokens.token(attr, decoded.change, asked.when, asked.wall);
-  return attr;
-}
-
 template <typename T>
 void call_raw(Client& client, uint64_t id, const CallerPtr& caller,
               const std::function<std::string()>& encode,
@@ -80,7 +69,7 @@ SetAttr first_attributes4(const NewObject& object) {
 void Nfs4::make(uint64_t id, const CallerPtr& caller, const NewObjectPtr& object,
                 Done<MadeObject> done) {
   if (S_ISREG(object->mode)) return make_file(id, caller, object, std::move(done));
-  const Asked asked;
+  const AskedAt asked;
   call_raw<MadeObject>(
       client_, id, caller, [object] { return encode_new(*object); },
       [this, asked](XdrReader& in, bool repeated) -> Result<MadeObject> {
@@ -119,7 +108,7 @@ void Nfs4::make_file(uint64_t id, const CallerPtr& caller, const NewObjectPtr& o
 
 void Nfs4::link(uint64_t id, const CallerPtr& caller, const Handle& handle, const NameIn& to,
                 Done<MadeObject> done) {
-  const Asked asked;
+  const AskedAt asked;
   call_raw<MadeObject>(
       client_, id, caller,
       [handle, to] {
