@@ -165,7 +165,7 @@ void FileCore::make_dirty(const PageRanges& pages) {
       page->clear(page_state::kPrivate);
     }
     add_dirty(first, end);
-    for (const FlushPtr& flush : flushes_) flush->todo.insert(first, end);
+    for (const FlushPtr& flush : flushes_) flush->again(first, end);
   }
   for (const FlushPtr& flush : flushes_) flush->lost = true;
   uncount_pages(stats_.unstable_bytes, pages.pages());

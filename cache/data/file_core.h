@@ -24,6 +24,7 @@
 // A page may be UNDER WAY and DIRTY, and UNSTABLE and DIRTY, at once; it is never under way twice.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -74,10 +75,14 @@ struct DirectRequest : FileRequest {
 
 // What one flush() still waits for.
 struct FlushState {
-  PageRanges todo;       // to be picked
-  uint32_t pending = 0;  // writes under way that it waits for
+  uint64_t first = 0, end = 0;  // pages it covers
+  PageRanges todo;              // to be picked
+  uint32_t pending = 0;         // writes under way that it waits for
   int error = 0;
   bool lost = false;  // a commit has told that something must be written once more
+
+  // Once more; what lies beside it is not waited for: a truncation would hold it back for ever.
+  void again(uint64_t from, uint64_t to) { todo.insert(std::max(from, first), std::min(to, end)); }
 };
 
 struct WriteRequest : FileRequest {

@@ -93,6 +93,7 @@ PageRange FileCore::find_sendable(const PageRanges& todo) const {
       from = first;
       continue;
     }
+    if (first >= held_from_) return {};  // the caller's `todo` may be of a moment ago
     // What follows and is dirty as well goes along; requests end where others' begin.
     uint64_t end = std::min({dirty->end, held_from_, (first / most_write_ + 1) * most_write_});
     for (const WritePtr& write : writes_) {
@@ -193,7 +194,7 @@ bool FileCore::settle(WriteRequest& write, uint64_t copied) {
     write.end = copied;
     if (copied + 1 < end) {
       add_dirty(copied + 1, end);
-      for (const FlushPtr& flush : write.flushes) flush->todo.insert(copied + 1, end);
+      for (const FlushPtr& flush : write.flushes) flush->again(copied + 1, end);
     }
     uncount_pages(stats_.writeback_bytes, end - copied);
   }
@@ -272,7 +273,7 @@ void FileCore::write_again(WriteRequest& write) {
   back_off();
   for (const PageRef& page : write.pages) page->mark_dirty();
   add_dirty(write.first, write.end);
-  for (const FlushPtr& flush : write.flushes) flush->todo.insert(write.first, write.end);
+  for (const FlushPtr& flush : write.flushes) flush->again(write.first, write.end);
   end_writeback(write);
 }
 
@@ -379,6 +380,8 @@ void FileCore::background(Need write, Need commit) {
 
 FileCore::FlushPtr FileCore::begin_flush(uint64_t first, uint64_t end) {
   auto flush = std::make_shared<FlushState>();
+  flush->first = first;
+  flush->end = end;
   for (uint64_t from = first;;) {
     const std::optional<PageRange> dirty = dirty_.next(from);
     if (!dirty || dirty->first >= end) break;

@@ -81,8 +81,10 @@ class Subject {
     attr.size = length;
     const bool has_attr = shape != 255;
     with_attrs_ &= has_attr;
-    builder_.append(cookie, shape, static_cast<uint8_t>(length), name, has_attr ? &attr : nullptr);
-    model_.push_back({cookie, shape, static_cast<uint8_t>(length), name});
+    const auto type = static_cast<uint8_t>(length);
+    builder_.append(cookie, shape, type, name, has_attr ? &attr : nullptr);
+    // What is no DT_* has no room beside the marks of own changes, and is unknown.
+    model_.push_back({cookie, shape, type <= cache::kEntryType ? type : uint8_t{0}, name});
   }
   void drop_run() {
     if (model_.empty()) return;

@@ -17,7 +17,7 @@ using cache::Status;
 
 template <typename T>
 void call_raw(Client& client, uint64_t id, const CallerPtr& caller,
-              const std::function<std::string()>& encode,
+              std::function<std::string()> encode,
               std::function<Result<T>(XdrReader& in, bool repeated)> decode,
               Backend::Done<T> done) {
   client.submit(id,

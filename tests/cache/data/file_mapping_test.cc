@@ -168,6 +168,28 @@ TEST_CASE("a truncation that the remote refused changes nothing, and lets writes
   CHECK(rig.nothing_left());
 }
 
+TEST_CASE("a truncation does not wait for what it holds back itself, when a write fails") {
+  DataRig rig({.content = pattern(0, 8 * kPage)});
+  rig.file->set_answers(FakeFile::Answers::kHeld);
+  CHECK(rig.write(0, std::string(8 * kPage, 'x')).ok());
+  bool flushed = false, truncated = false;
+  std::thread flusher([&] { flushed = rig.flush().ok(); });
+  CHECK(eventually([&] { return rig.file->held() == 1; }));
+  std::thread truncater([&] { truncated = rig.truncate(4 * kPage).ok(); });
+  CHECK(eventually([&] {  // writers wait for it
+    return rig.mapping->write(rig.source, 0, DataRig::bytes_of("x"), rig.impatience())
+               .error_number() == ETIMEDOUT;
+  }));
+  rig.file->set_answers(FakeFile::Answers::kAtOnce);
+  rig.file->fail(ECONNRESET);
+  truncater.join();
+  flusher.join();
+  CHECK(flushed);
+  CHECK(truncated);
+  CHECK(rig.file->content() == std::string(4 * kPage, 'x'));
+  CHECK(rig.nothing_left());
+}
+
 TEST_CASE("while a truncation goes on writes and reads beyond it wait, other reads do not") {
   DataRig rig({.content = pattern(0, 4 * kPage)});
   CHECK(rig.get(0, 1) == pattern(0, 1));

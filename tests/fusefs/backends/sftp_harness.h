@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "fusefs/backends/sftp/sftp_backend.h"
+#include "tests/support/eventually.h"
 #include "tests/support/ssh_server.h"
 #include "tests/support/temp_dir.h"
 
@@ -163,14 +164,22 @@ inline Result<uint64_t> fsync(Backend& backend, Backend::FileHandle file) {
   return answer_of<uint64_t>([&](auto done) { backend.fsync(nullptr, file, done); });
 }
 
-// Our descendant that runs `program`. One is expected.
+// Our one descendant that runs `program`; one of an earlier connection may take a while to end.
 inline pid_t process_of(const std::string& program) {
-  pid_t found = 0;
-  for (const pid_t pid : test::descendants(getpid())) {
-    if (test::text_of("/proc/" + std::to_string(pid) + "/comm") == program + "\n") found = pid;
+  std::vector<pid_t> found;
+  const bool one = test::eventually([&] {
+    found.clear();
+    for (const pid_t pid : test::descendants(getpid())) {
+      if (test::text_of("/proc/" + std::to_string(pid) + "/comm") == program + "\n") {
+        found.push_back(pid);
+      }
+    }
+    return found.size() == 1;
+  });
+  if (!one) {
+    throw std::runtime_error(std::to_string(found.size()) + " of " + program + " are running");
   }
-  if (found == 0) throw std::runtime_error("no " + program + " is running");
-  return found;
+  return found.front();
 }
 
 // So that a directory's change token is not that of a young one.
