@@ -194,8 +194,8 @@ void SftpFileIo::copy(FileHandle from, uint64_t from_offset, FileHandle to, uint
   if (!copying->from || !copying->to || !copying->from->readable() || !copying->to->writable()) {
     return done(Status::error(EBADF));
   }
-  // The server copies between two handles only.
-  if (from == to) return done(Status::error(EOPNOTSUPP));
+  // The server copies between two handles of two files only.
+  if (copying->from->object == copying->to->object) return done(Status::error(EOPNOTSUPP));
   if (length == 0) return done(uint64_t{0});
   copying->from_offset = from_offset;
   copying->to_offset = to_offset;
@@ -245,6 +245,11 @@ void SftpFileIo::on_copied(const CopyingPtr& copying, const GroupAnswer& answer)
   if (answer.error != 0) return copying->done(Status::error(answer.error));
   const Result<FileAttrs> source = attrs_of(answer.answers[0]);
   const int error = source.ok() ? status_of(answer.answers[1]) : source.error_number();
+  // No reason given: it takes handles for one file whose names were the same at different times, or
+  // there is no space, which the caller's own reads and writes find out.
+  if (source.ok() && is_failure(answer.answers[1])) {
+    return copying->done(Status::error(EOPNOTSUPP));
+  }
   if (error != 0) return copying->done(Status::error(error));
   const uint64_t size = source.value().size;
   const uint64_t there = size > copying->from_offset ? size - copying->from_offset : 0;

@@ -166,6 +166,13 @@ TEST_CASE("the server copies from file to file") {
   CHECK(copy(*backend, from, 0, from, 0, 1).error_number() == EBADF);
   const auto both = open_file(*backend, "from", O_RDWR).value();
   CHECK(copy(*backend, both, 0, both, 50'000, 1).error_number() == EOPNOTSUPP);
+  const auto again = open_file(*backend, "from").value();
+  CHECK(copy(*backend, again, 0, both, 50'000, 1).error_number() == EOPNOTSUPP);
+  // The server knows handles by the names they were opened by.
+  CHECK(rename(*backend, "", "from", "", "moved").ok());
+  const auto other = create(*backend, "", "from", O_WRONLY).value().file;
+  CHECK(copy(*backend, again, 0, other, 0, 1).error_number() == EOPNOTSUPP);
+  fs::rename(dir / "moved", dir / "from");
   const auto without = mounted(dir, test::plain_sftp_server("-P copy-data"));
   const auto source = open_file(*without, "from").value();
   const auto target = open_file(*without, "to", O_WRONLY).value();
