@@ -151,11 +151,11 @@ void reply_remote_names(SessionImpl& session, FuseRequest& request, DirHandle& h
   Status status;
   {
     const Waiting waiting(session, request);
+    const ObjectId object = session.inodes().object(*handle.inode);  // its lock comes before
     cache::MutexLock lock(handle.mutex);
     if (!handle.remote) {
-      handle.remote =
-          std::make_unique<RemoteListing>(session.cache(), session.backend(),
-                                          session.inodes().object(*handle.inode), handle.opener);
+      handle.remote = std::make_unique<RemoteListing>(session.cache(), session.backend(), object,
+                                                      handle.opener);
     }
     RemoteListing& remote = *handle.remote;
     cache::ReadOptions options;

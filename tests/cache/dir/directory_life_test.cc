@@ -242,7 +242,7 @@ TEST_CASE("10,000 directories destroyed in the middle of fills and reclaim (trap
     sources.back()->fill(1000, 20);
   }
   Random random(seed());
-  const uint64_t count = kThreadSanitizer ? 1000 : 10'000;
+  const uint64_t count = kSanitized ? 1000 : 10'000;
   for (uint64_t i = 0; i < count; ++i) {
     FakeSource& source = *sources[i % kSources];
     Directory dir(cache, source);
