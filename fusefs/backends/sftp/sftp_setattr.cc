@@ -26,6 +26,13 @@ bool half_of_two(const SetAttr& set) {
          set.has(kAnyAtime) != set.has(kAnyMtime);
 }
 
+// The time of access alone is missing. It may be as it was seen last: it says little. That of the
+// change may not: it tells of others' changes.
+bool lacks_only_atime(const SetAttr& set) {
+  return set.has(kAnyMtime) && !set.has(kAnyAtime) &&
+         set.has(SetAttr::kUid) == set.has(SetAttr::kGid);
+}
+
 SftpFiles::Effect effect_of(const SetAttr& set) {
   SftpFiles::Effect effect;
   if (set.has(SetAttr::kSize)) effect.least = effect.most = set.size;
@@ -86,6 +93,10 @@ void SftpSetattr::setattr(const ObjectId& id, FileHandle number, const SetAttr& 
 void SftpSetattr::begin(const SettingPtr& setting) {
   if (++setting->attempts > SftpFiles::kMaxAttempts) return fail(setting, ECONNRESET);
   setting->before.reset();
+  if (setting->file && lacks_only_atime(setting->set)) {
+    const FileAttrs& seen = setting->file->object->attrs;
+    if (seen.has(FileAttrs::kTimes)) setting->before = seen;
+  }
   if (!setting->file) return must_look(*setting) ? look(setting) : apply(setting);
   files_.with_handle(setting->file, [this, setting](int error) {
     if (error != 0) return fail(setting, error);

@@ -188,21 +188,30 @@ TEST_CASE("what can be set at once takes one round trip") {
   test::put_file(dir / "file", "content");
   const auto backend = mounted(dir);
   const auto open = open_file(*backend, "file", O_RDWR).value();
-  for (const auto file : {Backend::FileHandle{0}, open}) {
-    SetAttr set = times(SetAttr::kAtime | SetAttr::kMtime, 1, 2);
-    set.valid |= SetAttr::kMode | SetAttr::kSize;
-    set.mode = 0600;
+  const auto one_round_trip = [&](Backend::FileHandle file, const SetAttr& set, uint64_t requests) {
     REQUIRE(test::eventually([&] { return backend->counters().inflight == 0; }));
     const uint64_t before = backend->counters().requests;
     const pid_t server = process_of("sftp-server");
     kill(server, SIGSTOP);
     Pending<Result<Attr>> pending;
     backend->setattr(nullptr, "file", file, set, pending.completion());
-    CHECK(test::eventually([&] { return backend->counters().inflight == 4; }));
+    CHECK(test::eventually([&] { return backend->counters().inflight == requests; }));
     kill(server, SIGCONT);
-    CHECK(pending.get().ok());
-    CHECK(backend->counters().requests - before == 4);
+    const auto attr = pending.get();
+    CHECK(attr.ok());
+    CHECK(backend->counters().requests - before == requests);
+    return attr.value();
+  };
+  for (const auto file : {Backend::FileHandle{0}, open}) {
+    SetAttr set = times(SetAttr::kAtime | SetAttr::kMtime, 1, 2);
+    set.valid |= SetAttr::kMode | SetAttr::kSize;
+    set.mode = 0600;
+    one_round_trip(file, set, 4);
   }
+  // The time of access is told as it was seen last.
+  const Attr attr = one_round_trip(open, times(SetAttr::kMtime, 0, 3), 2);
+  CHECK(attr.atime.seconds == 1);
+  CHECK(attr.mtime.seconds == 3);
 }
 
 }  // namespace
