@@ -12,12 +12,6 @@ using cache::MutexLock;
 
 namespace {
 
-cache::Timespec wall_clock() {
-  timespec now{};
-  clock_gettime(CLOCK_REALTIME, &now);
-  return {.seconds = now.tv_sec, .nanoseconds = static_cast<uint32_t>(now.tv_nsec)};
-}
-
 bool same_stamps(const Attr& a, const Attr& b) {
   return a.size == b.size && a.mtime == b.mtime && a.ctime == b.ctime;
 }
@@ -33,6 +27,12 @@ bool before(const cache::Timespec& a, const cache::Timespec& b) {
 }
 
 }  // namespace
+
+cache::Timespec wall_clock() {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  return {.seconds = now.tv_sec, .nanoseconds = static_cast<uint32_t>(now.tv_nsec)};
+}
 
 BackendFileSource::BackendFileSource(Backend& backend, CallerPtr opener, Backend::FileHandle file,
                                      int flags)

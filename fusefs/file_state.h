@@ -21,6 +21,9 @@
 
 namespace fusefs {
 
+// CLOCK_REALTIME of this machine.
+cache::Timespec wall_clock();
+
 // One open file of a back end, as data pages ask it: under the identity of its opener.
 class BackendFileSource final : public cache::FileSource {
  public:

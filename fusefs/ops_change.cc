@@ -126,8 +126,8 @@ ObjectId ask_id_of_name(SessionImpl& session, FuseRequest& request, const Place&
 // several names goes on by another one, an open one has a name less.
 ObjectId id_of_lost_name(SessionImpl& session, FuseRequest& request, const Place& place,
                          const char* name) {
-  const bool matters =
-      session.inodes().any_moved() || session.handles().any_file_in(place.inode->nodeid());
+  const bool matters = session.links_made() || session.inodes().any_moved() ||
+                       session.handles().any_file_in(place.inode->nodeid());
   return matters ? ask_id_of_name(session, request, place, name) : id_of_name(session, place, name);
 }
 
@@ -201,6 +201,7 @@ void link(SessionImpl& session, FuseRequest& request, const Place& place, const 
     return session.backend().link(caller, session.inodes().object(inode), place.object, name,
                                   std::move(done));
   });
+  session.note_link();
   session.inodes().note_changed(inode, session.now());  // one name more
   if (!made.ok()) {
     note_failure(session, place, made.error_number());
@@ -563,13 +564,36 @@ BackendFileSourcePtr handle_for(SessionImpl& session, const Inode& inode, FileSt
   return session.inodes().detached(inode) ? file->any_source() : nullptr;
 }
 
+// A directory that was removed through this mount, by those who have it open: nobody else sees it.
+void set_removed(SessionImpl& session, FuseRequest& request, const Inode& inode,
+                 const SetAttr& set) {
+  const auto known = session.inodes().attr(inode);
+  if (!inode.is_directory() || !known) return request.fail(ESTALE);
+  Attr attr = known->attr;
+  attr.nlink = 0;
+  attr.ctime = wall_clock();
+  if (set.has(SetAttr::kMode)) attr.mode = (attr.mode & S_IFMT) | set.mode;
+  if (set.has(SetAttr::kUid)) attr.uid = set.uid;
+  if (set.has(SetAttr::kGid)) attr.gid = set.gid;
+  if (set.has(SetAttr::kAtime)) attr.atime = set.atime;
+  if (set.has(SetAttr::kMtime)) attr.mtime = set.mtime;
+  if (set.has(SetAttr::kAtimeNow)) attr.atime = attr.ctime;
+  if (set.has(SetAttr::kMtimeNow)) attr.mtime = attr.ctime;
+  const cache::TimePoint now = session.now();
+  session.inodes().set_attr(inode, {attr, now});
+  const struct stat status = to_stat(attr, inode.nodeid(), session.block_size(inode, attr));
+  request.reply(fuse_reply_attr, &status, session.seconds_left(now));
+}
+
 void setattr(SessionImpl& session, FuseRequest& request, fuse_ino_t ino, const SetAttr& set,
              const fuse_file_info* fi) {
   const InodeRef inode = session.inodes().find(ino);
   if (!inode) return request.fail(ESTALE);
   const auto file = session.inodes().file(*inode);
   const BackendFileSourcePtr handle = handle_for(session, *inode, file.get(), fi);
-  if (!handle && session.inodes().detached(*inode)) return request.fail(ESTALE);
+  if (!handle && session.inodes().detached(*inode)) {
+    return set_removed(session, request, *inode, set);
+  }
   std::unique_ptr<Truncation> truncation;
   if (file) {
     const Status settled = settle_data(session, request, *file, set, &truncation);

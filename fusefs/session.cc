@@ -454,6 +454,13 @@ Result<Attr> SessionImpl::fetch_attr(FuseRequest& request, const Inode& inode) {
   const auto file = inodes_->file(inode);
   // The remote does not have it all yet.
   if (file && file->data().has_unwritten()) return file->shown();
+  // Removed through this mount: only those who have it open see it, and no remote could say more.
+  if (inode.is_directory() && inodes_->detached(inode)) {
+    if (auto last = inodes_->attr(inode)) {
+      last->attr.nlink = 0;
+      return last->attr;
+    }
+  }
   const cache::TimePoint asked = now();
   Result<Attr> attr = ask_attr(request, inode);
   if (!attr.ok()) return attr;
@@ -469,7 +476,9 @@ Result<TimedAttr> SessionImpl::fresh_attr(FuseRequest& request, const Inode& ino
   const cache::TimePoint asked = now();
   const auto file = inodes_->file(inode);
   // The kernel is to ask again: it is the remote's clock that counts in the end.
-  if (file && file->data().has_unwritten()) return TimedAttr{file->shown(), asked - options_.ttl};
+  if (file && file->data().has_unwritten()) {
+    return TimedAttr{file->shown(), asked - options_.ttl};
+  }
   const auto known = inodes_->attr(inode);
   // An open file may have lost a name since.
   const bool sure =

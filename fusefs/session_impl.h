@@ -67,6 +67,9 @@ class SessionImpl {
   [[nodiscard]] bool ids_are_names() const { return ids_are_names_; }
   // An object that loses a name loses the id of that name; it may have others.
   [[nodiscard]] bool ids_hold_names() const { return ids_hold_names_; }
+  // An object got a second name through this mount: names that go may be one of several.
+  void note_link() { links_made_.store(true, std::memory_order_relaxed); }
+  [[nodiscard]] bool links_made() const { return links_made_.load(std::memory_order_relaxed); }
   // A name has gone of which it is not known what it led to: some open file has a link less.
   void note_lost_name() { lost_name_at_.store(now(), std::memory_order_relaxed); }
   // Counts up from 1.
@@ -180,6 +183,7 @@ class SessionImpl {
   LinkHint link_;
   const bool ids_are_names_;
   const bool ids_hold_names_;
+  std::atomic<bool> links_made_{false};
   std::atomic<cache::TimePoint> lost_name_at_{cache::TimePoint::min()};  // relaxed: a time alone
   std::atomic<uint64_t> numbers_{0};  // relaxed: only that no two are the same
   bool kernel_listings_ = false;      // constant once the mount works
