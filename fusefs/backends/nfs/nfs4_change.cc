@@ -17,15 +17,15 @@ using cache::Status;
 
 template <typename T>
 void call_raw(Client& client, uint64_t id, const CallerPtr& caller,
-              std::function<std::string()> encode,
+              const std::function<std::string()>& encode,
               std::function<Result<T>(XdrReader& in, bool repeated)> decode,
               Backend::Done<T> done) {
   client.submit(id,
-                std::make_shared<RawCall<T>>(caller,
-                                             typename RawCall<T>::Spec{.procedure = kCompound4Raw,
-                                                                       .encode = std::move(encode),
-                                                                       .decode = std::move(decode)},
-                                             std::move(done)));
+                std::make_shared<RawCall<T>>(
+                    caller,
+                    typename RawCall<T>::Spec{
+                        .procedure = kCompound4Raw, .encode = encode, .decode = std::move(decode)},
+                    std::move(done)));
 }
 
 void put_type(XdrWriter& out, const NewObject& object) {
