@@ -366,6 +366,17 @@ void operation_unlink(fuse_req_t req, fuse_ino_t parent, const char* name) {
   });
 }
 
+// A directory: what was known of it is its last state, for those who have it open.
+void note_gone(SessionImpl& session, const ObjectId& id) {
+  if (const InodeRef inode = session.inodes().find(id)) {
+    if (auto last = session.inodes().attr(*inode)) {
+      last->attr.nlink = 0;
+      session.inodes().set_attr(*inode, {last->attr, session.now()});
+    }
+  }
+  session.inodes().detach(id);
+}
+
 void operation_rmdir(fuse_req_t req, fuse_ino_t parent, const char* name) {
   serve<RequestKind::kChange>(req, [&](SessionImpl& session, FuseRequest& request) {
     const Result<Place> found = find_place(session, parent, name);
@@ -382,7 +393,7 @@ void operation_rmdir(fuse_req_t req, fuse_ino_t parent, const char* name) {
       return request.fail(done.error_number());
     }
     note_removed(session, place, name, done.value(), asked);
-    if (!id.empty()) session.inodes().detach(id);
+    if (!id.empty()) note_gone(session, id);
     request.ok();
   });
 }
@@ -570,19 +581,11 @@ void set_removed(SessionImpl& session, FuseRequest& request, const Inode& inode,
   const auto known = session.inodes().attr(inode);
   if (!inode.is_directory() || !known) return request.fail(ESTALE);
   Attr attr = known->attr;
-  attr.nlink = 0;
   attr.ctime = wall_clock();
-  if (set.has(SetAttr::kMode)) attr.mode = (attr.mode & S_IFMT) | set.mode;
-  if (set.has(SetAttr::kUid)) attr.uid = set.uid;
-  if (set.has(SetAttr::kGid)) attr.gid = set.gid;
-  if (set.has(SetAttr::kAtime)) attr.atime = set.atime;
-  if (set.has(SetAttr::kMtime)) attr.mtime = set.mtime;
-  if (set.has(SetAttr::kAtimeNow)) attr.atime = attr.ctime;
-  if (set.has(SetAttr::kMtimeNow)) attr.mtime = attr.ctime;
-  const cache::TimePoint now = session.now();
-  session.inodes().set_attr(inode, {attr, now});
-  const struct stat status = to_stat(attr, inode.nodeid(), session.block_size(inode, attr));
-  request.reply(fuse_reply_attr, &status, session.seconds_left(now));
+  set.apply_to(&attr);
+  const TimedAttr fresh{attr, session.now()};
+  session.inodes().set_attr(inode, fresh);
+  reply_attr(session, request, inode, fresh);
 }
 
 void setattr(SessionImpl& session, FuseRequest& request, fuse_ino_t ino, const SetAttr& set,
@@ -624,8 +627,7 @@ void setattr(SessionImpl& session, FuseRequest& request, fuse_ino_t ino, const S
   session.keep_own(*inode, attr.value());
   Attr shown = attr.value();
   if (file && file->data().has_unwritten()) shown = file->shown();
-  const struct stat status = to_stat(shown, ino, session.block_size(*inode, shown));
-  request.reply(fuse_reply_attr, &status, session.seconds_left(asked));
+  reply_attr(session, request, *inode, {shown, asked});
 }
 
 void operation_setattr(fuse_req_t req, fuse_ino_t ino, struct stat* status, int to_set,

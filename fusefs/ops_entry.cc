@@ -45,4 +45,11 @@ void reply_entry(SessionImpl& session, FuseRequest& request, const Introduced& i
   if (request.reply(fuse_reply_entry, &introduced.entry) != 0) session.inodes().forget(nodeid, 1);
 }
 
+void reply_attr(SessionImpl& session, FuseRequest& request, const Inode& inode,
+                const TimedAttr& known) {
+  const Attr& attr = known.attr;
+  const struct stat status = to_stat(attr, inode.nodeid(), session.block_size(inode, attr));
+  request.reply(fuse_reply_attr, &status, session.seconds_left(known.asked));
+}
+
 }  // namespace fusefs

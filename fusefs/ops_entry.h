@@ -1,5 +1,5 @@
-// Telling the kernel of an object by its name: what LOOKUP and all that makes objects have in
-// common.
+// Telling the kernel of an object: by its name, what LOOKUP and all that makes objects have in
+// common, and its attributes.
 //
 // Thread-safety:  any worker.
 // Errors:         the reply is sent in every case.
@@ -29,5 +29,9 @@ Result<Introduced> introduce(SessionImpl& session, FuseRequest& request, NamedOb
 
 // fuse_reply_entry; an interrupted caller is not told, and so will not forget.
 void reply_entry(SessionImpl& session, FuseRequest& request, const Introduced& introduced);
+
+// fuse_reply_attr; the kernel trusts them for what is left of ttl.
+void reply_attr(SessionImpl& session, FuseRequest& request, const Inode& inode,
+                const TimedAttr& known);
 
 }  // namespace fusefs

@@ -154,9 +154,7 @@ void getattr(SessionImpl& session, FuseRequest& request, fuse_ino_t ino) {
   if (!inode) return request.fail(ESTALE);
   const Result<TimedAttr> known = session.fresh_attr(request, *inode);
   if (!known.ok()) return request.fail(known.error_number());
-  const Attr& attr = known.value().attr;
-  const struct stat status = to_stat(attr, inode->nodeid(), session.block_size(*inode, attr));
-  request.reply(fuse_reply_attr, &status, session.seconds_left(known.value().asked));
+  reply_attr(session, request, *inode, known.value());
 }
 
 void operation_getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info* /*fi*/) {

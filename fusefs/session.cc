@@ -456,10 +456,7 @@ Result<Attr> SessionImpl::fetch_attr(FuseRequest& request, const Inode& inode) {
   if (file && file->data().has_unwritten()) return file->shown();
   // Removed through this mount: only those who have it open see it, and no remote could say more.
   if (inode.is_directory() && inodes_->detached(inode)) {
-    if (auto last = inodes_->attr(inode)) {
-      last->attr.nlink = 0;
-      return last->attr;
-    }
+    if (const auto last = inodes_->attr(inode)) return last->attr;
   }
   const cache::TimePoint asked = now();
   Result<Attr> attr = ask_attr(request, inode);

@@ -19,6 +19,8 @@
 //                 A read-only back end overrides none of the changing operations: EROFS.
 #pragma once
 
+#include <sys/stat.h>
+
 #include <cerrno>
 #include <cstdint>
 #include <functional>
@@ -102,6 +104,16 @@ struct SetAttr {
   uint64_t size = 0;
   cache::Timespec atime, mtime;
   [[nodiscard]] bool has(uint32_t what) const { return (valid & what) != 0; }
+  // To attributes whose ctime is that of the change: all but a size.
+  void apply_to(Attr* attr) const {
+    if (has(kMode)) attr->mode = (attr->mode & S_IFMT) | (mode & 07777);
+    if (has(kUid)) attr->uid = uid;
+    if (has(kGid)) attr->gid = gid;
+    if (has(kAtime)) attr->atime = atime;
+    if (has(kMtime)) attr->mtime = mtime;
+    if (has(kAtimeNow)) attr->atime = attr->ctime;
+    if (has(kMtimeNow)) attr->mtime = attr->ctime;
+  }
 };
 
 // Nothing but that it worked.

@@ -157,6 +157,52 @@ TEST_CASE("write: a file that is removed while it is open is there until it is c
   }
 }
 
+TEST_CASE("write: a directory that is removed while it is open keeps its attributes") {
+  for (const std::string& kind : test::remote_kinds()) {
+    for (const std::string options : {"ttl=0", "ttl=1h"}) {
+      INFO(kind << ", -o " << options);
+      const Remote remote(kind);
+      Mounted mount(remote, options);
+      REQUIRE(mkdir((mount / "d").c_str(), 0755) == 0);
+      {
+        const Fd directory(mount / "d", O_RDONLY | O_DIRECTORY);
+        REQUIRE(directory.error() == 0);
+        CHECK(names_in(mount.path()) > 0);  // the listing tells which object the name is
+        REQUIRE(rmdir((mount / "d").c_str()) == 0);
+        // Under its name there may be another, which is not touched.
+        REQUIRE(mkdir((mount / "d").c_str(), 0711) == 0);
+        struct stat status {};
+        REQUIRE(fstat(directory.get(), &status) == 0);
+        CHECK(status.st_nlink == 0);
+        CHECK((status.st_mode & 07777) == 0755);
+        CHECK(fchmod(directory.get(), 0700) == 0);
+        REQUIRE(fstat(directory.get(), &status) == 0);
+        CHECK((status.st_mode & 07777) == 0700);
+        REQUIRE(stat((mount / "d").c_str(), &status) == 0);
+        CHECK((status.st_mode & 07777) == 0711);
+      }
+      CHECK(mount.end() == "");
+    }
+  }
+}
+
+TEST_CASE("write: a name that goes and stands in no listing is missing in the count of links") {
+  for (const std::string& kind : test::remote_kinds()) {
+    INFO(kind);
+    const Remote remote(kind);
+    Mounted mount(remote, "ttl=1h");
+    REQUIRE(mkdir((mount / "d").c_str(), 0755) == 0);
+    REQUIRE(symlink("target", (mount / "soft").c_str()) == 0);
+    REQUIRE(link((mount / "soft").c_str(), (mount / "d/other").c_str()) == 0);
+    mount.drop();
+    REQUIRE(unlink((mount / "d/other").c_str()) == 0);
+    struct stat status {};
+    REQUIRE(lstat((mount / "soft").c_str(), &status) == 0);
+    CHECK(status.st_nlink == 1);
+    CHECK(mount.end() == "");
+  }
+}
+
 TEST_CASE("write: a file that another is renamed over is there until it is closed") {
   for (const std::string& kind : test::remote_kinds()) {
     INFO(kind);

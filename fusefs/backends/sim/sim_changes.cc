@@ -10,7 +10,6 @@
 namespace fusefs {
 namespace {
 
-constexpr uint32_t kPermissions = 07777;
 constexpr size_t kLongestTarget = 4095;
 constexpr size_t kLongestXattrName = 255;
 constexpr size_t kLongestXattr = 64 << 10;
@@ -204,15 +203,8 @@ Result<Attr> SimChanges::setattr(const SimNode& node, const SetAttr& set) {
   }
   if (set.valid == 0) return tree_.attr(node);
   SimObject& object = tree_.store(node);
-  Attr& attr = object.attr;
   tree_.touch(&object);
-  if (set.has(SetAttr::kMode)) attr.mode = (attr.mode & S_IFMT) | (set.mode & kPermissions);
-  if (set.has(SetAttr::kUid)) attr.uid = set.uid;
-  if (set.has(SetAttr::kGid)) attr.gid = set.gid;
-  if (set.has(SetAttr::kAtime)) attr.atime = set.atime;
-  if (set.has(SetAttr::kMtime)) attr.mtime = set.mtime;
-  if (set.has(SetAttr::kAtimeNow)) attr.atime = attr.ctime;
-  if (set.has(SetAttr::kMtimeNow)) attr.mtime = attr.ctime;
+  set.apply_to(&object.attr);
   return tree_.attr(node);
 }
 
