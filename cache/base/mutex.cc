@@ -11,18 +11,19 @@ struct HeldLocks {
   LockRank ranks[kMaxHeld];
   int count = 0;
 };
-thread_local HeldLocks held;
+thread_local HeldLocks locks_held;
 
 void note_acquire(LockRank rank) {
-  CACHE_CHECK(held.count < kMaxHeld);
-  for (int i = 0; i < held.count; ++i) CACHE_CHECK(held.ranks[i] < rank && "lock rank inversion");
-  held.ranks[held.count++] = rank;
+  CACHE_CHECK(locks_held.count < kMaxHeld);
+  for (int i = 0; i < locks_held.count; ++i)
+    CACHE_CHECK(locks_held.ranks[i] < rank && "lock rank inversion");
+  locks_held.ranks[locks_held.count++] = rank;
 }
 void note_release(LockRank rank) {
-  for (int i = held.count - 1; i >= 0; --i) {
-    if (held.ranks[i] != rank) continue;
-    for (int j = i; j + 1 < held.count; ++j) held.ranks[j] = held.ranks[j + 1];
-    --held.count;
+  for (int i = locks_held.count - 1; i >= 0; --i) {
+    if (locks_held.ranks[i] != rank) continue;
+    for (int j = i; j + 1 < locks_held.count; ++j) locks_held.ranks[j] = locks_held.ranks[j + 1];
+    --locks_held.count;
     return;
   }
   CACHE_CHECK(false && "released a lock that this thread does not hold");

@@ -5,11 +5,6 @@
 #include "cache/data/file_waits.h"
 
 namespace cache {
-namespace {
-
-constexpr auto kMemoryWait = std::chrono::milliseconds(5);
-
-}  // namespace
 
 FileCore::FileCore(PageCache& cache, std::shared_ptr<WriteBackCore> write_back, uint64_t size)
     : cache_(cache),

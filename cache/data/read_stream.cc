@@ -2,14 +2,12 @@
 
 #include <algorithm>
 
+#include "cache/base/round_up.h"
+
 namespace cache {
 namespace {
 
 constexpr uint64_t kLargeRead = uint64_t{64} << 10;
-
-// Requests end at multiples of their size where the window is large enough, so that readers of one
-// file ask for the same ranges.
-uint64_t round_up(uint64_t offset, uint64_t to) { return (offset + to - 1) / to * to; }
 
 }  // namespace
 
@@ -41,6 +39,8 @@ ReadStream::Ahead ReadStream::on_read(uint64_t offset, uint64_t size, const Limi
   if (asked_ >= limits.file_size) return {};
   const Ahead ahead{asked_, 0};
   uint64_t to = next_ + window_;
+  // Requests end at multiples of their size where the window is large enough, so that readers of
+  // one file ask for the same ranges.
   if (limits.request > 0 && window_ >= limits.request) to = round_up(to, limits.request);
   to = std::min(to, limits.file_size);
   window_ = std::min(window_ * 2, most);

@@ -16,7 +16,6 @@ namespace {
 // with invalidations, little enough not to spin.
 constexpr uint32_t kMaxRounds = 64;
 constexpr uint32_t kMaxRecoveries = 6;
-constexpr auto kMemoryWait = std::chrono::milliseconds(5);
 
 constexpr uint32_t kOrderProof = 12;
 

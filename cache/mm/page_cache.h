@@ -11,6 +11,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <thread>
@@ -27,6 +28,10 @@
 #include "cache/stats.h"
 
 namespace cache {
+
+// After so long is asked for memory again that nobody could be given: everything was pinned by
+// others at that moment, or dirty.
+constexpr std::chrono::milliseconds kMemoryWait{5};
 
 struct PageCacheOptions {
   uint64_t limit_bytes = uint64_t{256} << 20;  // hard bound on everything the cache holds

@@ -8,6 +8,7 @@
 #include <new>
 
 #include "cache/base/check.h"
+#include "cache/base/round_up.h"
 
 #if __has_include(<sanitizer/asan_interface.h>)
 #include <sanitizer/asan_interface.h>
@@ -72,8 +73,6 @@ void unpoison(void* at, size_t bytes) { __asan_unpoison_memory_region(at, bytes)
 void poison(void* /*at*/, size_t /*bytes*/) {}
 void unpoison(void* /*at*/, size_t /*bytes*/) {}
 #endif
-
-uint64_t round_up(uint64_t bytes, uint64_t unit) { return (bytes + unit - 1) / unit * unit; }
 
 }  // namespace
 

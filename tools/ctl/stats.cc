@@ -21,16 +21,16 @@ enum class Form { kPage, kJson };
 
 // ---- The page for people ------------------------------------------------------------------------
 
-void print_row(const char* name, const std::string& value) {
+void print_figure(const char* name, const std::string& value) {
   std::printf("  %-20s %16s\n", name, value.c_str());
 }
 
 // Nested objects take a line each.
-void print_rows(const Json& group) {
+void print_figures(const Json& group) {
   for (const auto& [key, value] : group.items()) {
     std::string text;
     if (value.is_object() && value.value("count", 1) == 0) {
-      print_row(label(key).c_str(), "-");
+      print_figure(label(key).c_str(), "-");
     } else if (value.is_object()) {
       for (const auto& [inner, figure] : value.items()) {
         text += (text.empty() ? "" : "  ") + label(inner) + " " + format_value(inner, figure);
@@ -46,13 +46,13 @@ void print_rows(const Json& group) {
 void print_derived(const std::string& group, const Json& stats) {
   const auto at = [&](std::string_view path) { return figure(stats, path); };
   const auto ratio = [&](const char* name, double part, double whole) {
-    if (whole > 0) print_row(name, format_percent(part, whole));
+    if (whole > 0) print_figure(name, format_percent(part, whole));
   };
   if (group == "cache") {
     ratio("used", at("cache.bytes"), at("cache.limit_bytes"));
   } else if (group == "entries") {
     const double entries = at("entries.resident");
-    if (entries > 0) print_row("bytes each", format_bytes(at("cache.bytes") / entries));
+    if (entries > 0) print_figure("bytes each", format_bytes(at("cache.bytes") / entries));
   } else if (group == "readdir") {
     const double hits = at("readdir.hits");
     ratio("hit ratio", hits, hits + at("readdir.misses") + at("readdir.uncached"));
@@ -60,13 +60,13 @@ void print_derived(const std::string& group, const Json& stats) {
     ratio("of use", at("walk_ahead.used"), at("walk_ahead.fetched"));
   } else if (group == "remote") {
     const double uptime = at("uptime_seconds");
-    if (uptime > 0) print_row("requests a second", format_rate(at("remote.requests") / uptime));
+    if (uptime > 0) print_figure("requests a second", format_rate(at("remote.requests") / uptime));
   }
 }
 
 void print_group(const std::string& name, const Json& stats) {
   std::printf("\n%s\n", label(name).c_str());
-  print_rows(stats[name]);
+  print_figures(stats[name]);
   print_derived(name, stats);
 }
 
@@ -85,7 +85,7 @@ void print_held(const Json& stats) {
     for (const auto& [key, value] : stats[name].items()) {
       const bool plain = key == "bytes" || key == "count" || key == "resident";
       const std::string text = plain ? label(name) : label(name) + ", " + label(key);
-      print_row(text.c_str(), format_value(key, value));
+      print_figure(text.c_str(), format_value(key, value));
     }
     print_derived(name, stats);
   }

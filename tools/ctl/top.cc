@@ -22,7 +22,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-struct Wish {
+struct TopWish {
   std::string mountpoint;
   double interval = 2;  // seconds
   bool once = false;
@@ -38,7 +38,7 @@ struct Sample {
 // A table of what has come, with rates since the sample before.
 class View {
  public:
-  explicit View(const Wish& wish) : wish_(wish), directory_(wish.mountpoint) {}
+  explicit View(const TopWish& wish) : wish_(wish), directory_(wish.mountpoint) {}
 
   void sort_by(char order) { order_ = order; }
   void drop() const {
@@ -65,7 +65,7 @@ class View {
     return rate(figure(now_.stats, path), figure(before_.stats, path));
   }
 
-  const Wish& wish_;
+  const TopWish& wish_;
   const Directory directory_;
   char order_ = fusefs::kTopByMemory;
   Sample before_;
@@ -183,7 +183,7 @@ class Screen {
   }
 };
 
-void run_screen(View* view, const Wish& wish) {
+void run_screen(View* view, const TopWish& wish) {
   const Screen screen;
   const auto interval =
       std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(wish.interval));
@@ -218,7 +218,7 @@ void run_screen(View* view, const Wish& wish) {
   }
 }
 
-void top(const Wish& wish) {
+void top(const TopWish& wish) {
   View view(wish);
   if (!wish.once && isatty(STDOUT_FILENO) != 0 && isatty(STDIN_FILENO) != 0) {
     return run_screen(&view, wish);
@@ -235,7 +235,7 @@ void top(const Wish& wish) {
 }  // namespace
 
 void add_top(CLI::App& app) {
-  const auto wish = std::make_shared<Wish>();
+  const auto wish = std::make_shared<TopWish>();
   CLI::App* const command =
       app.add_subcommand("top", "Show the directories that hold or took most, live");
   command->add_option("MOUNTPOINT", wish->mountpoint, "Any directory of the mount")->required();

@@ -37,7 +37,7 @@ constexpr auto kTick = std::chrono::milliseconds(100);
 constexpr auto kLineEvery = std::chrono::seconds(5);  // where there is no terminal
 constexpr int kNoLimit = -1;
 
-struct Wish {
+struct WarmWish {
   std::vector<std::string> roots;
   bool attributes = false;
   int depth = kNoLimit;  // 0: the roots alone
@@ -51,7 +51,7 @@ void on_nudge(int /*signal*/) {}  // only ends a wait
 
 class Walk {
  public:
-  explicit Walk(const Wish& wish) : wish_(wish) {
+  explicit Walk(const WarmWish& wish) : wish_(wish) {
     for (const std::string& root : wish.roots) queue_.push_back({root, 0});
   }
 
@@ -88,7 +88,7 @@ class Walk {
   [[nodiscard]] bool is_ready(const Json& json) const;
   void note(const std::string& problem);
 
-  const Wish& wish_;
+  const WarmWish& wish_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Item> queue_;
@@ -320,7 +320,7 @@ void catch_signals() {
   sigaction(SIGUSR1, &action, nullptr);
 }
 
-int warm(const Wish& wish) {
+int warm(const WarmWish& wish) {
   const Reclaim reclaim(wish.roots);  // tells what is wrong with a root before anything begins
   catch_signals();
   Walk walk(wish);
@@ -360,7 +360,7 @@ int warm(const Wish& wish) {
 }  // namespace
 
 void add_warm(CLI::App& app, int* status) {
-  const auto wish = std::make_shared<Wish>();
+  const auto wish = std::make_shared<WarmWish>();
   CLI::App* const command = app.add_subcommand("warm", "Fetch trees into the cache ahead of use");
   command->add_option("PATH", wish->roots, "Directories of the mount")->required();
   command->add_flag("--attributes", wish->attributes, "With the attributes of every entry");

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <utility>
 
+#include "fusefs/backends/nfs/nfs_limits.h"
 #include "fusefs/backends/nfs/wire_enum.h"
 #include "fusefs/backends/nfs/xdr_reader.h"
 
@@ -21,9 +22,6 @@ namespace {
 
 using cache::DirAnswer;
 using cache::Status;
-
-constexpr size_t kMaxHandleBytes = NFS3_FHSIZE;
-constexpr size_t kMaxEntries = 65536;  // no answer of 1 MiB has more
 
 // Arguments point to bytes that are not theirs and that nobody changes.
 nfs_fh3 wire_handle(const Handle& handle) {
@@ -35,8 +33,8 @@ nfs_fh3 wire_handle(const Handle& handle) {
 
 // Nothing where the handle is none.
 std::optional<Handle> to_handle(const nfs_fh3& wire) {
-  const bool good = wire.data.data_len > 0 && wire.data.data_len <= kMaxHandleBytes &&
-                    wire.data.data_val != nullptr;
+  const bool good =
+      wire.data.data_len > 0 && wire.data.data_len <= kMaxHandle3 && wire.data.data_val != nullptr;
   if (!good) return std::nullopt;
   return Handle(wire.data.data_val, wire.data.data_len);
 }
@@ -301,7 +299,7 @@ void read_plus(XdrReader& in, std::string_view name, uint64_t ino, uint64_t cook
   }
   answer.add(name, ino, dirent_type(attr.mode), cookie);
   answer.attrs.push_back(attr);
-  const std::string_view handle = in.flag() ? in.opaque(kMaxHandleBytes) : "";
+  const std::string_view handle = in.flag() ? in.opaque(kMaxHandle3) : "";
   const bool directory = S_ISDIR(attr.mode);
   const bool kept = directory || answer.entries.size() <= ListCall::kFewEntries;
   if (!kept || handle.empty()) return;
@@ -319,7 +317,7 @@ int decode_listing3(std::string_view results, Attributes attributes, ChangeToken
   answer.has_attrs = attributes == Attributes::kYes;
   const size_t before = in.rest().size();
   while (in.flag()) {
-    if (answer.entries.size() == kMaxEntries) return EIO;
+    if (answer.entries.size() == kMaxListedEntries) return EIO;
     const uint64_t ino = in.u64();
     const std::string_view name = in.opaque(results.size());
     const uint64_t cookie = in.u64();

@@ -5,10 +5,10 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "fusefs/backends/nfs/nfs3.h"
+#include "fusefs/backends/nfs/nfs_limits.h"
 #include "fusefs/backends/nfs/xdr_writer.h"
 
 namespace fusefs::nfs {
@@ -17,21 +17,20 @@ namespace {
 using cache::Status;
 using cache::Timespec;
 
-constexpr size_t kMaxHandleBytes = 64;
 constexpr uint32_t kVersion = 3;
 
 // Procedures.
-constexpr RawProcedure kSetattr{kVersion, 2};
-constexpr RawProcedure kWrite{kVersion, 7};
-constexpr RawProcedure kCreate{kVersion, 8};
-constexpr RawProcedure kMkdir{kVersion, 9};
-constexpr RawProcedure kSymlink{kVersion, 10};
-constexpr RawProcedure kMknod{kVersion, 11};
-constexpr RawProcedure kRemove{kVersion, 12};
-constexpr RawProcedure kRmdir{kVersion, 13};
-constexpr RawProcedure kRename{kVersion, 14};
-constexpr RawProcedure kLink{kVersion, 15};
-constexpr RawProcedure kCommit{kVersion, 21};
+constexpr RawProcedure kSetattr3{kVersion, 2};
+constexpr RawProcedure kWrite3{kVersion, 7};
+constexpr RawProcedure kCreate3{kVersion, 8};
+constexpr RawProcedure kMkdir3{kVersion, 9};
+constexpr RawProcedure kSymlink3{kVersion, 10};
+constexpr RawProcedure kMknod3{kVersion, 11};
+constexpr RawProcedure kRemove3{kVersion, 12};
+constexpr RawProcedure kRmdir3{kVersion, 13};
+constexpr RawProcedure kRename3{kVersion, 14};
+constexpr RawProcedure kLink3{kVersion, 15};
+constexpr RawProcedure kCommit3{kVersion, 21};
 
 // ---- Arguments ----------------------------------------------------------------------------------
 
@@ -73,9 +72,9 @@ SetAttr first_attributes(const NewObject& object) {
 }
 
 RawProcedure procedure_for(uint32_t mode) {
-  if (S_ISREG(mode)) return kCreate;
-  if (S_ISDIR(mode)) return kMkdir;
-  return S_ISLNK(mode) ? kSymlink : kMknod;
+  if (S_ISREG(mode)) return kCreate3;
+  if (S_ISDIR(mode)) return kMkdir3;
+  return S_ISLNK(mode) ? kSymlink3 : kMknod3;
 }
 
 void put_node(XdrWriter& out, const NewObject& object) {
@@ -90,7 +89,7 @@ void put_node(XdrWriter& out, const NewObject& object) {
   if (device) out.u32(major(object.rdev)).u32(minor(object.rdev));
 }
 
-std::string encode_new(const NewObject& object) {
+std::string encode_new3(const NewObject& object) {
   constexpr uint32_t kGuarded = 1;
   XdrWriter out;
   out.opaque(object.directory).opaque(object.name);
@@ -109,9 +108,9 @@ std::string encode_new(const NewObject& object) {
 
 // ---- Results ------------------------------------------------------------------------------------
 
-Timespec read_time(XdrReader& in) {
+Timespec read_time3(XdrReader& in) {
   const int64_t seconds = in.u32();
-  return {seconds, std::min<uint32_t>(in.u32(), 999'999'999)};
+  return {seconds, std::min<uint32_t>(in.u32(), kNanoseconds - 1)};
 }
 
 // wcc_data
@@ -127,8 +126,8 @@ Wcc read_wcc(XdrReader& in) {
   wcc.before_told = in.flag();
   if (wcc.before_told) {
     wcc.before.size = in.u64();
-    wcc.before.mtime = read_time(in);
-    wcc.before.ctime = read_time(in);
+    wcc.before.mtime = read_time3(in);
+    wcc.before.ctime = read_time3(in);
   }
   wcc.after_told = in.flag();
   if (wcc.after_told) wcc.after = read_attr3(in);
@@ -157,13 +156,6 @@ int error_of_change(uint32_t status) {
   return error == cache::kErrBadCookie || error == cache::kErrTooSmall ? EIO : error;
 }
 
-uint64_t read_verifier(XdrReader& in) {
-  const std::string_view bytes = in.bytes(sizeof(uint64_t));
-  uint64_t verifier = 0;
-  if (!bytes.empty()) std::memcpy(&verifier, bytes.data(), sizeof verifier);
-  return verifier;
-}
-
 }  // namespace
 
 template <typename T>
@@ -180,7 +172,7 @@ void Nfs3::make(uint64_t id, const CallerPtr& caller, const NewObjectPtr& object
   call_raw<MadeObject>(
       id, caller,
       {.procedure = procedure_for(object->mode),
-       .encode = [object] { return encode_new(*object); },
+       .encode = [object] { return encode_new3(*object); },
        .decode = [this, asked](XdrReader& in, bool repeated) -> Result<MadeObject> {
          const int error = error_of_change(in.u32());
          MadeObject made;
@@ -190,7 +182,7 @@ void Nfs3::make(uint64_t id, const CallerPtr& caller, const NewObjectPtr& object
            return made;
          }
          if (error != 0) return Status::error(error);
-         if (in.flag()) made.object.handle = in.opaque(kMaxHandleBytes);
+         if (in.flag()) made.object.handle = in.opaque(kMaxHandle3);
          made.object.attr = read_dated_attr(in, state_.tokens, asked);
          made.parent = read_dir_change(in, state_.tokens);
          return made;
@@ -203,7 +195,7 @@ void Nfs3::link(uint64_t id, const CallerPtr& caller, const Handle& handle, cons
   const ListingTimes asked = times_now();
   call_raw<MadeObject>(
       id, caller,
-      {.procedure = kLink,
+      {.procedure = kLink3,
        .encode =
            [handle, to] {
              return XdrWriter().opaque(handle).opaque(to.directory).opaque(to.name).bytes();
@@ -228,7 +220,7 @@ void Nfs3::remove(uint64_t id, const CallerPtr& caller, const NameIn& name, Remo
                   Done<RemovedObject> done) {
   call_raw<RemovedObject>(
       id, caller,
-      {.procedure = what == Removed::kDirectory ? kRmdir : kRemove,
+      {.procedure = what == Removed::kDirectory ? kRmdir3 : kRemove3,
        .encode = [name] { return XdrWriter().opaque(name.directory).opaque(name.name).bytes(); },
        .decode = [this](XdrReader& in, bool repeated) -> Result<RemovedObject> {
          const int error = error_of_change(in.u32());
@@ -244,7 +236,7 @@ void Nfs3::rename(uint64_t id, const CallerPtr& caller, const NameIn& from, cons
   const bool one_directory = from.directory == to.directory;
   call_raw<RenamedObject>(
       id, caller,
-      {.procedure = kRename,
+      {.procedure = kRename3,
        .encode =
            [from, to] {
              XdrWriter out;
@@ -273,7 +265,7 @@ void Nfs3::setattr(uint64_t id, const CallerPtr& caller, const Handle& handle,
                    const OpenFilePtr& /*file*/, const SetAttr& set, Done<Attr> done) {
   const ListingTimes asked = times_now();
   call_raw<Attr>(id, caller,
-                 {.procedure = kSetattr,
+                 {.procedure = kSetattr3,
                   .encode =
                       [handle, set] {
                         constexpr uint32_t kNoGuard = 0;
@@ -321,7 +313,7 @@ void Nfs3::write(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file, 
   constexpr uint32_t kUnstable = 0;
   call_raw<Written>(
       id, caller,
-      {.procedure = kWrite,
+      {.procedure = kWrite3,
        .encode =
            [file, offset, bytes = std::move(bytes), from, size] {
              XdrWriter out;
@@ -336,7 +328,7 @@ void Nfs3::write(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file, 
          Written written;
          written.count = in.u32();
          written.answer.stable = in.u32() != kUnstable;
-         written.answer.verifier = read_verifier(in);
+         written.answer.verifier = in.verifier();
          const bool some = written.count > 0 && written.count <= size;
          return some ? Result<Written>(written) : Status::error(EIO);
        },
@@ -348,12 +340,12 @@ void Nfs3::commit(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file,
                   Done<uint64_t> done) {
   call_raw<uint64_t>(
       id, caller,
-      {.procedure = kCommit,
+      {.procedure = kCommit3,
        .encode = [file] { return XdrWriter().opaque(file->handle()).u64(0).u32(0).bytes(); },
        .decode = [](XdrReader& in, bool /*repeated*/) -> Result<uint64_t> {
          if (const int error = error_of_change(in.u32())) return Status::error(error);
          read_wcc(in);
-         return read_verifier(in);
+         return in.verifier();
        },
        .weight = Call::Weight::kHeavy},
       std::move(done));

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "fusefs/backends/nfs/nfs4_attr.h"
+#include "fusefs/backends/nfs/nfs_limits.h"
 #include "fusefs/backends/nfs/wire_enum.h"
 
 namespace fusefs::nfs {
@@ -22,7 +23,6 @@ namespace {
 using cache::DirAnswer;
 using cache::Status;
 
-constexpr size_t kMaxEntries = 65536;
 constexpr size_t kMaxOperations = 4;
 
 // What libnfs encodes is not changed by it.
@@ -407,7 +407,7 @@ int decode_readdir4(const COMPOUND4res& result, Attributes attributes, ChangeTok
   answer.eof = ok.reply.eof != 0;
   answer.has_attrs = attributes == Attributes::kYes;
   for (const entry4* entry = ok.reply.entries; entry != nullptr; entry = entry->nextentry) {
-    if (answer.entries.size() == kMaxEntries) return EIO;
+    if (answer.entries.size() == kMaxListedEntries) return EIO;
     if (!take_entry(*entry, attributes, tokens, asked, listed)) return EIO;
     *wire_bytes +=
         36 + (entry->name.utf8string_len + 3) / 4 * 4 + entry->attrs.attr_vals.attrlist4_len;

@@ -11,13 +11,13 @@
 #include <initializer_list>
 #include <limits>
 
+#include "fusefs/backends/nfs/nfs_limits.h"
 #include "fusefs/backends/nfs/xdr_reader.h"
 
 namespace fusefs::nfs {
 namespace {
 
 constexpr uint32_t kNobody = 65534;
-constexpr uint32_t kNanoseconds = 1'000'000'000;
 constexpr size_t kMaxOwnerBytes = 1024;
 
 AttrBits bits(std::initializer_list<unsigned> numbers) {
@@ -31,7 +31,7 @@ AttrBits operator|(AttrBits a, const AttrBits& b) {
   return a;
 }
 
-uint32_t type_bits(uint32_t type) {
+uint32_t type_bits4(uint32_t type) {
   switch (type) {
     case NF4REG:
     case NF4NAMEDATTR:
@@ -61,7 +61,7 @@ uint32_t owner_number(std::string_view owner) {
   return owner.substr(0, owner.find('@')) == "root" ? 0 : kNobody;
 }
 
-cache::Timespec read_time(XdrReader& reader) {
+cache::Timespec read_time4(XdrReader& reader) {
   const auto seconds = static_cast<int64_t>(reader.u64());
   return {seconds, std::min(reader.u32(), kNanoseconds - 1)};
 }
@@ -110,13 +110,13 @@ bool read_owner_or_time(unsigned number, XdrReader& reader, cache::Attr* attr) {
       attr->gid = owner_number(reader.opaque(kMaxOwnerBytes));
       return true;
     case FATTR4_TIME_ACCESS:
-      attr->atime = read_time(reader);
+      attr->atime = read_time4(reader);
       return true;
     case FATTR4_TIME_METADATA:
-      attr->ctime = read_time(reader);
+      attr->ctime = read_time4(reader);
       return true;
     case FATTR4_TIME_MODIFY:
-      attr->mtime = read_time(reader);
+      attr->mtime = read_time4(reader);
       return true;
     default:
       return false;
@@ -128,7 +128,7 @@ bool read_attr(unsigned number, XdrReader& reader, DecodedAttr* out, uint32_t* m
   cache::Attr& attr = out->attr;
   switch (number) {
     case FATTR4_TYPE:
-      out->type_mode = type_bits(reader.u32());
+      out->type_mode = type_bits4(reader.u32());
       return true;
     case FATTR4_CHANGE:
       out->change = reader.u64();

@@ -42,7 +42,7 @@ void put_type(XdrWriter& out, const NewObject& object) {
   }
 }
 
-std::string encode_new(const NewObject& object) {
+std::string encode_new4(const NewObject& object) {
   Ops4 ops;
   ops.put(object.directory).get_number();
   XdrWriter& create = ops.op(Op4::kCreate);
@@ -71,7 +71,7 @@ void Nfs4::make(uint64_t id, const CallerPtr& caller, const NewObjectPtr& object
   if (S_ISREG(object->mode)) return make_file(id, caller, object, std::move(done));
   const AskedAt asked;
   call_raw<MadeObject>(
-      client_, id, caller, [object] { return encode_new(*object); },
+      client_, id, caller, [object] { return encode_new4(*object); },
       [this, asked](XdrReader& in, bool repeated) -> Result<MadeObject> {
         Results4 results(in);
         MadeObject made;

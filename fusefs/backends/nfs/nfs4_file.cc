@@ -2,7 +2,6 @@
 #include <fcntl.h>
 
 #include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "fusefs/backends/nfs/nfs4.h"
@@ -21,13 +20,6 @@ uint32_t share_of(int flags) {
 }
 
 FilePtr4 stateful(const OpenFilePtr& file) { return std::dynamic_pointer_cast<File4>(file); }
-
-uint64_t read_verifier(XdrReader& in) {
-  const std::string_view bytes = in.bytes(sizeof(uint64_t));
-  uint64_t verifier = 0;
-  if (!bytes.empty()) std::memcpy(&verifier, bytes.data(), sizeof verifier);
-  return verifier;
-}
 
 // The state that a call was last sent with. One thread at a time has the call.
 using UsedState = std::shared_ptr<StateId4>;
@@ -136,7 +128,7 @@ void Nfs4::write(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file, 
         Written written;
         written.count = in.u32();
         written.answer.stable = in.u32() != kUnstable;
-        written.answer.verifier = read_verifier(in);
+        written.answer.verifier = in.verifier();
         const bool some = written.count > 0 && written.count <= size;
         return some ? Result<Written>(written) : Status::error(EIO);
       },
@@ -158,7 +150,7 @@ void Nfs4::commit(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file,
                                  results.next(Op4::kPutfh);
                                  if (!results.next(Op4::kCommit))
                                    return Status::error(error_of_change4(results.status()));
-                                 return read_verifier(in);
+                                 return in.verifier();
                                },
                                .weight = Call::Weight::kHeavy};
   client_.submit(id, std::make_shared<RawCall<uint64_t>>(caller, std::move(spec), std::move(done)));

@@ -5,13 +5,12 @@
 #include <vector>
 
 #include "fusefs/backends/nfs/nfs4.h"
+#include "fusefs/backends/nfs/nfs_limits.h"
 
 namespace fusefs::nfs {
 namespace {
 
-constexpr size_t kMaxMaskWords = 8;
 constexpr size_t kMaxTag = 1024;
-constexpr size_t kMaxHandle4 = 128;
 
 // Numbers of attributes that can be set (RFC 7530, 5).
 constexpr unsigned kType = 1, kSize = 4, kFileid = 20, kMode = 33, kOwner = 36, kOwnerGroup = 37;

@@ -14,6 +14,7 @@
 #include <limits>
 
 #include "cache/base/hash.h"
+#include "fusefs/backends/nfs/nfs_limits.h"
 #include "fusefs/backends/nfs/wire_enum.h"
 
 namespace fusefs::nfs {
@@ -22,8 +23,6 @@ namespace {
 using cache::Attr;
 using cache::TimePoint;
 using cache::Timespec;
-
-constexpr int64_t kNanoseconds = 1'000'000'000;
 
 uint64_t random_seed() {
   uint64_t seed = 0;
@@ -39,7 +38,7 @@ WallTime steady_nanoseconds(TimePoint when) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(when.time_since_epoch()).count();
 }
 
-uint32_t type_bits(uint32_t type) {
+uint32_t type_bits3(uint32_t type) {
   switch (type) {
     case NF3REG:
       return S_IFREG;
@@ -62,7 +61,7 @@ uint32_t type_bits(uint32_t type) {
 
 Timespec to_time(const nfstime3& wire) {
   // Unsigned, as Linux takes them: they reach to 2106.
-  return {static_cast<int64_t>(wire.seconds), std::min<uint32_t>(wire.nseconds, kNanoseconds - 1)};
+  return {static_cast<int64_t>(wire.seconds), std::min(wire.nseconds, kNanoseconds - 1)};
 }
 
 }  // namespace
@@ -184,7 +183,7 @@ uint8_t dirent_type(uint32_t mode) { return static_cast<uint8_t>((mode & S_IFMT)
 
 Attr to_attr(const fattr3& wire) {
   Attr attr;
-  const uint32_t type = type_bits(wire_number(wire.type));
+  const uint32_t type = type_bits3(wire_number(wire.type));
   attr.ino = wire.fileid;
   attr.mode = type == 0 ? 0 : type | (wire.mode & 07777);
   attr.nlink = wire.nlink;

@@ -6,19 +6,19 @@
 #include <cstring>
 #include <utility>
 
+#include "cache/base/clock.h"
 #include "fusefs/backends/nfs/nfs_connection.h"
 
 namespace fusefs::nfs {
 
 using cache::MutexLock;
+using cache::steady_now;
 using cache::TimePoint;
 
 namespace {
 
 constexpr size_t kCompletionThreads = 2;
 constexpr std::chrono::milliseconds kTickPeriod(200);  // at least so often deadlines are looked at
-
-TimePoint steady_now() { return std::chrono::steady_clock::now(); }
 
 // Failures of the server or of the way to it, not of the question.
 bool is_failure(int error) {

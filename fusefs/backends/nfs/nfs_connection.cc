@@ -15,15 +15,16 @@
 #include <system_error>
 #include <utility>
 
+#include "cache/base/clock.h"
+
 namespace fusefs::nfs {
 
+using cache::steady_now;
 using cache::TimePoint;
 
 namespace {
 
 constexpr std::chrono::milliseconds kLookAround(250);  // how often an idle connection does
-
-TimePoint steady_now() { return std::chrono::steady_clock::now(); }
 
 int make_wake_fd() {
   const int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

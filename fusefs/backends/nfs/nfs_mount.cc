@@ -14,6 +14,7 @@
 #include <optional>
 #include <utility>
 
+#include "fusefs/backends/nfs/nfs_limits.h"
 #include "fusefs/backends/nfs/wire_enum.h"
 #include "fusefs/backends/url_text.h"
 
@@ -24,8 +25,6 @@ using cache::Status;
 using cache::TimePoint;
 
 constexpr uint16_t kPortmapPort = 111;
-constexpr uint32_t kNfsProgram = 100003;
-constexpr uint32_t kMountProgram = 100005;
 constexpr size_t kMaxExportsShown = 8;
 constexpr size_t kMaxExports = 10000;
 

@@ -2,25 +2,21 @@
 
 #include <array>
 
+#include "fusefs/backends/nfs/nfs_limits.h"
 #include "fusefs/backends/nfs/xdr_reader.h"
 #include "fusefs/backends/nfs/xdr_writer.h"
 
 namespace fusefs::nfs {
 namespace {
 
-constexpr size_t kAny = kMaxRecord;  // bounded by the record alone
-constexpr size_t kMaxHandle3 = 64;
-constexpr size_t kMaxHandle4 = 128;
+constexpr size_t kAny = kMaxRecord;   // bounded by the record alone
 constexpr size_t kMaxVerifier = 400;  // of an RPC reply
 constexpr size_t kMaxPath = 1024;     // of the mount protocol
 constexpr size_t kMaxHost = 255;
 constexpr uint32_t kMaxFlavors = 64;
-constexpr uint32_t kMaxMaskWords = 8;
 constexpr uint32_t kMaxResults = 8;
 
 constexpr uint32_t kPortmapProgram = 100000;
-constexpr uint32_t kNfsProgram = 100003;
-constexpr uint32_t kMountProgram = 100005;
 
 struct Number {
   uint32_t program, version, number;

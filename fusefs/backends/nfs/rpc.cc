@@ -23,6 +23,7 @@
 #include <utility>
 #include <vector>
 
+#include "fusefs/backends/nfs/nfs_limits.h"
 #include "fusefs/backends/nfs/reply_check.h"
 #include "fusefs/backends/nfs/xdr_reader.h"
 #include "fusefs/backends/nfs/xdr_writer.h"
@@ -378,7 +379,7 @@ std::string RpcContext::credentials(const CallerPtr& caller) const {
 
 bool RpcContext::call_raw(RawProcedure procedure, std::string_view arguments,
                           const CallerPtr& caller, RpcReply reply) {
-  constexpr uint32_t kCall = 0, kRpcVersion = 2, kNfsProgram = 100003;
+  constexpr uint32_t kCall = 0, kRpcVersion = 2;
   // libnfs counts its own calls, from another place; should the two meet, the connection is made
   // anew (broken_).
   do ++raw_xid_;

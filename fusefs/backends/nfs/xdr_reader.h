@@ -31,6 +31,13 @@ class XdrReader {
       std::memcpy(&word, at.data(), sizeof word);
     return be64toh(word);
   }
+  // Eight bytes that mean something to the server alone.
+  uint64_t verifier() {
+    uint64_t bytes = 0;
+    if (const std::string_view at = take(sizeof bytes); !at.empty())
+      std::memcpy(&bytes, at.data(), sizeof bytes);
+    return bytes;
+  }
   bool flag() { return u32() != 0; }
   // Bytes with their length in front, at most so many.
   std::string_view opaque(size_t most) {

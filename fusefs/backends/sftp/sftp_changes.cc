@@ -11,7 +11,7 @@ namespace fusefs::sftp {
 namespace {
 
 // The places in a change's group. The source is that of a hard link.
-enum Place : size_t { kParentBefore, kBefore, kItself, kAfter, kParentAfter, kSource };
+enum ChangePlace : size_t { kParentBefore, kBefore, kItself, kAfter, kParentAfter, kSource };
 // In that of a removal, of which there are millions.
 enum RemovalPlace : size_t { kRemovalItself = 1, kRemovalParentAfter };
 // In the group of a look.

@@ -15,17 +15,18 @@
 #include <cstdlib>
 #include <utility>
 
+#include "cache/base/clock.h"
+
 namespace fusefs::sftp {
 namespace {
 
 using cache::MutexLock;
+using cache::steady_now;
 using cache::TimePoint;
 
 constexpr size_t kReadBytes = 256 << 10;
 constexpr size_t kMaxSaid = 30;  // lines
 constexpr auto kRelaxed = std::memory_order_relaxed;
-
-TimePoint now() { return std::chrono::steady_clock::now(); }
 
 // Of a line that ssh prints around the news, such as the frame of '@'.
 bool is_decoration(const std::string& line) {
@@ -55,7 +56,7 @@ Status SftpClient::connect(std::string* words) {
   CACHE_CHECK(!thread_.joinable());
   thread_ = std::thread([this] { run(); });
   MutexLock lock(mutex_);
-  const TimePoint deadline = now() + kFirstConnection + SshChild::kPatience;
+  const TimePoint deadline = steady_now() + kFirstConnection + SshChild::kPatience;
   while (!first_over_ && first_.wait_until(mutex_, deadline)) {
   }
   if (first_over_ && first_failure_.empty()) return {};
@@ -100,12 +101,12 @@ void SftpClient::run() {
   ::sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
   ::pthread_setname_np(::pthread_self(), "sftp");
-  start_child(now());
+  start_child(steady_now());
   while (run_posts()) {
     const TimePoint until = after_batch_ ? after_batch_() : TimePoint::max();
     flush();
     wait_for_events(std::min(until, next_tick_));
-    const TimePoint time = now();
+    const TimePoint time = steady_now();
     if (time >= next_tick_) tick(time);
   }
   child_.end();
@@ -143,7 +144,7 @@ void SftpClient::wait_for_events(TimePoint until) {
   {
     MutexLock lock(mutex_);
     if (posts_.empty() && !stopping_)
-      left = std::clamp<cache::Duration>(until - now(), left, kTick);
+      left = std::clamp<cache::Duration>(until - steady_now(), left, kTick);
   }
   const auto nanoseconds = std::chrono::duration_cast<std::chrono::nanoseconds>(left).count();
   const timespec patience = {.tv_sec = 0, .tv_nsec = static_cast<long>(nanoseconds)};
@@ -167,7 +168,7 @@ void SftpClient::on_socket_readable() {
   if (got < 0 && errno == EAGAIN) return;
   if (got <= 0) return lose("it closed the connection");
   cutter_.added(static_cast<size_t>(got));
-  heard_at_ = now();
+  heard_at_ = steady_now();
   take_packets();
 }
 
@@ -291,7 +292,7 @@ void SftpClient::lose(const std::string& why, bool nonsense) {
   // A connection that has worked is tried again at once.
   back_off_ = was_up && !nonsense ? std::chrono::milliseconds(0)
                                   : std::clamp(back_off_ * 2, kFirstBackOff, kMaxBackOff);
-  retry_at_ = now() + back_off_;
+  retry_at_ = steady_now() + back_off_;
   if (first_connection_) return end_first_connection(text);
   if (!std::exchange(outage_told_, true)) spdlog::warn("{}: connection lost: {}", shown_, text);
 
@@ -411,7 +412,7 @@ SftpClient::RequestKey SftpClient::submit(Request request, uint64_t connection, 
   pending.request = std::move(request);
   pending.connection = connection;
   pending.done = std::move(done);
-  pending.deadline = now() + kRequestPatience + time_to_send();
+  pending.deadline = steady_now() + kRequestPatience + time_to_send();
   const RequestKey key = pending.key;
   const bool stale =
       connection != kAnyConnection && connection != kOneConnection && connection != connection_;
@@ -419,7 +420,7 @@ SftpClient::RequestKey SftpClient::submit(Request request, uint64_t connection, 
     send(std::move(pending));
   } else {
     waiting_.push_back(std::move(pending));
-    const TimePoint time = now();
+    const TimePoint time = steady_now();
     // The tick fails it, or starts the child.
     if (stale || (state_ == State::kDown && time >= retry_at_)) next_tick_ = time;
   }
@@ -440,7 +441,7 @@ void SftpClient::send(Pending&& pending) {
     ++last_wire_id_;
   } while (pending_.count(last_wire_id_) != 0);
   append_request(pending.request, last_wire_id_, &out_);
-  pending.sent = now();
+  pending.sent = steady_now();
   unanswered_ += pending.request.count;
   wire_ids_.emplace(pending.key, last_wire_id_);
   pending_.emplace(last_wire_id_, std::move(pending));

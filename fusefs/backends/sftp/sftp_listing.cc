@@ -4,18 +4,13 @@
 #include <numeric>
 #include <utility>
 
+#include "cache/base/clock.h"
 #include "fusefs/backends/sftp/sftp_paths.h"
 
 namespace fusefs::sftp {
-namespace {
-
-cache::TimePoint now() { return std::chrono::steady_clock::now(); }
-
-}  // namespace
-
 void SftpListing::read_dir(RequestId id, Directory directory, cache::DirRequest request,
                            cache::DirSource::Completion done) {
-  start(std::move(directory), Waiter{id, std::move(request), std::move(done), now()});
+  start(std::move(directory), Waiter{id, std::move(request), std::move(done), cache::steady_now()});
 }
 
 void SftpListing::start(Directory&& directory, Waiter&& waiter) {
@@ -47,7 +42,7 @@ SftpListing::Streams::iterator SftpListing::find(const std::string& path, const 
 
 // The stream that is nearest before the place, led on to it.
 SftpListing::Streams::iterator SftpListing::lead_on(const std::string& path, const Place& place) {
-  const cache::TimePoint time = now();
+  const cache::TimePoint time = cache::steady_now();
   auto best = streams_.end();
   for (auto open = streams_.begin(); open != streams_.end(); ++open) {
     const Place& at = open->stream.place();
@@ -85,7 +80,7 @@ void SftpListing::cancel(RequestId id) {
   for (Open& open : streams_) {
     if (!open.waiter || open.waiter->id != id) continue;
     open.waiter.reset();
-    open.idle_since = now();
+    open.idle_since = cache::steady_now();
     return;
   }
 }
@@ -99,7 +94,7 @@ void SftpListing::forget(const std::string& path) {
 void SftpListing::answer(SftpClient& client, Open& open) {
   Waiter waiter = std::move(*open.waiter);
   open.waiter.reset();
-  open.idle_since = now();
+  open.idle_since = cache::steady_now();
   cache::DirAnswer answer = open.stream.take(waiter.request);
   // The next requests go out before the answer is put to use.
   if (!open.stream.over()) open.stream.read_ahead();
@@ -116,7 +111,7 @@ bool SftpListing::has_enough(const Open& open, cache::TimePoint time) {
 }
 
 cache::TimePoint SftpListing::serve() {
-  const cache::TimePoint time = now();
+  const cache::TimePoint time = cache::steady_now();
   const size_t ahead =
       std::accumulate(streams_.begin(), streams_.end(), size_t{0},
                       [](size_t sum, const Open& open) { return sum + open.stream.ahead(); });

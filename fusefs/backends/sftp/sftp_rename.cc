@@ -13,8 +13,8 @@ namespace {
 
 // The places in the group: both directories, both names, the change, both directories. Where there
 // is one directory, it is looked at twice, for nothing but that the places are the same.
-enum Place : size_t { kFromDir, kToDir, kFrom, kTo, kItself, kAfter };
-constexpr size_t kOfRemoval = kItself + 1;  // with a removal in front
+enum RenamePlace : size_t { kFromDir, kToDir, kFrom, kTo, kRenaming, kDirsAfter };
+constexpr size_t kOfRemoval = kRenaming + 1;  // with a removal in front
 
 bool is_directory(const Result<FileAttrs>& attrs) {
   return attrs.ok() && S_ISDIR(attrs.value().permissions);
@@ -61,8 +61,8 @@ void SftpRename::start(const RenamingPtr& renaming) {
 void SftpRename::on_answer(const RenamingPtr& renaming, const GroupAnswer& answer) {
   if (answer.error == ECONNRESET) return look(renaming);
   if (answer.error != 0) return renaming->done(Status::error(answer.error));
-  if (status_of(answer.answers[kItself]) != 0) return explain(renaming, answer);
-  succeed(renaming, renamed_answer(*renaming, answer, kAfter));
+  if (status_of(answer.answers[kRenaming]) != 0) return explain(renaming, answer);
+  succeed(renaming, renamed_answer(*renaming, answer, kDirsAfter));
 }
 
 RenamedAnswer SftpRename::renamed_answer(const Renaming& renaming, const GroupAnswer& answer,
@@ -96,7 +96,7 @@ void SftpRename::explain(const RenamingPtr& renaming, const GroupAnswer& answer)
   const auto fail = [renaming](int error) { renaming->done(Status::error(error)); };
   const Result<FileAttrs> from = attrs_of(answer.answers[kFrom]);
   const Result<FileAttrs> to = attrs_of(answer.answers[kTo]);
-  const SftpClient::Answer& itself = answer.answers[kItself];
+  const SftpClient::Answer& itself = answer.answers[kRenaming];
   for (const size_t directory : {kFromDir, kToDir}) {
     if (attrs_of(answer.answers[directory]).error_number() == ENOENT) return fail(ESTALE);
   }
@@ -137,13 +137,13 @@ void SftpRename::on_removed_and_renamed(const RenamingPtr& renaming, bool direct
   if (answer.error == ECONNRESET) return look(renaming);
   int error = answer.error;
   if (error == 0 && status_of(answer.answers[kOfRemoval]) != 0) {
-    const SftpClient::Answer& removal = answer.answers[kItself];
+    const SftpClient::Answer& removal = answer.answers[kRenaming];
     const bool stayed = status_of(removal) != 0;
     error = stayed ? status_of(removal) : status_of(answer.answers[kOfRemoval]);
     if (stayed && directory && is_failure(removal)) error = ENOTEMPTY;
   }
   if (error != 0) return renaming->done(Status::error(error));
-  succeed(renaming, renamed_answer(*renaming, answer, kAfter + 1));
+  succeed(renaming, renamed_answer(*renaming, answer, kDirsAfter + 1));
 }
 
 // ---- Whether it happened ------------------------------------------------------------------------

@@ -12,11 +12,11 @@ namespace fusefs {
 namespace {
 
 constexpr int kModeShift = 60;
-constexpr uint64_t kLargestFile = INT64_MAX;
+constexpr uint64_t kLargestOffset = INT64_MAX;
 constexpr uint64_t kCopyStep = 1 << 20;
 
 bool in_range(uint64_t offset, uint64_t length) {
-  return offset <= kLargestFile && length <= kLargestFile - offset;
+  return offset <= kLargestOffset && length <= kLargestOffset - offset;
 }
 
 }  // namespace
@@ -103,7 +103,7 @@ Result<uint64_t> SimFiles::commit(Handle file) {
 }
 
 Status SimFiles::truncate(const SimNode& node, uint64_t size) {
-  if (size > kLargestFile) return Status::error(EFBIG);
+  if (size > kLargestOffset) return Status::error(EFBIG);
   return change(node, [size](SimContent& content) { content.truncate(size); });
 }
 
