@@ -6,15 +6,16 @@
 #include <vector>
 
 #include "cache/base/clock.h"
+#include "tests/support/sizes.h"
 
 using cache::FakeClock;
 using fusefs::EventLog;
 
 namespace {
 
-constexpr uint64_t kMiB = uint64_t{1} << 20;
+using test::kMiB;
 
-struct Rig {
+struct LogRig {
   std::vector<std::string> lines;
   std::vector<EventLog::Level> levels;
   FakeClock clock;
@@ -51,12 +52,12 @@ bool has(const std::string& line, const std::string& words) {
 }  // namespace
 
 TEST_CASE("nothing happens, nothing is said") {
-  Rig rig;
+  LogRig rig;
   CHECK(rig.lines_in(std::chrono::seconds(60), [] {}) == 0);
 }
 
 TEST_CASE("the first of a kind is told at once, a flood once in ten seconds with its count") {
-  Rig rig;
+  LogRig rig;
   rig.remote.errors = 1;
   const auto first = rig.look();
   REQUIRE(first.size() == 1);
@@ -71,7 +72,7 @@ TEST_CASE("the first of a kind is told at once, a flood once in ten seconds with
 }
 
 TEST_CASE("each kind has lines of its own") {
-  Rig rig;
+  LogRig rig;
   rig.stats.bad_names.add(2);
   rig.stats.bad_answers.add(3);
   rig.stats.bad_cookies.add(4);
@@ -86,7 +87,7 @@ TEST_CASE("each kind has lines of its own") {
 }
 
 TEST_CASE("memory pressure is told when it begins, at times, and when it is over") {
-  Rig rig;
+  LogRig rig;
   rig.log.bound_changed(192 * kMiB);
   const auto begins = rig.look();
   REQUIRE(begins.size() == 1);
@@ -106,7 +107,7 @@ TEST_CASE("memory pressure is told when it begins, at times, and when it is over
 }
 
 TEST_CASE("the end tells what has not been told") {
-  Rig rig;
+  LogRig rig;
   rig.remote.errors = 1;
   CHECK(rig.look().size() == 1);
   rig.remote.errors = 7;

@@ -34,8 +34,8 @@ cache::PageCacheOptions small() {
 }
 
 // One file of ten bytes, known as of time 100.
-struct Rig {
-  Rig() { file->set_content("0123456789"); }
+struct FileRig {
+  FileRig() { file->set_content("0123456789"); }
 
   std::string read() {
     std::vector<std::byte> out(64);
@@ -61,7 +61,7 @@ struct Rig {
 }  // namespace
 
 TEST_CASE("file: the same attributes again change nothing") {
-  Rig rig;
+  FileRig rig;
   CHECK(rig.read() == "0123456789");
   CHECK_FALSE(rig.state.note_attr(attr_of(10, 100)));
   CHECK(rig.state.kernel_may_keep());
@@ -70,7 +70,7 @@ TEST_CASE("file: the same attributes again change nothing") {
 }
 
 TEST_CASE("file: a change elsewhere takes the pages, and the kernel's once") {
-  Rig rig;
+  FileRig rig;
   CHECK(rig.read() == "0123456789");
   rig.file->set_content("changed");
   CHECK(rig.read() == "0123456789");  // nobody has told yet
@@ -83,7 +83,7 @@ TEST_CASE("file: a change elsewhere takes the pages, and the kernel's once") {
 }
 
 TEST_CASE("file: the result of our own writes is no change elsewhere") {
-  Rig rig;
+  FileRig rig;
   CHECK(rig.read() == "0123456789");
   rig.write("abc");
   CHECK(rig.state.owns_changes());
@@ -99,7 +99,7 @@ TEST_CASE("file: the result of our own writes is no change elsewhere") {
 }
 
 TEST_CASE("file: what is not written yet shows in its size and times") {
-  Rig rig;
+  FileRig rig;
   CHECK(rig.state.shown().size == 10);
   CHECK(rig.state.shown().mtime.seconds == 100);
   rig.write("more", 10);
@@ -114,7 +114,7 @@ TEST_CASE("file: what is not written yet shows in its size and times") {
 }
 
 TEST_CASE("file: names that come and go are counted while nobody can ask") {
-  Rig rig;
+  FileRig rig;
   rig.state.adjust_links(1);
   CHECK(rig.state.shown().nlink == 2);
   rig.state.adjust_links(-1);
@@ -124,7 +124,7 @@ TEST_CASE("file: names that come and go are counted while nobody can ask") {
 }
 
 TEST_CASE("trap 30: a change elsewhere meets dirty pages: they stay, the rest goes with them") {
-  Rig rig;
+  FileRig rig;
   rig.file->set_content(std::string(10000, 'a'));
   rig.state.adopt(attr_of(10000, 100));
   std::vector<std::byte> out(10000);

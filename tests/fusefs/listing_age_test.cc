@@ -11,9 +11,9 @@ using Holds = ListingAge::Holds;
 using std::chrono::seconds;
 
 constexpr seconds kTtl{3};
-constexpr cache::TimePoint kStart{std::chrono::hours(1)};
-
-constexpr cache::TimePoint at(int64_t s) { return kStart + seconds(s); }
+constexpr cache::TimePoint at(int64_t s) {
+  return cache::TimePoint(std::chrono::hours(1)) + seconds(s);
+}
 
 }  // namespace
 

@@ -17,9 +17,9 @@
 #include "fusefs/control.h"
 #include "tests/support/temp_dir.h"
 
-using Json = nlohmann::json;
-
 namespace {
+
+using Json = nlohmann::json;
 
 struct Family {
   std::string type;

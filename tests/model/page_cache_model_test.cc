@@ -22,7 +22,7 @@ namespace page_state = cache::page_state;
 
 namespace {
 
-constexpr size_t kMappings = 3;
+constexpr size_t kModelMappings = 3;
 constexpr uint64_t kLimit = uint64_t{3} << 20;
 
 struct ModelPage {
@@ -53,7 +53,7 @@ class Model {
 
   // Unmount: whatever state the pages are in.
   void finish() {
-    for (size_t m = 0; m < kMappings; ++m) replace_mapping(m);
+    for (size_t m = 0; m < kModelMappings; ++m) replace_mapping(m);
     for (auto& mapping : mappings_) mapping.reset();
     for (auto& page : pages_) page->pins.clear();
     settle();
@@ -64,7 +64,7 @@ class Model {
   }
 
   void step() {
-    const size_t m = random_.below(kMappings);
+    const size_t m = random_.below(kModelMappings);
     switch (random_.below(24)) {
       case 0:
       case 1:
@@ -327,7 +327,7 @@ class Model {
   // Finds out what reclaim took, and forgets pages that nobody has any more.
   void settle() {
     std::map<std::pair<size_t, uint64_t>, bool> resident;
-    for (size_t m = 0; m < kMappings; ++m) {
+    for (size_t m = 0; m < kModelMappings; ++m) {
       if (mappings_[m] == nullptr) continue;
       mappings_[m]->for_each([&](Page& page) { return resident[{m, page.key()}] = true; });
     }
@@ -365,7 +365,7 @@ class Model {
 
   test::Random random_;
   test::Fixture fixture_;
-  std::array<std::unique_ptr<AddressSpace>, kMappings> mappings_;
+  std::array<std::unique_ptr<AddressSpace>, kModelMappings> mappings_;
   std::vector<std::unique_ptr<ModelPage>> pages_;  // findable or pinned
   uint64_t made_ = 0;
   uint64_t orders_ = 0;  // invalidate_page hooks that must have run

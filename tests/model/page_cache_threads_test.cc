@@ -26,7 +26,7 @@ using test::Content;
 namespace {
 
 constexpr size_t kThreads = 4;
-constexpr size_t kMappings = 2;
+constexpr size_t kSharedMappings = 2;
 constexpr uint64_t kKeys = 500;
 
 // A remote object: its version moves before each invalidation.
@@ -41,7 +41,7 @@ struct Object {
 struct Shared {
   explicit Shared(test::Fixture& of) : fixture(of), objects{Object(of), Object(of)}, written(of) {}
   test::Fixture& fixture;
-  std::array<Object, kMappings> objects;
+  std::array<Object, kSharedMappings> objects;
   Object written;  // dirtied and written back, never truncated; each thread has keys of its own
   std::atomic<uint64_t> foreign{0}, stale{0}, lost{0}, refused{0}, reads{0}, ended{0};
 };
@@ -67,7 +67,7 @@ class Worker {
 
  private:
   void step() {
-    Object& object = s_.objects[random_.below(kMappings)];
+    Object& object = s_.objects[random_.below(kSharedMappings)];
     const uint64_t key = random_.below(kKeys);
     const uint64_t wish = random_.below(1000);
     if (wish < 700) return read(object, key);

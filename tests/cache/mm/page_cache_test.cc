@@ -8,6 +8,7 @@
 #include "tests/support/counting_hooks.h"
 #include "tests/support/eventually.h"
 #include "tests/support/random.h"
+#include "tests/support/sizes.h"
 
 using cache::AddressSpace;
 using cache::Page;
@@ -17,7 +18,7 @@ using test::Content;
 
 namespace {
 
-constexpr uint64_t kMiB = uint64_t{1} << 20;
+using test::kMiB;
 
 // Reads keys from `first` on until the cache has been full for a while.
 uint64_t fill_up(test::Fixture& fixture, AddressSpace& mapping, uint64_t first = 0) {

@@ -14,6 +14,7 @@
 #include "cache/base/mutex.h"
 #include "cache/mm/pressure_files.h"
 #include "cache/mm/pressure_sampler.h"
+#include "tests/support/sizes.h"
 
 namespace cache {
 namespace {
@@ -21,7 +22,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr uint64_t kMiB = uint64_t{1} << 20;
+using test::kMiB;
 constexpr uint64_t kGiB = uint64_t{1} << 30;
 
 // A cache of 256 MiB that may be squeezed to 16 MiB.

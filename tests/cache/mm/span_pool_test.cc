@@ -10,12 +10,13 @@
 
 #include "tests/support/death.h"
 #include "tests/support/random.h"
+#include "tests/support/sizes.h"
 
 using cache::SpanPool;
 
 namespace {
 
-constexpr uint64_t kMiB = uint64_t{1} << 20;
+using test::kMiB;
 
 struct Object {
   std::byte* at;

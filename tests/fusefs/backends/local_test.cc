@@ -10,12 +10,12 @@
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <chrono>
-#include <filesystem>
 #include <future>
 #include <set>
 
 #include "fusefs/backends/local/local_attr.h"
 #include "fusefs/backends/local/local_backend.h"
+#include "tests/support/temp_dir.h"
 
 namespace fusefs {
 namespace {
@@ -25,26 +25,9 @@ using cache::DirRequest;
 using cache::Timespec;
 using local::IoPool;
 using local::Resolver;
+using test::TempDir;
 
 constexpr std::chrono::seconds kDeadline{60};
-
-class TempDir {
- public:
-  TempDir() {
-    const char* base = std::getenv("TMPDIR");
-    path_ = std::string(base != nullptr ? base : "/tmp") + "/cookiefs-local-XXXXXX";
-    REQUIRE(::mkdtemp(path_.data()) != nullptr);
-  }
-  ~TempDir() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  [[nodiscard]] const std::string& path() const { return path_; }
-  [[nodiscard]] std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
 
 void write_file(const std::string& path, std::string_view content = "") {
   const int fd = ::open(path.c_str(), O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0640);

@@ -26,10 +26,6 @@ namespace {
 
 using test::TempDir;
 
-std::unique_ptr<Backend> mounted(const TempDir& dir, const std::string& path = {}) {
-  return connected("sftp://here" + dir.path() + path, test::plain_sftp_server());
-}
-
 std::vector<std::string> sorted(std::vector<std::string> names) {
   std::sort(names.begin(), names.end());
   return names;

@@ -20,19 +20,6 @@ namespace {
 
 using test::TempDir;
 
-std::unique_ptr<Backend> mounted(const TempDir& dir,
-                                 const std::string& options = test::plain_sftp_server("-u 0")) {
-  return connected("sftp://here" + dir.path(), options);
-}
-
-struct stat status_of(const std::string& path) {
-  struct stat status {};
-  if (lstat(path.c_str(), &status) != 0) throw std::runtime_error("no " + path);
-  return status;
-}
-
-bool there(const std::string& path) { return fs::exists(fs::symlink_status(path)); }
-
 // ---- Making -------------------------------------------------------------------------------------
 
 TEST_CASE("a file is made, open and with its attributes") {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <filesystem>
 #include <future>
 #include <memory>
 #include <stdexcept>
@@ -66,6 +67,22 @@ inline std::unique_ptr<Backend> connected(const std::string& source, const std::
   if (!backend) throw std::runtime_error(error);
   if (!backend->connect(&error).ok()) throw std::runtime_error(error);
   return backend;
+}
+
+// A directory's back end; the server gives the modes that are asked for, whatever our umask is.
+inline std::unique_ptr<Backend> mounted(
+    const test::TempDir& dir, const std::string& options = test::plain_sftp_server("-u 0")) {
+  return connected("sftp://here" + dir.path(), options);
+}
+
+inline struct stat status_of(const std::string& path) {
+  struct stat status {};
+  if (lstat(path.c_str(), &status) != 0) throw std::runtime_error("no " + path);
+  return status;
+}
+
+inline bool there(const std::string& path) {
+  return std::filesystem::exists(std::filesystem::symlink_status(path));
 }
 
 // The line with which connecting fails.

@@ -21,11 +21,9 @@ namespace {
 
 using test::TempDir;
 
-std::unique_ptr<Backend> mounted(const TempDir& dir) {
-  return connected("sftp://here" + dir.path(), test::piped_sftp_server());
+std::unique_ptr<Backend> mounted_by_pipe(const TempDir& dir) {
+  return mounted(dir, test::piped_sftp_server());
 }
-
-bool there(const std::string& path) { return fs::exists(fs::symlink_status(path)); }
 
 void kill_server() {
   for (const pid_t pid : test::descendants(getpid())) kill(pid, SIGKILL);
@@ -54,7 +52,7 @@ TEST_CASE("what is made is made once, whenever the connection is lost") {
     INFO(static_cast<int>(moment));
     const TempDir dir;
     test::put_file(dir / "source", "content");
-    const auto backend = mounted(dir);
+    const auto backend = mounted_by_pipe(dir);
     const auto is = [&](const char* name) { return [&dir, name] { return there(dir / name); }; };
     const auto created = cut<CreatedAnswer>(
         *backend, moment,
@@ -93,7 +91,7 @@ TEST_CASE("what is removed or moved is so once, whenever the connection is lost"
     test::put_file(dir / "from", "from");
     test::put_file(dir / "to", "to");
     fs::create_directory(dir / "d");
-    const auto backend = mounted(dir);
+    const auto backend = mounted_by_pipe(dir);
     const auto gone = [&](const char* name) { return [&dir, name] { return !there(dir / name); }; };
     CHECK(cut<DirChange>(
               *backend, moment, [&](auto done) { backend->unlink(nullptr, "", "f", done); },
@@ -122,7 +120,7 @@ TEST_CASE("what is removed or moved is so once, whenever the connection is lost"
 
 TEST_CASE("what others have made meanwhile is not taken for ours") {
   const TempDir dir;
-  const auto backend = mounted(dir);
+  const auto backend = mounted_by_pipe(dir);
   const auto not_done = [] { return false; };
   // The server is stopped before it does anything: whoever else makes the name is first.
   const auto others = [&](const char* name) {
@@ -164,7 +162,7 @@ TEST_CASE("attributes and bytes are there, whenever the connection is lost") {
     const TempDir dir;
     test::put_file(dir / "f", "before");
     make_old(dir / "f");
-    const auto backend = mounted(dir);
+    const auto backend = mounted_by_pipe(dir);
     const auto file = open_file(*backend, "f", O_RDWR).value();
     const auto reader = open_file(*backend, "f").value();
     const std::string bytes(1 << 20, 'x');
@@ -207,7 +205,7 @@ TEST_CASE("attributes and bytes are there, whenever the connection is lost") {
 
 TEST_CASE("many writes under way when the connection is lost are all written") {
   const TempDir dir;
-  const auto backend = mounted(dir);
+  const auto backend = mounted_by_pipe(dir);
   const auto file = create(*backend, "", "f").value().file;
   constexpr size_t kWrites = 20, kSize = 300'000;
   for (const char* stopped : {"sftp-server", "cat"}) {
@@ -259,7 +257,7 @@ TEST_CASE("an open file is found again where it was moved to") {
   fs::create_directories(dir / "a/b");
   test::put_file(dir / "a/b/f", "content");
   test::put_file(dir / "g", "other");
-  const auto backend = mounted(dir);
+  const auto backend = mounted_by_pipe(dir);
   const auto file = open_file(*backend, "a/b/f", O_RDWR).value();
   const auto other = open_file(*backend, "g").value();
   REQUIRE(rename(*backend, "", "a", "", "c").ok());
@@ -275,7 +273,7 @@ TEST_CASE("an open file is found again where it was moved to") {
 TEST_CASE("an open file that has no name any more is lost with the connection") {
   const TempDir dir;
   for (const char* name : {"doomed", "replaced", "new"}) test::put_file(dir / name, "content");
-  const auto backend = mounted(dir);
+  const auto backend = mounted_by_pipe(dir);
   const auto doomed = open_file(*backend, "doomed", O_RDWR).value();
   const auto replaced = open_file(*backend, "replaced", O_RDWR).value();
   REQUIRE(unlink(*backend, "", "doomed").ok());
@@ -293,7 +291,7 @@ TEST_CASE("an open file that has no name any more is lost with the connection") 
 TEST_CASE("an open file is neither made nor emptied when it is opened again") {
   const TempDir dir;
   test::put_file(dir / "f", "content");
-  const auto backend = mounted(dir);
+  const auto backend = mounted_by_pipe(dir);
   const auto file = open_file(*backend, "f", O_RDWR | O_TRUNC).value();
   const auto made = create(*backend, "", "g", O_RDWR | O_EXCL).value().file;
   REQUIRE(write_file(*backend, file, 0, "text").ok());
@@ -310,7 +308,7 @@ TEST_CASE("an open file is neither made nor emptied when it is opened again") {
 TEST_CASE("a file that another has changed meanwhile is not written to") {
   const TempDir dir;
   test::put_file(dir / "f", "content");
-  const auto backend = mounted(dir);
+  const auto backend = mounted_by_pipe(dir);
   const auto file = open_file(*backend, "f", O_RDWR).value();
   REQUIRE(write_file(*backend, file, 0, "CON").ok());
   kill_server();

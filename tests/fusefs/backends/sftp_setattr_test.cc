@@ -19,17 +19,6 @@ namespace {
 using sftp::FileAttrs;
 using test::TempDir;
 
-std::unique_ptr<Backend> mounted(const TempDir& dir,
-                                 const std::string& options = test::plain_sftp_server()) {
-  return connected("sftp://here" + dir.path(), options);
-}
-
-struct stat status_of(const std::string& path) {
-  struct stat status {};
-  if (lstat(path.c_str(), &status) != 0) throw std::runtime_error("no " + path);
-  return status;
-}
-
 SetAttr mode(uint32_t bits) {
   SetAttr set;
   set.valid = SetAttr::kMode;

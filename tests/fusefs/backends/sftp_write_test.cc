@@ -17,11 +17,6 @@ namespace {
 
 using test::TempDir;
 
-std::unique_ptr<Backend> mounted(const TempDir& dir,
-                                 const std::string& options = test::plain_sftp_server()) {
-  return connected("sftp://here" + dir.path(), options);
-}
-
 std::string pattern(size_t size, size_t seed = 0) {
   std::string bytes(size, '\0');
   for (size_t i = 0; i < size; ++i) bytes[i] = static_cast<char>((i + seed) * 7 + i / 251);

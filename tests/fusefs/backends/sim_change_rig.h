@@ -12,7 +12,6 @@
 
 namespace fusefs::sim_test {
 
-inline const char* const kStyles[] = {"ordered", "hashed", "descending", "huge", "index", "name"};
 inline const char* const kFile3 = "file-0000000000000000003";  // in big
 
 // A simulated remote whose calls answer as functions do.

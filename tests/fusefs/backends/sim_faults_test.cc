@@ -10,8 +10,6 @@ namespace {
 using namespace sim_test;
 using namespace std::chrono_literals;
 
-const char* const kStyles[] = {"ordered", "hashed", "descending", "huge", "index", "name"};
-
 std::vector<int> errors_of(const std::string& url, int requests) {
   const auto sim = make_sim(url);
   const ObjectId root = sim->id_of("/");

@@ -18,6 +18,8 @@ using cache::ResumeToken;
 using Mode = SimScheduler::Mode;
 
 constexpr std::chrono::seconds kDeadline{60};
+// Of cookies.
+inline const char* const kStyles[] = {"ordered", "hashed", "descending", "huge", "index", "name"};
 
 inline SimConfig config_of(const std::string& url_rest) {
   std::string error;

@@ -11,7 +11,6 @@ namespace {
 
 using namespace sim_test;
 
-const char* const kStyles[] = {"ordered", "hashed", "descending", "huge", "index", "name"};
 const char* const kNativeStyles[] = {"ordered", "hashed", "descending", "huge"};
 
 std::string with_cookies(const std::string& style, const std::string& rest = "") {

@@ -1,0 +1,10 @@
+// Units of memory.
+#pragma once
+
+#include <cstdint>
+
+namespace test {
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+
+}  // namespace test
