@@ -7,9 +7,10 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
-#include <map>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "cache/dir/cookie_map.h"
@@ -26,10 +27,11 @@ using cache::ReadOptions;
 using cache::Status;
 using cache::TimePoint;
 
-// Takes at most `limit` entries a call, as a reply of that size would.
+// Takes at most `limit` entries in all, as a reply of that size would.
 class CollectSink final : public cache::EntrySink {
  public:
   explicit CollectSink(uint64_t limit) : room_(limit) {}
+  void allow(uint64_t limit) { room_ = limit; }  // from now on
   uint32_t consume(const cache::ArrayView& view, uint32_t from, uint32_t to) override {
     uint32_t i = from;
     for (; i < to && room_ > 0; ++i, --room_) {
@@ -62,15 +64,11 @@ struct Lister {
     if (options.deadline == TimePoint::max()) {
       options.deadline = std::chrono::steady_clock::now() + kDeadline;
     }
-    CollectSink sink(limit);
-    const Status status = dir.read(cursor, position, options, sink);
-    last = sink.names.size();
-    if (last > 0) position = sink.cookies.back();
-    append(got.names, sink.names);
-    append(got.cookies, sink.cookies);
-    append(got.inos, sink.inos);
-    append(got.types, sink.types);
-    append(got.attrs, sink.attrs);
+    const size_t before = got.names.size();
+    got.allow(limit);
+    const Status status = dir.read(cursor, position, options, got);
+    last = got.names.size() - before;
+    if (last > 0) position = got.cookies.back();
     return status;
   }
   // Until `count` entries have come, and no further. The first error ends it.
@@ -101,12 +99,6 @@ struct Lister {
   uint64_t position = 0;
   size_t last = 0;
   CollectSink got{0};
-
- private:
-  template <typename T>
-  static void append(std::vector<T>& to, const std::vector<T>& from) {
-    to.insert(to.end(), from.begin(), from.end());
-  }
 };
 
 struct DirRig {
@@ -201,7 +193,7 @@ inline void check_exact(const std::vector<std::string>& got,
 // Each of `stable` exactly once, every other name at most once.
 inline void check_listing(const std::vector<std::string>& got,
                           const std::vector<std::string>& stable) {
-  std::map<std::string, int> seen;
+  std::unordered_map<std::string_view, int> seen;
   for (const std::string& name : got) ++seen[name];
   size_t repeated = 0;
   size_t missing = 0;

@@ -52,12 +52,14 @@ FakeSource::~FakeSource() {
 // --- requests ---------------------------------------------------------------------------------
 
 FakeSource::RequestId FakeSource::read_dir(cache::DirRequest request, Completion done) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
+  const RequestId id = ++ids_;
   requests_.push_back(request);
   queue_.push_back(
-      {.id = ++ids_, .number = ++numbers_, .request = std::move(request), .done = std::move(done)});
+      {.id = id, .number = ++numbers_, .request = std::move(request), .done = std::move(done)});
+  lock.unlock();  // or who wakes up waits for it
   changed_.notify_all();
-  return ids_;
+  return id;
 }
 
 void FakeSource::cancel(RequestId id) {
