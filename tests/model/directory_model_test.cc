@@ -4,7 +4,8 @@
 // every pass that begins later; and no name that is there is said to be absent.
 #include <algorithm>
 #include <atomic>
-#include <set>
+#include <unordered_map>
+#include <unordered_set>
 
 #include "tests/support/dir_rig.h"
 #include "tests/support/random.h"
@@ -12,14 +13,24 @@
 namespace test {
 namespace {
 
-// What one handle may and must be given.
 struct Handle {
   explicit Handle(Directory& dir) : lister(dir) {}
   Lister lister;
-  std::set<std::string> stable;   // since the listing began
-  std::set<std::string> allowed;  // was there at some time since then
-  uint64_t failures = 0;          // in a row
-  uint64_t changes = 0;           // of the directory since the listing began
+  uint64_t began = 0;     // the listing, after so many changes
+  uint64_t failures = 0;  // in a row
+};
+
+// An entry, by the changes of the directory. No name comes twice.
+struct Life {
+  uint64_t ino = 0;
+  uint64_t born = 0;
+  uint64_t died = UINT64_MAX;
+  bool gone = false;  // the directory knows that it is removed
+
+  [[nodiscard]] bool alive() const { return died == UINT64_MAX; }
+  // A listing that began then must give it, once; and may.
+  [[nodiscard]] bool stays(uint64_t began) const { return alive() && born <= began; }
+  [[nodiscard]] bool allowed(uint64_t began) const { return died > began; }
 };
 
 enum class Churn : uint8_t { kNone, kOthers, kOwn, kBoth };
@@ -38,7 +49,7 @@ class Model {
         rig_(options(mode, random_), memory(random_)),
         roomy_(rig_.cache.limit_bytes() > uint64_t{16} << 20) {
     rig_.source->fill(random_.below(3) == 0 ? random_.below(20) : random_.below(1200));
-    for (const FakeEntry& entry : rig_.source->entries()) inos_[entry.name] = entry.ino;
+    for (const FakeEntry& entry : rig_.source->entries()) born(entry.name, entry.ino);
     if (mode.faults) rig_.source->on_answer(faults(run_seed));
     reopen();
   }
@@ -108,10 +119,7 @@ class Model {
     const bool known = mode_.churn == Churn::kOwn && untold_.empty() && random_.one_in(2);
     if (!known) rig_.revalidate();
     handle.lister.rewind();
-    const auto names = rig_.source->names();
-    handle.stable = {names.begin(), names.end()};
-    handle.allowed = handle.stable;
-    handle.changes = 0;
+    handle.began = changes_;
   }
 
   void step() {
@@ -145,34 +153,29 @@ class Model {
   }
 
   void change() {
-    const auto entries = rig_.source->entries();
     for (uint64_t n = 1 + random_.below(3); n > 0; --n) {
       const bool own =
           mode_.churn == Churn::kOwn || (mode_.churn == Churn::kBoth && !random_.one_in(4));
-      if (random_.one_in(2) && !entries.empty()) {
-        const std::string& name = entries[random_.below(entries.size())].name;
-        if (!(own ? remove_own(name) : rig_.source->remove(name))) continue;
-        for (auto& handle : handles_) handle->stable.erase(name);
+      if (random_.one_in(2) && !names_.empty()) {
+        const std::string& name = names_[random_.below(names_.size())];
+        const auto told = rig_.source->remove_told(name);
+        if (!told) continue;
+        lives_[name].died = ++changes_;
+        if (own) untold_.push_back({.name = name, .told = *told, .added = false});
       } else {
         std::string name = "m";
         name.append(std::to_string(100000 + ++added_));
-        const size_t index = random_.below(entries.size() + 1);
-        own ? add_own(name, index) : rig_.source->add(name, index);
-        for (auto& handle : handles_) handle->allowed.insert(name);
+        const auto told = rig_.source->add_told(name, random_.below(names_.size() + 1));
+        ++changes_;
+        born(name, told.ino);
+        if (own) untold_.push_back({.name = name, .told = told, .added = true});
       }
-      for (auto& handle : handles_) ++handle->changes;
     }
-    for (const FakeEntry& entry : rig_.source->entries()) inos_[entry.name] = entry.ino;
     tell(random_.one_in(3) ? 2 : 0);
   }
-
-  bool remove_own(const std::string& name) {
-    const auto told = rig_.source->remove_told(name);
-    if (told) untold_.push_back({.name = name, .told = *told, .added = false});
-    return told.has_value();
-  }
-  void add_own(const std::string& name, size_t index) {
-    untold_.push_back({.name = name, .told = rig_.source->add_told(name, index), .added = true});
+  void born(const std::string& name, uint64_t ino) {
+    names_.push_back(name);
+    lives_[name] = {.ino = ino, .born = changes_};
   }
   // Tells the directory of own changes, in any order (but of one name); leaves at most so many for
   // later: their replies are still under way.
@@ -205,7 +208,7 @@ class Model {
       return;
     }
     rig_.dir->note_removed(own.name, told.before, told.after);
-    gone_.insert(own.name);
+    lives_[own.name].gone = true;
     if (rig_.dir->find_ino(own.name)) wrong("still found: ", own.name);
   }
   void wrong(const char* what, const std::string& name) {
@@ -220,7 +223,7 @@ class Model {
   void seek(std::unique_ptr<Handle>& handle) {
     const bool mapped = is_opaque(mode_.style) || mode_.style == CookieStyle::kHuge;
     Lister& lister = handle->lister;
-    if (lister.got.names.empty() || (mapped && handle->changes > 0)) return;
+    if (lister.got.names.empty() || (mapped && handle->began < changes_)) return;
     const size_t keep = 1 + random_.below(lister.got.names.size());
     lister.got.names.resize(keep);
     lister.got.cookies.resize(keep);
@@ -230,9 +233,7 @@ class Model {
       auto other = std::make_unique<Handle>(*rig_.dir);
       other->lister.position = lister.position;
       other->lister.got = lister.got;
-      other->stable = handle->stable;
-      other->allowed = handle->allowed;
-      other->changes = handle->changes;
+      other->began = handle->began;
       handle = std::move(other);
     }
     while (mapped && !failed_ && !read(*handle, 1) && handle->lister.last == 0) {
@@ -240,17 +241,16 @@ class Model {
   }
 
   void look_up() {
-    const auto entries = rig_.source->entries();
-    if (entries.empty()) return;
-    const std::string& name = entries[random_.below(entries.size())].name;
+    if (names_.empty()) return;
+    const std::string& name = names_[random_.below(names_.size())];
     const auto attr = rig_.dir->find_attr(name);
-    if (attr) CHECK(attr->ino == inos_[name]);
+    if (attr) CHECK(attr->ino == lives_[name].ino);
     rig_.revalidate();
     using Presence = Directory::Presence;
-    for (const FakeEntry& entry : entries) {
-      const Presence presence = rig_.dir->presence(entry.name);
-      if (presence == (entry.alive ? Presence::kAbsent : Presence::kThere)) {
-        wrong(entry.alive ? "said to be absent: " : "said to be there: ", entry.name);
+    for (const auto& [other, life] : lives_) {
+      const Presence presence = rig_.dir->presence(other);
+      if (presence == (life.alive() ? Presence::kAbsent : Presence::kThere)) {
+        wrong(life.alive() ? "said to be absent: " : "said to be there: ", other);
       }
     }
   }
@@ -263,7 +263,9 @@ class Model {
     const Status status = handle.lister.read(limit, how);
     const auto& names = handle.lister.got.names;
     for (size_t i = before; i < names.size(); ++i) {
-      if (gone_.count(names[i]) != 0) wrong("given after it was removed: ", names[i]);
+      const auto life = lives_.find(names[i]);
+      if (life != lives_.end() && life->second.gone)
+        wrong("given after it was removed: ", names[i]);
     }
     if (!status.ok()) {
       failed(handle, status.error_number());
@@ -289,16 +291,17 @@ class Model {
 
   void check(Handle& handle) {
     const auto& got = handle.lister.got;
-    std::set<std::string> seen;
+    std::unordered_set<std::string_view> seen;
     std::string repeated, ghost, missing, wrong;
     for (size_t i = 0; i < got.names.size(); ++i) {
       const std::string& name = got.names[i];
       if (!seen.insert(name).second) repeated = name;
-      if (handle.allowed.count(name) == 0) ghost = name;
-      if (got.inos[i] != inos_[name]) wrong = name;
+      const auto life = lives_.find(name);
+      if (life == lives_.end() || !life->second.allowed(handle.began)) ghost = name;
+      if (life == lives_.end() || got.inos[i] != life->second.ino) wrong = name;
     }
-    for (const std::string& name : handle.stable) {
-      if (seen.count(name) == 0) missing = name;
+    for (const auto& [name, life] : lives_) {
+      if (life.stays(handle.began) && seen.count(name) == 0) missing = name;
     }
     CHECK(repeated.empty());
     CHECK(ghost.empty());
@@ -311,9 +314,10 @@ class Model {
   Random random_;
   DirRig rig_;
   std::vector<std::unique_ptr<Handle>> handles_;
-  std::map<std::string, uint64_t> inos_;
-  std::vector<Own> untold_;     // own changes whose replies are under way
-  std::set<std::string> gone_;  // that the directory knows to be removed
+  std::vector<std::string> names_;  // all that ever were
+  std::unordered_map<std::string, Life> lives_;
+  uint64_t changes_ = 0;
+  std::vector<Own> untold_;  // own changes whose replies are under way
   const bool roomy_;
   uint64_t added_ = 0;
   bool failed_ = false;
@@ -324,9 +328,9 @@ const char* name_of(Churn churn) {
   return kNames[static_cast<size_t>(churn)];
 }
 
-void run_models(Churn churn) {
+void run_models(Churn churn, uint64_t rounds) {
   const uint64_t first = seed();
-  for (uint64_t round = 0; round < std::max<uint64_t>(scaled(24), 2); ++round) {
+  for (uint64_t round = 0; round < std::max<uint64_t>(scaled(rounds), 2); ++round) {
     for (const CookieStyle style : kAllStyles) {
       for (const bool faults : {false, true}) {
         INFO(name_of(style) << ", " << name_of(churn) << ", faults " << faults << ", round "
@@ -338,13 +342,15 @@ void run_models(Churn churn) {
   }
 }
 
-TEST_CASE("listings against a model, over every cookie style") { run_models(Churn::kNone); }
+TEST_CASE("listings against a model, over every cookie style") { run_models(Churn::kNone, 6); }
 
-TEST_CASE("listings of a changing directory against a model") { run_models(Churn::kOthers); }
+TEST_CASE("listings of a changing directory against a model") { run_models(Churn::kOthers, 12); }
 
-TEST_CASE("listings of a directory that we change against a model") { run_models(Churn::kOwn); }
+TEST_CASE("listings of a directory that we change against a model") { run_models(Churn::kOwn, 12); }
 
-TEST_CASE("listings of a directory that all change against a model") { run_models(Churn::kBoth); }
+TEST_CASE("listings of a directory that all change against a model") {
+  run_models(Churn::kBoth, 18);
+}
 
 // Several threads, each with its handle; a changer; reclaim and invalidations from all sides.
 void run_threads(CookieStyle style, uint64_t run_seed) {
@@ -370,7 +376,7 @@ void run_threads(CookieStyle style, uint64_t run_seed) {
         do {
           status = lister.read(1 + random.below(random.one_in(3) ? 10 : 400), how);
         } while (status.ok() && lister.last > 0);
-        std::set<std::string> seen;
+        std::unordered_set<std::string_view> seen;
         for (const std::string& name : lister.got.names) {
           if (!seen.insert(name).second) failures[t] = std::string("twice: ").append(name);
         }
