@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3 -IS
 """An SFTP server on stdin and stdout that lies, for tests of what believes nothing.
 
     lying_sftp_server.py MODE [--once FILE]

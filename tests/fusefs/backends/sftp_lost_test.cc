@@ -233,7 +233,7 @@ TEST_CASE("writes go on over a far sshd's connection that breaks in the middle")
   test::DelayProxy proxy({.target_port = server.port(), .rtt = std::chrono::milliseconds(20)});
   const auto backend = connected(server.url(dir.path(), proxy.port()), server.options());
   const auto file = create(*backend, "", "f").value().file;
-  constexpr size_t kWrites = 16, kSize = 1 << 20;
+  constexpr size_t kWrites = 8, kSize = 1 << 20;
   std::vector<Pending<Result<WriteAnswer>>> pending(kWrites);
   for (size_t i = 0; i < kWrites; ++i) {
     backend->write(nullptr, file, i * kSize, std::string(kSize, static_cast<char>('A' + i)),
