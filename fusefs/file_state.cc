@@ -121,6 +121,22 @@ Attr FileState::shown() {
   return attr;
 }
 
+void FileState::note_kernel_mtime(const cache::Timespec& mtime) {
+  MutexLock lock(mutex_);
+  kernel_mtime_ = mtime;
+  kernel_wrote_ = false;
+}
+
+void FileState::note_kernel_write() {
+  MutexLock lock(mutex_);
+  kernel_wrote_ = true;
+}
+
+std::optional<cache::Timespec> FileState::take_kernel_mtime() {
+  MutexLock lock(mutex_);
+  return std::exchange(kernel_wrote_, false) ? kernel_mtime_ : std::nullopt;
+}
+
 void FileState::opened(const BackendFileSourcePtr& source) {
   MutexLock lock(mutex_);
   sources_.push_back(source);

@@ -88,6 +88,19 @@ class FileState {
   // back yet.
   [[nodiscard]] Attr shown();
 
+  // ---- Times that the kernel keeps (writeback_cache) ----
+  //
+  // It gives each write a time, and tells it after the data where it is another one than the file
+  // had. Where it is not, because file and write are of the same tick of one clock, it tells
+  // nothing, and the remote's file would keep the time at which the data came.
+
+  // The kernel has this time of modification from now on.
+  void note_kernel_mtime(const cache::Timespec& mtime);
+  // Data of the kernel's has come.
+  void note_kernel_write();
+  // The time that the remote is to be told, once, after the data. None where it has it.
+  std::optional<cache::Timespec> take_kernel_mtime();
+
   // ---- Open files ----
 
   void opened(const BackendFileSourcePtr& source);
@@ -114,6 +127,8 @@ class FileState {
   bool kernel_outdated_ GUARDED_BY(mutex_) = false;
   std::optional<uint64_t> invalidate_again_ GUARDED_BY(mutex_);  // the remote's size then
   cache::Timespec last_write_ GUARDED_BY(mutex_);                // wall clock
+  std::optional<cache::Timespec> kernel_mtime_ GUARDED_BY(mutex_);
+  bool kernel_wrote_ GUARDED_BY(mutex_) = false;  // since that was noted
   std::vector<BackendFileSourcePtr> sources_ GUARDED_BY(mutex_);
   std::optional<HiddenName> hidden_ GUARDED_BY(mutex_);
 };

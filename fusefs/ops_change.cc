@@ -265,6 +265,7 @@ void create(SessionImpl& session, FuseRequest& request, const Place& place, cons
   }
   auto handle =
       make_handle(session, session.inodes().find(nodeid), answer.entry.attr, std::move(source), fi);
+  handle->state->note_kernel_mtime(answer.entry.attr.mtime);
   const uint64_t fh = session.handles().add(std::move(handle));
   fi->fh = fh;
   if (request.reply(fuse_reply_create, &child.value().entry, fi) == 0) return;
@@ -625,6 +626,7 @@ void setattr(SessionImpl& session, FuseRequest& request, fuse_ino_t ino, const S
   }
   if (!presentable(attr.value())) return request.fail(EIO);
   session.keep_own(*inode, attr.value());
+  if (file && set.has(SetAttr::kMtime)) file->note_kernel_mtime(set.mtime);
   Attr shown = attr.value();
   if (file && file->data().has_unwritten()) shown = file->shown();
   reply_attr(session, request, *inode, {shown, asked});

@@ -13,6 +13,7 @@
 #include <string>
 #include <utility>
 
+#include "fusefs/dirent_encoder.h"
 #include "fusefs/ops.h"
 
 namespace fusefs {
@@ -139,6 +140,7 @@ void write(SessionImpl& session, FuseRequest& request, const char* bytes, size_t
   const auto to = static_cast<uint64_t>(offset);
   handle.state->note_own_change();
   session.inodes().note_changed(*handle.inode, session.now());
+  if (session.options().writeback_cache && fi->writepage != 0) handle.state->note_kernel_write();
   Status done;
   {
     const Waiting waiting(session, request);
@@ -161,19 +163,41 @@ void operation_write(fuse_req_t req, fuse_ino_t /*ino*/, const char* bytes, size
 
 // ---- To the remote ------------------------------------------------------------------------------
 
+// The kernel shows this time already; where the remote can't take it, it will show its own later.
+void set_mtime(SessionImpl& session, FuseRequest& request, const FileHandle& handle,
+               const cache::Timespec& mtime) {
+  SetAttr set;
+  set.valid = SetAttr::kMtime;
+  set.mtime = mtime;
+  const auto attr = session.ask<Attr>(request, [&](Backend::Done<Attr> done) {
+    return session.backend().setattr(handle.source->opener(),
+                                     session.inodes().object(*handle.inode), handle.source->file(),
+                                     set, std::move(done));
+  });
+  if (attr.ok() && presentable(attr.value())) {
+    session.keep_own(*handle.inode, attr.value());
+  } else {
+    session.inodes().note_changed(*handle.inode, session.now());
+  }
+}
+
 // What has gone wrong with the file's data since this handle was told last; else what this call met
 // that the data itself has survived.
 Status push_out(SessionImpl& session, FuseRequest& request, FileHandle& handle, Durable durable) {
   FileMapping& data = handle.state->data();
+  const bool writable = handle.source->writable();
   Status status;
   {
     const Waiting waiting(session, request);
     status = data.flush(durable, session.data_wait(waiting.patience()), 0, UINT64_MAX,
-                        handle.source->writable() ? handle.source : nullptr);
+                        writable ? handle.source : nullptr);
   }
   handle.state->retry_invalidation();
-  // The remote's size and times are other ones now.
-  if (handle.state->owns_changes()) {
+  const bool tells = writable && status.ok();
+  if (const auto mtime = tells ? handle.state->take_kernel_mtime() : std::nullopt) {
+    set_mtime(session, request, handle, *mtime);
+  } else if (handle.state->owns_changes()) {
+    // The remote's size and times are other ones now.
     session.inodes().note_changed(*handle.inode, session.now());
     // Whoever changes the file after this is somebody else: it must be known what it is now.
     static_cast<void>(session.fetch_attr(request, *handle.inode));

@@ -6,8 +6,10 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <chrono>
 #include <filesystem>
 #include <set>
+#include <thread>
 
 #include "tests/mount/write_rig.h"
 #include "tests/support/random.h"
@@ -15,6 +17,7 @@
 
 namespace fs = std::filesystem;
 
+using namespace std::chrono_literals;
 using test::differences;
 using test::Fd;
 using test::list;
@@ -131,6 +134,30 @@ TEST_CASE("write: own changes are in the next listing, each once") {
   for (const std::string& kind : test::remote_kinds()) check_own_changes(kind, "ttl=1h");
   check_own_changes("sim", "cache_size=1M,readdirplus=yes");
   check_own_changes("sftp", "cache_size=1M,ttl=0");
+}
+
+// The kernel tells a time only where it is another one than it knew: not that of a write in the
+// tick in which the file was made.
+TEST_CASE("write: the kernel's write-back leaves the time of the write, not of the writing back") {
+  for (const std::string& kind : test::shared_remote_kinds()) {
+    INFO(kind);
+    const Remote remote(kind);
+    Mounted mount(remote, "writeback_cache");
+    for (int i = 0; i < 20; ++i) {
+      const std::string name = "file-" + std::to_string(i);
+      Fd file(mount / name, O_WRONLY | O_CREAT);
+      REQUIRE(file.write("content") == 0);
+      std::this_thread::sleep_for(20ms);  // the tick is over
+      REQUIRE(file.shut() == 0);
+      struct stat here {};
+      struct stat there {};
+      REQUIRE(stat((mount / name).c_str(), &here) == 0);
+      REQUIRE(stat((remote / name).c_str(), &there) == 0);
+      CHECK(here.st_mtim.tv_sec == there.st_mtim.tv_sec);
+      if (kind != "sftp") CHECK(here.st_mtim.tv_nsec == there.st_mtim.tv_nsec);
+    }
+    CHECK(mount.end() == "");
+  }
 }
 
 TEST_CASE("write: what one mount has closed another one opens") {
