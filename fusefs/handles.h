@@ -30,8 +30,7 @@ class OpenHandle : public boost::intrusive::list_base_hook<> {
   virtual ~OpenHandle() = default;
   OpenHandle(const OpenHandle&) = delete;
   OpenHandle& operator=(const OpenHandle&) = delete;
-  // Of an open file: the node id of the directory that it is in; else 0.
-  [[nodiscard]] virtual uint64_t file_parent() const { return 0; }
+  [[nodiscard]] virtual const Inode& object() const = 0;
 };
 
 // Where a reader of an open directory is, beyond its cursor.
@@ -73,6 +72,7 @@ class DirHandle final : public OpenHandle {
     dir->directory().opened();
   }
   ~DirHandle() override { dir->directory().closed(); }
+  [[nodiscard]] const Inode& object() const override { return *inode; }
 
   const InodeRef inode;
   const std::shared_ptr<DirState> dir;
@@ -95,7 +95,7 @@ class FileHandle final : public OpenHandle {
     state->opened(source);
   }
   ~FileHandle() override { state->closed(source); }
-  [[nodiscard]] uint64_t file_parent() const override { return inode->parent(); }
+  [[nodiscard]] const Inode& object() const override { return *inode; }
 
   const InodeRef inode;
   const std::shared_ptr<FileState> state;
@@ -129,13 +129,9 @@ class HandleList {
     cache::MutexLock lock(mutex_);
     handles_.erase(handles_.iterator_to(*handle));
   }
-  // Some file of that directory is open. Looks at all handles.
-  [[nodiscard]] bool any_file_in(uint64_t directory) {
-    cache::MutexLock lock(mutex_);
-    return std::any_of(handles_.begin(), handles_.end(), [directory](const OpenHandle& handle) {
-      return handle.file_parent() == directory;
-    });
-  }
+  // Something in the directory of that node id is open. They look at all handles.
+  [[nodiscard]] bool any_file_in(uint64_t parent) { return any_in(parent, false); }
+  [[nodiscard]] bool any_directory_in(uint64_t parent) { return any_in(parent, true); }
   // Unmount: those that were never released.
   void clear() {
     boost::intrusive::list<OpenHandle> left;
@@ -147,6 +143,14 @@ class HandleList {
   }
 
  private:
+  bool any_in(uint64_t parent, bool directories) {
+    cache::MutexLock lock(mutex_);
+    return std::any_of(handles_.begin(), handles_.end(), [&](const OpenHandle& handle) {
+      const Inode& object = handle.object();
+      return object.parent() == parent && object.is_directory() == directories;
+    });
+  }
+
   cache::Mutex mutex_{cache::LockRank::kLeaf};
   boost::intrusive::list<OpenHandle> handles_ GUARDED_BY(mutex_);
 };

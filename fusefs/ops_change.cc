@@ -123,11 +123,12 @@ ObjectId ask_id_of_name(SessionImpl& session, FuseRequest& request, const Place&
 }
 
 // The same of a name that is about to go. It is asked for only where somebody may notice: a file of
-// several names goes on by another one, an open one has a name less.
+// several names goes on by another one, what is open goes on without.
 ObjectId id_of_lost_name(SessionImpl& session, FuseRequest& request, const Place& place,
                          const char* name) {
   const bool matters = session.links_made() || session.inodes().any_moved() ||
-                       session.handles().any_file_in(place.inode->nodeid());
+                       session.handles().any_file_in(place.inode->nodeid()) ||
+                       session.handles().any_directory_in(place.inode->nodeid());
   return matters ? ask_id_of_name(session, request, place, name) : id_of_name(session, place, name);
 }
 
@@ -383,7 +384,9 @@ void operation_rmdir(fuse_req_t req, fuse_ino_t parent, const char* name) {
     const Result<Place> found = find_place(session, parent, name);
     if (!found.ok()) return request.fail(found.error_number());
     const Place& place = found.value();
-    const ObjectId id = id_of_name(session, place, name);
+    const ObjectId id = session.handles().any_directory_in(place.inode->nodeid())
+                            ? ask_id_of_name(session, request, place, name)
+                            : id_of_name(session, place, name);
     const CallerPtr caller = session.changer(request);
     const cache::TimePoint asked = session.now();
     const auto done = session.ask<DirChange>(request, [&](Backend::Done<DirChange> told) {
@@ -421,7 +424,9 @@ void move_inodes(SessionImpl& session, const Rename& rename, const ObjectId& sou
   const ObjectId to = backend.child_id(rename.to.object, rename.to_name, ino);
   const ObjectId back =
       backend.child_id(rename.from.object, rename.from_name, replaced ? replaced->ino() : 0);
-  if (replaced && !exchange && session.ids_hold_names()) inodes.detach(target);
+  const bool gone = replaced && !exchange && replaced->is_directory();
+  if (gone) note_gone(session, target);
+  if (replaced && !exchange && !gone && session.ids_hold_names()) inodes.detach(target);
   if (exchange || (moved && moved->is_directory())) {
     tell_moved(inodes.move_all([&](const ObjectId& id) {
       ObjectId now = backend.moved_id(id, source, to);
@@ -436,7 +441,7 @@ void move_inodes(SessionImpl& session, const Rename& rename, const ObjectId& sou
   }
   const cache::TimePoint when = session.now();
   if (moved) inodes.note_changed(*moved, when);
-  if (replaced) inodes.note_changed(*replaced, when);
+  if (replaced && !gone) inodes.note_changed(*replaced, when);
   if (const auto file = replaced && !exchange ? inodes.file(*replaced) : nullptr) {
     file->adjust_links(-1);
   }

@@ -159,18 +159,25 @@ TEST_CASE("write: a file that is removed while it is open is there until it is c
 
 TEST_CASE("write: a directory that is removed while it is open keeps its attributes") {
   for (const std::string& kind : test::remote_kinds()) {
-    for (const std::string options : {"ttl=0", "ttl=1h"}) {
-      INFO(kind << ", -o " << options);
+    for (const auto& [options, listed, replaced] :
+         std::vector<std::tuple<std::string, bool, bool>>{{"ttl=0", true, false},
+                                                          {"ttl=1h", true, false},
+                                                          {"ttl=0", false, false},
+                                                          {"ttl=1h", false, true},
+                                                          {"ttl=0", false, true}}) {
+      INFO(kind << ", -o " << options << ", listed " << listed << ", replaced " << replaced);
       const Remote remote(kind);
       Mounted mount(remote, options);
       REQUIRE(mkdir((mount / "d").c_str(), 0755) == 0);
       {
         const Fd directory(mount / "d", O_RDONLY | O_DIRECTORY);
         REQUIRE(directory.error() == 0);
-        CHECK(names_in(mount.path()) > 0);  // the listing tells which object the name is
-        REQUIRE(rmdir((mount / "d").c_str()) == 0);
+        if (listed) CHECK(names_in(mount.path()) > 0);  // tells which object the name is
+        if (!replaced) REQUIRE(rmdir((mount / "d").c_str()) == 0);
         // Under its name there may be another, which is not touched.
-        REQUIRE(mkdir((mount / "d").c_str(), 0711) == 0);
+        const std::string other = mount / (replaced ? "other" : "d");
+        REQUIRE(mkdir(other.c_str(), 0711) == 0);
+        if (replaced) REQUIRE(rename(other.c_str(), (mount / "d").c_str()) == 0);
         struct stat status {};
         REQUIRE(fstat(directory.get(), &status) == 0);
         CHECK(status.st_nlink == 0);
