@@ -292,15 +292,11 @@ std::string hidden_name(uint64_t ino, uint64_t number) {
   return name;
 }
 
-// The open file of that name, where the remote would forget it with its name. (The kernel's NFS
+// The open file of that id, where the remote would forget it with its name. (The kernel's NFS
 // client does the same, with names of the same form.)
-InodeRef file_to_hide(SessionImpl& session, FuseRequest& request, const Place& place,
-                      const char* name) {
-  if (session.backend().keeps_unlinked() || !session.handles().any_file_in(place.inode->nodeid())) {
-    return {};
-  }
-  const ObjectId id = ask_id_of_name(session, request, place, name);
-  InodeRef inode = id.empty() ? InodeRef() : session.inodes().find(id);
+InodeRef file_to_hide(SessionImpl& session, FuseRequest& request, const ObjectId& id) {
+  if (session.backend().keeps_unlinked() || id.empty()) return {};
+  InodeRef inode = session.inodes().find(id);
   if (!inode || inode->is_directory()) return {};
   const auto state = session.inodes().file(*inode);
   if (!state || !state->is_open()) return {};
@@ -335,10 +331,10 @@ Status hide(SessionImpl& session, FuseRequest& request, const Place& place, cons
 }
 
 void unlink(SessionImpl& session, FuseRequest& request, const Place& place, const char* name) {
-  if (const InodeRef open = file_to_hide(session, request, place, name)) {
+  const ObjectId id = id_of_lost_name(session, request, place, name);
+  if (const InodeRef open = file_to_hide(session, request, id)) {
     return request.fail_or_ok(hide(session, request, place, name, *open).error_number());
   }
-  const ObjectId id = id_of_lost_name(session, request, place, name);
   const CallerPtr caller = session.changer(request);
   const cache::TimePoint asked = session.now();
   const auto done = session.ask<DirChange>(request, [&](Backend::Done<DirChange> told) {
@@ -477,17 +473,16 @@ void move_entries(SessionImpl& session, const Rename& rename, const RenamedAnswe
 void rename(SessionImpl& session, FuseRequest& request, const Rename& rename) {
   const ObjectId source = ask_id_of_name(session, request, rename.from, rename.from_name);
   const bool exchange = (rename.flags & kRenameExchange) != 0;
+  ObjectId target = exchange ? ask_id_of_name(session, request, rename.to, rename.to_name)
+                             : id_of_lost_name(session, request, rename.to, rename.to_name);
   // What is to be replaced, and open, gets another name first.
-  if (rename.flags == 0) {
-    if (const InodeRef open = file_to_hide(session, request, rename.to, rename.to_name)) {
-      const bool itself = session.inodes().object(*open) == source;
-      const Status hidden =
-          itself ? Status() : hide(session, request, rename.to, rename.to_name, *open);
+  if (rename.flags == 0 && target != source) {
+    if (const InodeRef open = file_to_hide(session, request, target)) {
+      const Status hidden = hide(session, request, rename.to, rename.to_name, *open);
       if (!hidden.ok()) return request.fail(hidden.error_number());
+      target = {};
     }
   }
-  const ObjectId target = exchange ? ask_id_of_name(session, request, rename.to, rename.to_name)
-                                   : id_of_lost_name(session, request, rename.to, rename.to_name);
   const CallerPtr caller = session.changer(request);
   const cache::TimePoint asked = session.now();
   const auto done = session.ask<RenamedAnswer>(request, [&](Backend::Done<RenamedAnswer> told) {

@@ -157,6 +157,26 @@ TEST_CASE("write: a file that is removed while it is open is there until it is c
   }
 }
 
+TEST_CASE("write: an open file is there until it is closed, whichever of its names goes last") {
+  for (const std::string& kind : test::remote_kinds()) {
+    INFO(kind);
+    const Remote remote(kind);
+    Mounted mount(remote);
+    REQUIRE(mkdir((mount / "d").c_str(), 0755) == 0);
+    REQUIRE(write_file(mount / "d/file", "content") == 0);
+    REQUIRE(link((mount / "d/file").c_str(), (mount / "other").c_str()) == 0);
+    {
+      const Fd file(mount / "d/file", O_RDONLY);
+      REQUIRE(unlink((mount / "d/file").c_str()) == 0);
+      REQUIRE(unlink((mount / "other").c_str()) == 0);
+      CHECK(file.read() == "content");
+      struct stat status {};
+      CHECK(fstat(file.get(), &status) == 0);
+    }
+    CHECK(mount.end() == "");
+  }
+}
+
 TEST_CASE("write: a directory that is removed while it is open keeps its attributes") {
   for (const std::string& kind : test::remote_kinds()) {
     for (const auto& [options, listed, replaced] :
