@@ -69,6 +69,7 @@ void FileState::adopt(const Attr& attr) {
     MutexLock lock(mutex_);
     own_changes_ = false;
     known_ = attr;
+    if (held_) held_->set.apply_to(&known_);
   }
   data_.set_remote_size(attr.size);
 }
@@ -78,6 +79,11 @@ void FileState::note_own_change() {
   MutexLock lock(mutex_);
   own_changes_ = true;
   last_write_ = now;
+  // What is written later has a later time.
+  last_told_.valid &= ~SetAttr::kMtime;
+  if (!held_ || !held_->set.has(SetAttr::kMtime)) return;
+  held_->set.valid &= ~SetAttr::kMtime;
+  known_.mtime = now;
 }
 
 void FileState::adjust_links(int by) {
@@ -117,8 +123,85 @@ Attr FileState::shown() {
   if (!unwritten) return attr;
   attr.size = size;
   attr.blocks = std::max(attr.blocks, (size + 511) / 512);
-  if (before(attr.mtime, last_write_)) attr.mtime = attr.ctime = last_write_;
+  const bool set = held_ && held_->set.has(SetAttr::kMtime);
+  if (!set && before(attr.mtime, last_write_)) attr.mtime = attr.ctime = last_write_;
   return attr;
+}
+
+void FileState::made_by(const BackendFileSourcePtr& source) {
+  MutexLock lock(mutex_);
+  maker_ = source;
+}
+
+bool FileState::may_hold(const SetAttr& set, const CallerPtr& caller) {
+  constexpr uint32_t kOwner = SetAttr::kUid | SetAttr::kGid;
+  constexpr uint32_t kMay = SetAttr::kMode | kOwner | SetAttr::kAtime | SetAttr::kMtime;
+  const BackendFileSourcePtr maker = maker_.lock();
+  if (!maker || (set.valid & ~kMay) != 0) return false;
+  const bool open = std::find(sources_.begin(), sources_.end(), maker) != sources_.end();
+  const bool same = maker->opener() && caller && *maker->opener() == *caller;
+  if (!open || !same) return false;
+  // The remote may take set-user-ID and the like away, or refuse another owner.
+  if (set.has(SetAttr::kMode) && (set.mode & 07000) != 0) return false;
+  return (!set.has(SetAttr::kUid) || set.uid == known_.uid) &&
+         (!set.has(SetAttr::kGid) || set.gid == known_.gid);
+}
+
+bool FileState::hold(const SetAttr& set, const CallerPtr& caller) {
+  const cache::Timespec now = wall_clock();
+  MutexLock lock(mutex_);
+  if (!may_hold(set, caller)) return false;
+  if (!held_) held_.emplace();
+  held_->set.merge(set);
+  held_->source = maker_.lock();
+  known_.ctime = now;
+  set.apply_to(&known_);
+  return true;
+}
+
+std::optional<FileState::Held> FileState::begin_telling() {
+  MutexLock lock(mutex_);
+  if (telling_ || !held_) return std::nullopt;
+  telling_ = true;
+  last_told_ = held_->set;
+  told_through_ = held_->source;
+  return std::exchange(held_, std::nullopt);
+}
+
+void FileState::end_telling(bool told) {
+  if (!told) tell_again();
+  std::vector<std::function<void()>> waiting;
+  {
+    MutexLock lock(mutex_);
+    telling_ = false;
+    waiting.swap(told_);
+  }
+  for (const auto& then : waiting) then();
+}
+
+void FileState::tell_again() {
+  MutexLock lock(mutex_);
+  const BackendFileSourcePtr source = told_through_.lock();
+  SetAttr set = std::exchange(last_told_, SetAttr());
+  if (!source || set.valid == 0) return;
+  if (held_) set.merge(held_->set);
+  held_ = Held{set, source};
+}
+
+bool FileState::holds_attrs() {
+  MutexLock lock(mutex_);
+  return telling_ || held_;
+}
+
+void FileState::when_told(std::function<void()> then) {
+  {
+    MutexLock lock(mutex_);
+    if (telling_) {
+      told_.push_back(std::move(then));
+      return;
+    }
+  }
+  then();
 }
 
 void FileState::note_kernel_mtime(const cache::Timespec& mtime) {

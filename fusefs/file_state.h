@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -101,6 +102,33 @@ class FileState {
   // The time that the remote is to be told, once, after the data. None where it has it.
   std::optional<cache::Timespec> take_kernel_mtime();
 
+  // ---- Attributes of a file that is being made ----
+  //
+  // Who makes a file (tar, cp, rsync) writes it, sets its times, owner and mode one after the
+  // other, and closes it: each a round trip, were the remote told at once. What the owner of a file
+  // may always do is held instead, shown to programs as if it were done, and told in one request,
+  // with the data, by close and fsync, by another opening, and before any change that is not held.
+
+  // `source` has made the file, which was not there before.
+  void made_by(const BackendFileSourcePtr& source);
+  // True: `set` is held. Only while the handle that has made the file is open, by whoever made it.
+  bool hold(const SetAttr& set, const CallerPtr& caller);
+  struct Held {
+    SetAttr set;
+    BackendFileSourcePtr source;  // to be told through
+  };
+  // What the remote is to be told; it counts as told from end_telling() on. One at a time.
+  std::optional<Held> begin_telling();
+  // `told`: or refused; else it did not get ready, and is held again.
+  void end_telling(bool told);
+  // What was told last is held again: older data was written after it.
+  void tell_again();
+  [[nodiscard]] bool holds_attrs();
+  // Calls it when nobody is telling: at once, or from end_telling().
+  void when_told(std::function<void()> then);
+  // The remote does not have it all: data, or attributes.
+  [[nodiscard]] bool has_untold() { return data_.has_unwritten() || holds_attrs(); }
+
   // ---- Open files ----
 
   void opened(const BackendFileSourcePtr& source);
@@ -120,6 +148,8 @@ class FileState {
   std::optional<HiddenName> take_hidden();
 
  private:
+  [[nodiscard]] bool may_hold(const SetAttr& set, const CallerPtr& caller) REQUIRES(mutex_);
+
   cache::FileMapping data_;
   cache::Mutex mutex_{cache::LockRank::kInode};
   Attr known_ GUARDED_BY(mutex_);
@@ -129,6 +159,12 @@ class FileState {
   cache::Timespec last_write_ GUARDED_BY(mutex_);                // wall clock
   std::optional<cache::Timespec> kernel_mtime_ GUARDED_BY(mutex_);
   bool kernel_wrote_ GUARDED_BY(mutex_) = false;  // since that was noted
+  std::weak_ptr<BackendFileSource> maker_ GUARDED_BY(mutex_);
+  std::optional<Held> held_ GUARDED_BY(mutex_);
+  SetAttr last_told_ GUARDED_BY(mutex_);  // which may have to be told again
+  std::weak_ptr<BackendFileSource> told_through_ GUARDED_BY(mutex_);
+  bool telling_ GUARDED_BY(mutex_) = false;
+  std::vector<std::function<void()>> told_ GUARDED_BY(mutex_);
   std::vector<BackendFileSourcePtr> sources_ GUARDED_BY(mutex_);
   std::optional<HiddenName> hidden_ GUARDED_BY(mutex_);
 };

@@ -70,6 +70,7 @@ class MeasuredBackend final : public Backend {
   [[nodiscard]] uint32_t max_read() const override { return backend_->max_read(); }
   [[nodiscard]] uint32_t max_write() const override { return backend_->max_write(); }
   [[nodiscard]] bool keeps_unlinked() const override { return backend_->keeps_unlinked(); }
+  [[nodiscard]] NewFileAttrs new_file_attrs() const override { return backend_->new_file_attrs(); }
   RequestId create(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
                    uint32_t mode, int flags, Done<CreatedAnswer> done) override {
     return backend_->create(caller, parent, name, mode, flags,

@@ -213,7 +213,7 @@ void link(SessionImpl& session, FuseRequest& request, const Place& place, const 
     entry.attr.ino = inode.ino();  // some back ends make it from the name
     session.inodes().add_id(inode, entry.id);
     const auto file = session.inodes().file(inode);
-    if (file && file->data().has_unwritten()) {
+    if (file && file->has_untold()) {
       file->adjust_links(1);
     } else {
       session.keep_own(inode, entry.attr);
@@ -267,6 +267,8 @@ void create(SessionImpl& session, FuseRequest& request, const Place& place, cons
   auto handle =
       make_handle(session, session.inodes().find(nodeid), answer.entry.attr, std::move(source), fi);
   handle->state->note_kernel_mtime(answer.entry.attr.mtime);
+  const bool holds = backend.new_file_attrs() != NewFileAttrs::kAtOnce;
+  if (holds && (flags & O_EXCL) != 0) handle->state->made_by(handle->source);
   const uint64_t fh = session.handles().add(std::move(handle));
   fi->fh = fh;
   if (request.reply(fuse_reply_create, &child.value().entry, fi) == 0) return;
@@ -559,8 +561,7 @@ Status settle_data(SessionImpl& session, FuseRequest& request, FileState& file, 
   const Waiting waiting(session, request);
   const cache::DataWait wait = session.data_wait(waiting.patience());
   const Status written = file.data().flush(cache::FileMapping::Durable::kNo, wait);
-  const int error = written.error_number();
-  if (error == ETIMEDOUT || error == EINTR || error == ENOTCONN) return written;
+  if (is_passing(written.error_number())) return written;
   if (!set.has(SetAttr::kSize)) return {};
   auto begun = file.data().begin_truncate(set.size, wait);
   if (!begun.ok()) return begun.status();
@@ -598,14 +599,21 @@ void setattr(SessionImpl& session, FuseRequest& request, fuse_ino_t ino, const S
   if (!handle && session.inodes().detached(*inode)) {
     return set_removed(session, request, *inode, set);
   }
+  const CallerPtr caller = session.changer(request);
+  if (file && file->hold(set, caller)) {
+    if (set.has(SetAttr::kMtime)) file->note_kernel_mtime(set.mtime);
+    session.inodes().note_changed(*inode, session.now());
+    return reply_attr(session, request, *inode,
+                      {file->shown(), session.now() - session.options().ttl});
+  }
   std::unique_ptr<Truncation> truncation;
   if (file) {
-    const Status settled = settle_data(session, request, *file, set, &truncation);
+    Status settled = session.settle_attrs(request, *inode, *file);
+    if (settled.ok()) settled = settle_data(session, request, *file, set, &truncation);
     if (!settled.ok()) return request.fail(settled.error_number());
     file->note_own_change();
   }
   const cache::TimePoint asked = session.now();
-  const CallerPtr caller = session.changer(request);
   const auto set_by = [&](const BackendFileSourcePtr& source) {
     return session.ask<Attr>(request, [&](Backend::Done<Attr> done) {
       return session.backend().setattr(caller, session.inodes().object(*inode),

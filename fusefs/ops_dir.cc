@@ -253,7 +253,7 @@ bool is_outdated(SessionImpl& session, const PrimedEntry& entry) {
   if (entry.nodeid == 0 || entry.outdated || !entry.opened_file) return entry.outdated;
   const InodeRef inode = session.inodes().find(entry.nodeid);
   const auto file = inode ? session.inodes().file(*inode) : nullptr;
-  return file && (file->owns_changes() || file->data().has_unwritten());
+  return file && (file->owns_changes() || file->has_untold());
 }
 
 std::vector<PrimedEntry> prime(SessionImpl& session, DirHandle& handle, DirentEncoder& encoder) {

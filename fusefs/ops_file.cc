@@ -84,6 +84,9 @@ void open(SessionImpl& session, FuseRequest& request, fuse_ino_t ino, fuse_file_
   const bool truncates = (fi->flags & O_TRUNC) != 0;
   if (session.inodes().detached(*inode)) return request.fail(ESTALE);
   const auto state = session.inodes().file(*inode);
+  // Whether it may be opened, the remote decides.
+  const Status settled = state ? session.settle_attrs(request, *inode, *state) : Status();
+  if (!settled.ok()) return request.fail(settled.error_number());
   const auto source = truncates
                           ? open_truncated(session, request, *inode, state.get(), flags | O_TRUNC)
                           : open_source(session, request, *inode, flags);
@@ -181,32 +184,48 @@ void set_mtime(SessionImpl& session, FuseRequest& request, const FileHandle& han
   }
 }
 
-// What has gone wrong with the file's data since this handle was told last; else what this call met
-// that the data itself has survived.
-Status push_out(SessionImpl& session, FuseRequest& request, FileHandle& handle, Durable durable) {
+// The data, and behind it the attributes that are held. What is told: what the attributes met, and
+// what the data has survived.
+Status tell_all(SessionImpl& session, FuseRequest& request, const FileHandle& handle,
+                Durable durable) {
   FileMapping& data = handle.state->data();
-  const bool writable = handle.source->writable();
-  Status status;
-  {
+  const auto flush = [&](Durable how) {
     const Waiting waiting(session, request);
-    status = data.flush(durable, session.data_wait(waiting.patience()), 0, UINT64_MAX,
-                        writable ? handle.source : nullptr);
-  }
-  handle.state->retry_invalidation();
-  const bool tells = writable && status.ok();
-  if (const auto mtime = tells ? handle.state->take_kernel_mtime() : std::nullopt) {
+    const Status status = data.flush(how, session.data_wait(waiting.patience()), 0, UINT64_MAX,
+                                     handle.source->writable() ? handle.source : nullptr);
+    return is_passing(status.error_number()) ? status : Status();
+  };
+  if (!handle.state->holds_attrs()) return flush(durable);
+  const bool behind =
+      session.backend().new_file_attrs() == NewFileAttrs::kBehindData && data.send_all();
+  const uint64_t writes = data.info().writes;
+  Status status = behind ? Status() : flush(Durable::kNo);
+  if (!status.ok()) return status;
+  const Status told = session.tell_attrs(request, *handle.inode, *handle.state);
+  status = flush(durable);
+  if (!behind || (status.ok() && data.info().writes == writes)) return status.ok() ? told : status;
+  // Written once more, after a failure.
+  handle.state->tell_again();
+  return status.ok() ? session.tell_attrs(request, *handle.inode, *handle.state) : status;
+}
+
+// What has gone wrong with the file since this handle was told last.
+Status push_out(SessionImpl& session, FuseRequest& request, FileHandle& handle, Durable durable) {
+  FileState& state = *handle.state;
+  const Status status = tell_all(session, request, handle, durable);
+  state.retry_invalidation();
+  const bool tells = handle.source->writable() && status.ok();
+  if (const auto mtime = tells ? state.take_kernel_mtime() : std::nullopt) {
     set_mtime(session, request, handle, *mtime);
-  } else if (handle.state->owns_changes()) {
+  } else if (state.owns_changes()) {
     // The remote's size and times are other ones now.
     session.inodes().note_changed(*handle.inode, session.now());
     // Whoever changes the file after this is somebody else: it must be known what it is now.
     static_cast<void>(session.fetch_attr(request, *handle.inode));
   }
   cache::MutexLock lock(handle.mutex);
-  const Status kept = data.check_error(handle.errors);
-  if (!kept.ok()) return kept;
-  const int error = status.error_number();
-  return error == ETIMEDOUT || error == EINTR || error == ENOTCONN ? status : Status();
+  const Status kept = state.data().check_error(handle.errors);
+  return kept.ok() ? status : kept;
 }
 
 void operation_flush(fuse_req_t req, fuse_ino_t /*ino*/, fuse_file_info* fi) {
@@ -231,7 +250,7 @@ void operation_release(fuse_req_t req, fuse_ino_t /*ino*/, fuse_file_info* fi) {
     InodeRef inode = session.inodes().find(handle.inode->nodeid());
     session.handles().close(fi->fh);
     if (!state->is_open()) remove_hidden(session, request, *state);
-    if (state->data().has_unwritten()) session.linger(std::move(inode), state);
+    if (state->has_untold()) session.linger(std::move(inode), state);
     request.ok();
   });
 }

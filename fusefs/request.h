@@ -103,6 +103,11 @@ bool PendingCall<T>::abandoned() {
   return abandoned_;
 }
 
+// The call did not get ready, rather than being refused: what it was for may be tried again.
+inline bool is_passing(int error_number) {
+  return error_number == ETIMEDOUT || error_number == EINTR || error_number == ENOTCONN;
+}
+
 // Starts a call by `start(done)`, which returns the back end's request id, and waits for it. A call
 // that is given up is cancelled. `dispose` gets an answer that comes after that.
 template <typename T, typename Start>

@@ -453,7 +453,7 @@ Result<Attr> SessionImpl::ask_attr(FuseRequest& request, const Inode& inode) {
 Result<Attr> SessionImpl::fetch_attr(FuseRequest& request, const Inode& inode) {
   const auto file = inodes_->file(inode);
   // The remote does not have it all yet.
-  if (file && file->data().has_unwritten()) return file->shown();
+  if (file && file->has_untold()) return file->shown();
   // Removed through this mount: only those who have it open see it, and no remote could say more.
   if (inode.is_directory() && inodes_->detached(inode)) {
     if (const auto last = inodes_->attr(inode)) return last->attr;
@@ -465,7 +465,7 @@ Result<Attr> SessionImpl::fetch_attr(FuseRequest& request, const Inode& inode) {
   if ((attr.value().mode & S_IFMT) != inode.type()) return Status::error(ESTALE);
   if (!presentable(attr.value())) return Status::error(EIO);
   keep_attr(inode, attr.value(), asked, Told::kCertain);
-  if (file && file->data().has_unwritten()) return file->shown();  // written meanwhile
+  if (file && file->has_untold()) return file->shown();  // written meanwhile
   return attr;
 }
 
@@ -473,7 +473,7 @@ Result<TimedAttr> SessionImpl::fresh_attr(FuseRequest& request, const Inode& ino
   const cache::TimePoint asked = now();
   const auto file = inodes_->file(inode);
   // The kernel is to ask again: it is the remote's clock that counts in the end.
-  if (file && file->data().has_unwritten()) {
+  if (file && file->has_untold()) {
     return TimedAttr{file->shown(), asked - options_.ttl};
   }
   const auto known = inodes_->attr(inode);
@@ -490,7 +490,7 @@ Result<TimedAttr> SessionImpl::fresh_attr(FuseRequest& request, const Inode& ino
 Result<TimedAttr> SessionImpl::settle_attr(FuseRequest& request, const Inode& inode,
                                            const TimedAttr& told) {
   const auto file = inodes_->file(inode);
-  const bool ours = file && (file->owns_changes() || file->data().has_unwritten());
+  const bool ours = file && (file->owns_changes() || file->has_untold());
   if (ours || inodes_->outdated(inode, told.asked)) return fresh_attr(request, inode);
   keep_attr(inode, told.attr, told.asked);
   return told;
@@ -512,7 +512,7 @@ Status SessionImpl::confirm_token(FuseRequest& request, const Inode& inode, DirS
 void SessionImpl::keep_attr(const Inode& inode, const Attr& attr, cache::TimePoint asked,
                             Told told) {
   const auto file = inodes_->file(inode);
-  if (file && file->data().has_unwritten()) return;
+  if (file && file->has_untold()) return;
   if (file && told != Told::kCertain && file->owns_changes()) return;
   if (const auto known = inodes_->attr(inode); known && known->asked > asked) return;
   if (!inodes_->set_attr(inode, {attr, asked})) return;
@@ -532,6 +532,59 @@ void SessionImpl::keep_own(const Inode& inode, const Attr& attr) {
   if (const auto file = inodes_->file(inode)) file->adopt(attr);
 }
 
+Status SessionImpl::tell_attrs(FuseRequest& request, const Inode& inode, FileState& file) {
+  const Waiting waiting(*this, request);
+  return tell_attrs(waiting.patience(), inode, file);
+}
+
+Status SessionImpl::tell_attrs(const Patience& patience, const Inode& inode, FileState& file) {
+  while (file.holds_attrs()) {
+    const auto held = file.begin_telling();
+    if (!held) {
+      const auto told =
+          call_backend<Nothing>(*backend_, patience, [&](Backend::Done<Nothing> done) {
+            file.when_told([done = std::move(done)] { done(Nothing{}); });
+            return Backend::RequestId{0};
+          });
+      if (!told.ok()) return told.status();
+      continue;
+    }
+    const auto attr = call_backend<Attr>(*backend_, patience, [&](Backend::Done<Attr> done) {
+      return backend_->setattr(held->source->opener(), inodes_->object(inode), held->source->file(),
+                               held->set, std::move(done));
+    });
+    if (attr.ok() && presentable(attr.value())) {
+      keep_own(inode, attr.value());
+    } else {
+      inodes_->note_changed(inode, now());
+    }
+    file.end_telling(!is_passing(attr.error_number()));
+    if (!attr.ok()) return attr.status();
+  }
+  return {};
+}
+
+Status SessionImpl::settle_attrs(FuseRequest& request, const Inode& inode, FileState& file) {
+  if (!file.holds_attrs()) return {};
+  {
+    const Waiting waiting(*this, request);
+    const Status written =
+        file.data().flush(cache::FileMapping::Durable::kNo, data_wait(waiting.patience()));
+    if (is_passing(written.error_number())) return written;
+  }
+  return tell_attrs(request, inode, file);
+}
+
+void SessionImpl::tell_attrs_later(const Inode& inode, const std::shared_ptr<FileState>& file) {
+  const auto held = file->begin_telling();
+  if (!held) return;
+  backend_->setattr(held->source->opener(), inodes_->object(inode), held->source->file(), held->set,
+                    [file](const Result<Attr>& attr) {
+                      if (attr.ok()) file->adopt(attr.value());
+                      file->end_telling(!is_passing(attr.error_number()));
+                    });
+}
+
 void SessionImpl::linger(InodeRef inode, std::shared_ptr<FileState> file) {
   cache::MutexLock lock(lingering_mutex_);
   lingering_.push_back({std::move(inode), std::move(file)});
@@ -541,7 +594,9 @@ void SessionImpl::drop_lingering() {
   std::vector<Lingering> written;  // outlives the lock
   cache::MutexLock lock(lingering_mutex_);
   for (size_t i = 0; i < lingering_.size();) {
-    if (lingering_[i].file->data().has_unwritten()) {
+    const Lingering& one = lingering_[i];
+    if (one.file->has_untold()) {
+      if (!one.file->data().has_unwritten()) tell_attrs_later(*one.inode, one.file);
       ++i;
       continue;
     }
@@ -554,11 +609,18 @@ void SessionImpl::drop_lingering() {
 void SessionImpl::write_everything() {
   const cache::DataWait wait = {.deadline = now() + timeout_, .interrupt = nullptr};
   for (const InodeTable::OpenedFile& opened : inodes_->opened_files()) {
+    if (!opened.file->has_untold()) continue;
     cache::FileMapping& data = opened.file->data();
-    if (!data.has_unwritten()) continue;
-    const Status status = data.flush(cache::FileMapping::Durable::kNo, wait);
-    if (status.ok()) continue;
     const InodeRef inode = inodes_->find(opened.nodeid);
+    const Status status = data.flush(cache::FileMapping::Durable::kNo, wait);
+    if (status.ok()) {
+      const Status told =
+          inode ? tell_attrs({wait.deadline, nullptr}, *inode, *opened.file) : Status();
+      if (told.ok()) continue;
+      spdlog::error("{}: attributes of inode {} could not be set and are lost: {}", source_,
+                    inode->ino(), std::strerror(told.error_number()));
+      continue;
+    }
     spdlog::error("{}: {} bytes of inode {} could not be written and are lost: {}", source_,
                   data.info().dirty_pages * 4096, inode ? inode->ino() : opened.nodeid,
                   std::strerror(status.error_number()));

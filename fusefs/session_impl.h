@@ -131,7 +131,12 @@ class SessionImpl {
   cache::DataWait data_wait(const Patience& patience) const {
     return {.deadline = patience.deadline, .interrupt = patience.interrupt};
   }
-  // Keeps a file whose last handle was closed until the remote has its data.
+  // The attributes that `file` holds are told to the remote, if there are any. What was written
+  // before they were set must be there already, or be on its way before them.
+  Status tell_attrs(FuseRequest& request, const Inode& inode, FileState& file);
+  // The data first.
+  Status settle_attrs(FuseRequest& request, const Inode& inode, FileState& file);
+  // Keeps a file whose last handle was closed until the remote has all of it.
   void linger(InodeRef inode, std::shared_ptr<FileState> file);
 
   [[nodiscard]] std::string stats_text();
@@ -149,6 +154,9 @@ class SessionImpl {
  private:
   CallerPtr find_caller(const FuseRequest& request);
   Result<Attr> ask_attr(FuseRequest& request, const Inode& inode);
+  Status tell_attrs(const Patience& patience, const Inode& inode, FileState& file);
+  // Waits for nothing.
+  void tell_attrs_later(const Inode& inode, const std::shared_ptr<FileState>& file);
   void drop_lingering();
   // Unmount: what is not written yet goes to the remote, within `timeout=`; what does not is told.
   void write_everything();

@@ -120,6 +120,7 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   // file_flush.cc
   Status flush(FileMapping::Durable durable, const DataWait& wait, uint64_t from, uint64_t to,
                const SourcePtr& through) EXCLUDES(mutex_);
+  bool send_all() EXCLUDES(mutex_);
   // The write-back thread's turn: sends and commits, and tells when it wants the next.
   void background(Need write, Need commit) EXCLUDES(mutex_);
   // file_direct.cc

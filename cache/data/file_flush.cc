@@ -424,6 +424,15 @@ Status FileCore::write_all(const FlushPtr& flush, const DataWait& wait) {
   }
 }
 
+bool FileCore::send_all() {
+  while (send_next(nullptr) == Sent::kSent) {
+  }
+  MutexLock lock(mutex_);
+  // One that another thread is still copying may be sent at any time.
+  return dirty_.empty() && std::none_of(writes_.begin(), writes_.end(),
+                                        [](const WritePtr& write) { return write->copying; });
+}
+
 Status FileCore::write_range(uint64_t first, uint64_t end, const DataWait& wait) {
   FlushPtr flush;
   {

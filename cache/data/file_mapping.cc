@@ -25,6 +25,8 @@ Status FileMapping::flush(Durable durable, const DataWait& wait, uint64_t from, 
   return core_->flush(durable, wait, from, to, through);
 }
 
+bool FileMapping::send_all() { return core_->send_all(); }
+
 ErrorMark FileMapping::error_mark() const { return core_->error_mark(); }
 
 Status FileMapping::check_error(ErrorMark& mark) { return core_->check_error(mark); }

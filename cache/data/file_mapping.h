@@ -87,6 +87,9 @@ class FileMapping {
   enum class Durable : uint8_t { kNo, kYes };
   Status flush(Durable durable, const DataWait& wait, uint64_t from = 0, uint64_t to = UINT64_MAX,
                const SourcePtr& through = {});
+  // Begins to write everything dirty and waits for none of it. True: all is under way, in requests
+  // made before this returned.
+  bool send_all();
   // The first write-back error that this open file was not told of yet; then never again. One that
   // nobody has been told of yet is told to files opened later, too. Where it happened the pages
   // are dropped: reads show what the remote has.

@@ -104,6 +104,16 @@ struct SetAttr {
   uint64_t size = 0;
   cache::Timespec atime, mtime;
   [[nodiscard]] bool has(uint32_t what) const { return (valid & what) != 0; }
+  // What a later one sets counts.
+  void merge(const SetAttr& later) {
+    valid |= later.valid;
+    if (later.has(kMode)) mode = later.mode;
+    if (later.has(kUid)) uid = later.uid;
+    if (later.has(kGid)) gid = later.gid;
+    if (later.has(kSize)) size = later.size;
+    if (later.has(kAtime)) atime = later.atime;
+    if (later.has(kMtime)) mtime = later.mtime;
+  }
   // To attributes whose ctime is that of the change: all but a size.
   void apply_to(Attr* attr) const {
     if (has(kMode)) attr->mode = (attr->mode & S_IFMT) | (mode & 07777);
@@ -114,6 +124,13 @@ struct SetAttr {
     if (has(kAtimeNow)) attr->atime = attr->ctime;
     if (has(kMtimeNow)) attr->mtime = attr->ctime;
   }
+};
+
+// When the remote is told the attributes that a program sets on a file it is making (FileState).
+enum class NewFileAttrs : uint8_t {
+  kAtOnce,
+  kAfterData,   // all in one request, once what was written has been answered
+  kBehindData,  // ... right behind it: what goes through one handle is done in the order asked
 };
 
 // Nothing but that it worked.
@@ -193,6 +210,7 @@ class Backend {
   // False: a file that was unlinked can't be reached by its handle any more (NFS version 3). The
   // session then renames one that is open instead, and unlinks it after the last close.
   [[nodiscard]] virtual bool keeps_unlinked() const { return true; }
+  [[nodiscard]] virtual NewFileAttrs new_file_attrs() const { return NewFileAttrs::kAtOnce; }
 
   // Changes of the tree. `mode` has the umask applied. An existing name: EEXIST.
   // Makes a regular file and opens it; `flags` as open(). With O_EXCL the name must be new; without

@@ -160,6 +160,78 @@ TEST_CASE("write: the kernel's write-back leaves the time of the write, not of t
   }
 }
 
+namespace {
+
+struct stat status_of(const std::string& path) {
+  struct stat status {};
+  REQUIRE(stat(path.c_str(), &status) == 0);
+  return status;
+}
+
+int set_mtime(const Fd& file, time_t seconds) {
+  const timespec times[] = {{.tv_sec = 0, .tv_nsec = UTIME_OMIT},
+                            {.tv_sec = seconds, .tv_nsec = 0}};
+  return futimens(file.get(), times);
+}
+
+}  // namespace
+
+TEST_CASE(
+    "write: attributes of a file that is being made are shown at once, and told by its close") {
+  for (const std::string& kind : test::shared_remote_kinds()) {
+    INFO(kind);
+    const Remote remote(kind);
+    Mounted mount(remote);
+    const std::string here = mount / "file";
+    const std::string there = remote / "file";
+    {
+      const Fd file(here, O_RDWR | O_CREAT | O_EXCL, 0600);
+      REQUIRE(file.write("content") == 0);
+      REQUIRE(set_mtime(file, 1'000'000'000) == 0);
+      REQUIRE(fchmod(file.get(), 0644) == 0);
+      CHECK((status_of(here).st_mode & 07777) == 0644);
+      CHECK(status_of(here).st_mtim.tv_sec == 1'000'000'000);
+      CHECK(status_of(here).st_size == 7);
+    }
+    CHECK((status_of(there).st_mode & 07777) == 0644);
+    CHECK(status_of(there).st_mtim.tv_sec == 1'000'000'000);
+    CHECK(status_of(there).st_size == 7);
+    CHECK(status_of(here).st_mtim.tv_sec == 1'000'000'000);
+    {
+      INFO("what is written later has a later time");
+      REQUIRE(unlink(here.c_str()) == 0);
+      const Fd file(here, O_RDWR | O_CREAT | O_EXCL, 0600);
+      REQUIRE(set_mtime(file, 1'000'000'000) == 0);
+      REQUIRE(file.write("content") == 0);
+      CHECK(status_of(here).st_mtim.tv_sec > 1'500'000'000);
+      CHECK(file.sync() == 0);
+      CHECK(status_of(here).st_mtim.tv_sec > 1'500'000'000);
+      CHECK(status_of(there).st_mtim.tv_sec > 1'500'000'000);
+      INFO("fsync tells them");
+      REQUIRE(set_mtime(file, 1'200'000'000) == 0);
+      CHECK(file.sync() == 0);
+      CHECK(status_of(there).st_mtim.tv_sec == 1'200'000'000);
+      INFO("another opening tells them");
+      REQUIRE(fchmod(file.get(), 0640) == 0);
+      CHECK(Fd(here, O_RDONLY).error() == 0);
+      CHECK((status_of(there).st_mode & 07777) == 0640);
+      INFO("what could be refused is told at once, and what was held before it");
+      REQUIRE(set_mtime(file, 1'300'000'000) == 0);
+      REQUIRE(fchmod(file.get(), 04711) == 0);
+      CHECK((status_of(there).st_mode & 07777) == 04711);
+      CHECK(status_of(there).st_mtim.tv_sec == 1'300'000'000);
+      REQUIRE(fchmod(file.get(), 0600) == 0);
+      REQUIRE(fchown(file.get(), 12345, 12346) == 0);
+      CHECK(status_of(there).st_uid == 12345);
+      CHECK((status_of(there).st_mode & 07777) == 0600);
+      CHECK(status_of(here).st_gid == 12346);
+      REQUIRE(fchmod(file.get(), 0666) == 0);
+    }
+    CHECK((status_of(there).st_mode & 07777) == 0666);
+    CHECK(mount.end() == "");
+  }
+}
+
 TEST_CASE("write: what one mount has closed another one opens") {
   for (const std::string& kind : test::shared_remote_kinds()) {
     check_close_to_open(kind, "ttl=0", true);

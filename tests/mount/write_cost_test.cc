@@ -112,6 +112,29 @@ TEST_CASE("write: small writes go to the remote in large requests") {
   }
 }
 
+// As tar does it: the data, times, owner and mode go together.
+TEST_CASE("write: a file is made and told of in two requests besides its data") {
+  for (const std::string kind : {"sim", "sftp", "nfs3", "nfs4"}) {
+    INFO(kind);
+    const Remote remote(kind);
+    Mounted mount(remote);
+    constexpr int kFiles = 10;
+    const int64_t before = mount.figure("remote_latency.change.count");
+    for (int i = 0; i < kFiles; ++i) {
+      Fd file(mount / ("file-" + std::to_string(i)), O_WRONLY | O_CREAT | O_EXCL, 0600);
+      REQUIRE(file.write("content") == 0);
+      const timespec times[] = {{.tv_sec = 1'000'000'000, .tv_nsec = 0},
+                                {.tv_sec = 1'100'000'000, .tv_nsec = 0}};
+      REQUIRE(futimens(file.get(), times) == 0);
+      REQUIRE(fchown(file.get(), getuid(), getgid()) == 0);
+      REQUIRE(fchmod(file.get(), 0644) == 0);
+      REQUIRE(file.shut() == 0);
+    }
+    CHECK(mount.figure("remote_latency.change.count") - before == int64_t{2} * kFiles);
+    CHECK(mount.end() == "");
+  }
+}
+
 TEST_CASE("write: rm -r asks a bounded number of requests for each file") {
   const char* const given = std::getenv("COOKIEFS_RM_FILES");
   check_removal("sftp", given != nullptr ? std::strtoull(given, nullptr, 10) : test::scaled(6'000));

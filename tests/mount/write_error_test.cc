@@ -176,7 +176,7 @@ TEST_CASE("write: sftp: sessions die again and again under a writer") {
   const Remote remote("sftp");
   Mounted mount(remote, "cache_size=4M,timeout=2m");
   std::string text;
-  Fd file(mount / "file", O_RDWR | O_CREAT);
+  Fd file(mount / "file", O_RDWR | O_CREAT | O_EXCL);
   REQUIRE(file.error() == 0);
   for (uint64_t round = 0; round < (test::kSanitized ? 2 : 3); ++round) {
     const std::string more = noise(round, kMib + 100 * round);
@@ -189,7 +189,19 @@ TEST_CASE("write: sftp: sessions die again and again under a writer") {
     CHECK(rename(name.c_str(), (name + "-renamed").c_str()) == 0);
   }
   CHECK(file.sync() == 0);
+  // The last bytes, and what is to be set behind them.
+  REQUIRE(file.write("end", text.size()) == 0);
+  text += "end";
+  const timespec times[] = {{.tv_sec = 1'000'000'000, .tv_nsec = 0},
+                            {.tv_sec = 1'100'000'000, .tv_nsec = 0}};
+  CHECK(futimens(file.get(), times) == 0);
+  CHECK(fchmod(file.get(), 0640) == 0);
+  test::ssh_server().kill_sessions();
   CHECK(file.shut() == 0);
+  struct stat status {};
+  REQUIRE(stat((remote / "file").c_str(), &status) == 0);
+  CHECK((status.st_mode & 07777) == 0640);
+  CHECK(status.st_mtim.tv_sec == 1'100'000'000);
   const bool same = read_file(remote / "file") == text;
   CHECK(same);
   CHECK(mount.end() == "");

@@ -77,6 +77,7 @@ class NfsBackend final : public Backend {
   [[nodiscard]] uint32_t max_read() const override { return read_bytes_; }
   [[nodiscard]] uint32_t max_write() const override { return write_bytes_; }
   [[nodiscard]] bool keeps_unlinked() const override { return protocol_->keeps_unlinked(); }
+  [[nodiscard]] NewFileAttrs new_file_attrs() const override { return NewFileAttrs::kAfterData; }
 
   // nfs_backend_change.cc
   RequestId create(const CallerPtr& caller, const ObjectId& parent, const std::string& name,

@@ -59,6 +59,7 @@ class SftpBackend final : public Backend {
   RequestId read(const CallerPtr& caller, FileHandle file, uint64_t offset, uint32_t size,
                  Done<std::string> done) override;
   void release(FileHandle file) override;
+  [[nodiscard]] NewFileAttrs new_file_attrs() const override { return NewFileAttrs::kBehindData; }
   RequestId write(const CallerPtr& caller, FileHandle file, uint64_t offset, std::string bytes,
                   Done<WriteAnswer> done) override;
   // The verifier is always 0: whether the server's machine was started anew nobody tells.

@@ -99,6 +99,7 @@ class SimBackend final : public Backend {
                      cache::DirSource::Completion done) override;
   [[nodiscard]] cache::CookieKind cookie_kind() const override;
   [[nodiscard]] uint32_t max_batch() const override { return config_.batch; }
+  [[nodiscard]] NewFileAttrs new_file_attrs() const override { return NewFileAttrs::kAfterData; }
   [[nodiscard]] ObjectId child_id(const ObjectId& parent, std::string_view name,
                                   uint64_t ino) const override;
   void cancel(RequestId id) override;
