@@ -65,9 +65,11 @@ bool FileState::note_attr(const Attr& attr) {
 }
 
 void FileState::adopt(const Attr& attr) {
+  const bool unwritten = data_.has_unwritten();
   {
     MutexLock lock(mutex_);
     own_changes_ = false;
+    if (!unwritten) last_write_ = {};
     known_ = attr;
     if (held_) held_->set.apply_to(&known_);
   }
@@ -75,6 +77,11 @@ void FileState::adopt(const Attr& attr) {
 }
 
 void FileState::note_own_change() {
+  MutexLock lock(mutex_);
+  own_changes_ = true;
+}
+
+void FileState::note_own_write() {
   const cache::Timespec now = wall_clock();
   MutexLock lock(mutex_);
   own_changes_ = true;
@@ -120,11 +127,11 @@ Attr FileState::shown() {
   const uint64_t size = data_.size();
   MutexLock lock(mutex_);
   Attr attr = known_;
-  if (!unwritten) return attr;
+  if (!unwritten && !telling_ && !held_) return attr;
   attr.size = size;
   attr.blocks = std::max(attr.blocks, (size + 511) / 512);
-  const bool set = held_ && held_->set.has(SetAttr::kMtime);
-  if (!set && before(attr.mtime, last_write_)) attr.mtime = attr.ctime = last_write_;
+  const bool written = unwritten || own_changes_;
+  if (written && before(attr.mtime, last_write_)) attr.mtime = attr.ctime = last_write_;
   return attr;
 }
 
@@ -156,6 +163,7 @@ bool FileState::hold(const SetAttr& set, const CallerPtr& caller) {
   held_->source = maker_.lock();
   known_.ctime = now;
   set.apply_to(&known_);
+  if (set.has(SetAttr::kMtime)) last_write_ = {};
   return true;
 }
 

@@ -75,6 +75,8 @@ class FileState {
   void adopt(const Attr& attr);
   // This mount is about to change the file: the next attributes are the result.
   void note_own_change();
+  // ... and to write to it.
+  void note_own_write();
   // A name of it came or went.
   void adjust_links(int by);
   // There were such changes that no attributes have shown yet.
@@ -156,7 +158,8 @@ class FileState {
   bool own_changes_ GUARDED_BY(mutex_) = false;
   bool kernel_outdated_ GUARDED_BY(mutex_) = false;
   std::optional<uint64_t> invalidate_again_ GUARDED_BY(mutex_);  // the remote's size then
-  cache::Timespec last_write_ GUARDED_BY(mutex_);                // wall clock
+  // Wall clock; not after a time was set.
+  cache::Timespec last_write_ GUARDED_BY(mutex_);
   std::optional<cache::Timespec> kernel_mtime_ GUARDED_BY(mutex_);
   bool kernel_wrote_ GUARDED_BY(mutex_) = false;  // since that was noted
   std::weak_ptr<BackendFileSource> maker_ GUARDED_BY(mutex_);

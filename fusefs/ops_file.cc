@@ -141,7 +141,7 @@ void write(SessionImpl& session, FuseRequest& request, const char* bytes, size_t
   FileMapping& data = handle.state->data();
   const std::span<const std::byte> in(reinterpret_cast<const std::byte*>(bytes), size);
   const auto to = static_cast<uint64_t>(offset);
-  handle.state->note_own_change();
+  handle.state->note_own_write();
   session.inodes().note_changed(*handle.inode, session.now());
   if (session.options().writeback_cache && fi->writepage != 0) handle.state->note_kernel_write();
   Status done;
@@ -268,6 +268,9 @@ Result<T> change_past_pages(SessionImpl& session, FuseRequest& request, FileHand
     const Status written = data.flush(Durable::kNo, session.data_wait(waiting.patience()));
     if (!written.ok()) return written;
   }
+  // What is refused must leave the times as they were set.
+  const Status settled = session.settle_attrs(request, *handle.inode, *handle.state);
+  if (!settled.ok()) return settled;
   handle.state->note_own_change();
   session.inodes().note_changed(*handle.inode, session.now());
   Result<T> result = session.ask<T>(request, start);

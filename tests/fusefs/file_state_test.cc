@@ -44,7 +44,7 @@ struct FileRig {
     return {reinterpret_cast<const char*>(out.data()), got.value()};
   }
   void write(const std::string& bytes, uint64_t offset = 0) {
-    state.note_own_change();
+    state.note_own_write();
     const auto* const data = reinterpret_cast<const std::byte*>(bytes.data());
     REQUIRE(state.data().write(source, offset, {data, bytes.size()}, DataWait()).ok());
   }
