@@ -124,6 +124,7 @@ TEST_CASE("write: one file, larger than the cache, with the kernel's write-back"
 TEST_CASE("write: one file beyond 4 GiB") {
   for (const std::string& kind : test::remote_kinds()) {
     check_exerciser(kind, "cache_size=4M,ttl=0",
-                    {"--base", "8589934592", "--direct", "--check-every", "100"});
+                    {"--base", "8589934592", "--direct", "--check-every", "100", "--steps",
+                     number(test::scaled(1000))});
   }
 }

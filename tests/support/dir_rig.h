@@ -102,8 +102,9 @@ struct Lister {
 };
 
 struct DirRig {
+  // No more than that: each rig's is reserved, and under ASan poisoned, as a whole.
   static cache::PageCacheOptions roomy() {
-    return {.limit_bytes = uint64_t{256} << 20,
+    return {.limit_bytes = uint64_t{64} << 20,
             .min_bytes = uint64_t{1} << 20,
             .background = cache::PageCacheOptions::Background::kNone};
   }

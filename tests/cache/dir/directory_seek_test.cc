@@ -44,7 +44,9 @@ TEST_CASE("everything evicted after every k entries: each once, requests O(n) (t
 
 TEST_CASE("a million entries, everything evicted after every 10,000 (trap 8)") {
   const size_t size = scaled(1'000'000);
-  DirRig rig(with_style(CookieStyle::kHashed, 10000));
+  cache::PageCacheOptions memory = DirRig::roomy();
+  memory.limit_bytes = uint64_t{256} << 20;  // or less is asked for ahead
+  DirRig rig(with_style(CookieStyle::kHashed, 10000), memory);
   rig.source->fill(size);
   rig.revalidate();
   list_with_evictions(rig, 10000, 1000);
