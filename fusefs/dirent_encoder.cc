@@ -173,6 +173,10 @@ void PlusEntry::set_block_size(uint32_t bytes) {
   store(at_ + offsetof(fuse_entry_out, attr) + offsetof(fuse_attr, blksize), bytes);
 }
 
+void PlusEntry::set_links(uint32_t count) {
+  store(at_ + offsetof(fuse_entry_out, attr) + offsetof(fuse_attr, nlink), count);
+}
+
 void PlusEntry::clear_node() { std::memset(at_, 0, kPlusPrefix); }
 
 void PlusEntries::next() {

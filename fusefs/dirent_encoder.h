@@ -75,6 +75,7 @@ class PlusEntry {
   [[nodiscard]] std::chrono::nanoseconds valid() const;  // how much longer its attributes are good
   void set_node(uint64_t nodeid);
   void set_block_size(uint32_t bytes);
+  void set_links(uint32_t count);
   void clear_node();  // names only
 
  private:

@@ -99,6 +99,11 @@ class Inode : public boost::intrusive::unordered_set_base_hook<boost::intrusive:
            (others_ && std::find(others_->begin(), others_->end(), id) != others_->end());
   }
 
+  [[nodiscard]] uint32_t id_count() const {
+    if (detached_) return 0;
+    return 1 + (others_ ? static_cast<uint32_t>(others_->size()) : 0);
+  }
+
   // What a READDIRPLUS touches of each inode comes first, beside the hooks.
   const uint64_t object_hash_;
   const uint64_t nodeid_;

@@ -61,7 +61,6 @@ InodeRef InodeTable::find(uint64_t nodeid) {
 
 Inode& InodeTable::obtain_locked(Shard& shard, ObjectId& object, uint64_t hash,
                                  const ObjectFacts& facts) {
-  auto& objects = shard.by_object.set;
   Inode* const known = find_locked(shard, object, hash);
   if (known != nullptr && known->type_ == (facts.mode & S_IFMT)) return *known;
   shard.by_nodeid.reserve_one();
@@ -69,11 +68,8 @@ Inode& InodeTable::obtain_locked(Shard& shard, ObjectId& object, uint64_t hash,
   const uint64_t nodeid = (shard.last_id + 1) << kShardBits | hash % kShards;
   auto fresh = std::make_unique<Inode>(nodeid, std::move(object), hash, facts);
   ++shard.last_id;
-  // Replaced: found by its node id alone from now on.
-  if (known != nullptr) {
-    objects.erase(objects.iterator_to(*known));
-    known->detached_ = true;
-  }
+  // Replaced: found by its node id, and by other ids where it has some, from now on.
+  if (known != nullptr) remove_id_locked(shard, *known, fresh->object_);
   shard.by_nodeid.insert(*fresh);
   shard.by_object.insert(*fresh);
   size_.fetch_add(1, std::memory_order_relaxed);
@@ -169,6 +165,11 @@ ObjectId InodeTable::object(const Inode& inode) {
 bool InodeTable::detached(const Inode& inode) {
   MutexLock lock(shard_of(inode.nodeid_).mutex);
   return inode.detached_;
+}
+
+uint32_t InodeTable::id_count(const Inode& inode) {
+  MutexLock lock(shard_of(inode.nodeid_).mutex);
+  return inode.id_count();
 }
 
 void InodeTable::add_id(const Inode& inode, const ObjectId& object) {
@@ -327,6 +328,7 @@ void InodeTable::lookup_batch(std::span<PrimedEntry> entries) {
     ++inode.lookups_;
     entry.nodeid = inode.nodeid_;
     entry.outdated = entry.asked < inode.changed_;
+    entry.ids = inode.id_count();
     entry.opened_file = inode.state_ != nullptr && !inode.is_directory();
   };
   try {

@@ -77,6 +77,7 @@ struct PrimedEntry {
   // The object was changed through this mount after that: these are not its attributes any more.
   bool outdated = false;
   bool opened_file = false;  // it has a FileState, which may have changes that nobody else knows of
+  uint32_t ids = 0;          // InodeTable::id_count()
 };
 
 // An object whose id has changed. A file's state does not hold it.
@@ -109,6 +110,8 @@ class InodeTable {
   ObjectId object(const Inode& inode);
   // No id leads to it any more.
   bool detached(const Inode& inode);
+  // How many ids lead to it: over a remote whose ids are names, the names that are known of it.
+  uint32_t id_count(const Inode& inode);
   // The object has this id as well: another name of a file.
   void add_id(const Inode& inode, const ObjectId& object);
   // The name of this id is gone, or is about to be another object's. Whoever holds the inode keeps

@@ -285,7 +285,11 @@ std::vector<PrimedEntry> prime(SessionImpl& session, DirHandle& handle, DirentEn
     const uint64_t nodeid = known.nodeid;
     if (nodeid != 0) {
       entry.set_node(nodeid);
-      if (S_ISDIR(entry.mode())) prime_directory(session, handle, entry, nodeid);
+      if (S_ISDIR(entry.mode())) {
+        prime_directory(session, handle, entry, nodeid);
+      } else if (!session.backend().counts_links()) {
+        entry.set_links(known.ids);
+      }
     } else {
       entry.clear_node();
     }

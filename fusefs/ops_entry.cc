@@ -31,7 +31,7 @@ Result<Introduced> introduce(SessionImpl& session, FuseRequest& request, NamedOb
   const Attr& attr = settled.value().attr;
   fuse_entry_param& entry = result.entry;
   entry.ino = inode.nodeid();
-  entry.attr = to_stat(attr, entry.ino, session.block_size(inode, attr));
+  entry.attr = session.to_stat(inode, attr);
   // Long enough for the stat that the lookup is part of: or the kernel would ask once more.
   const double soon = std::min(session.ttl_seconds(), kStatSeconds);
   entry.attr_timeout = std::max(session.seconds_left(settled.value().asked), soon);
@@ -47,8 +47,7 @@ void reply_entry(SessionImpl& session, FuseRequest& request, const Introduced& i
 
 void reply_attr(SessionImpl& session, FuseRequest& request, const Inode& inode,
                 const TimedAttr& known) {
-  const Attr& attr = known.attr;
-  const struct stat status = to_stat(attr, inode.nodeid(), session.block_size(inode, attr));
+  const struct stat status = session.to_stat(inode, known.attr);
   request.reply(fuse_reply_attr, &status, session.seconds_left(known.asked));
 }
 

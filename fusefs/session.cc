@@ -135,23 +135,6 @@ fuse_lowlevel_ops operations() {
 
 }  // namespace
 
-struct stat to_stat(const Attr& attr, uint64_t nodeid, uint32_t block_size) {
-  struct stat out {};
-  out.st_ino = attr.ino != 0 ? attr.ino : nodeid;
-  out.st_mode = attr.mode;
-  out.st_nlink = attr.nlink;
-  out.st_uid = attr.uid;
-  out.st_gid = attr.gid;
-  out.st_rdev = attr.rdev;
-  out.st_size = static_cast<off_t>(attr.size);
-  out.st_blksize = block_size;
-  out.st_blocks = static_cast<blkcnt_t>(attr.blocks);
-  out.st_atim = {.tv_sec = attr.atime.seconds, .tv_nsec = attr.atime.nanoseconds};
-  out.st_mtim = {.tv_sec = attr.mtime.seconds, .tv_nsec = attr.mtime.nanoseconds};
-  out.st_ctim = {.tv_sec = attr.ctime.seconds, .tv_nsec = attr.ctime.nanoseconds};
-  return out;
-}
-
 Waiting::Waiting(SessionImpl& session, FuseRequest& request)
     : req_(request.raw()), member_(session.calls()) {
   patience_ = {.deadline = session.deadline(request), .interrupt = &member_.interrupt()};
@@ -634,6 +617,25 @@ uint32_t SessionImpl::block_size(const Inode& inode, const Attr& attr) {
   if (attr.size >= ReplyBuffers::kMaxBytes) return ReplyBuffers::kMaxBytes;
   const auto dir = inodes_->dir(inode);
   return dir && dir->is_long() ? ReplyBuffers::kMaxBytes : kUsual;
+}
+
+struct stat SessionImpl::to_stat(const Inode& inode, const Attr& attr) {
+  struct stat out {};
+  out.st_ino = attr.ino != 0 ? attr.ino : inode.nodeid();
+  out.st_mode = attr.mode;
+  // The kernel takes one off for each name that goes, and gives no further name to what has none.
+  const bool counted = inode.is_directory() || backend_->counts_links();
+  out.st_nlink = counted ? attr.nlink : inodes_->id_count(inode);
+  out.st_uid = attr.uid;
+  out.st_gid = attr.gid;
+  out.st_rdev = attr.rdev;
+  out.st_size = static_cast<off_t>(attr.size);
+  out.st_blksize = block_size(inode, attr);
+  out.st_blocks = static_cast<blkcnt_t>(attr.blocks);
+  out.st_atim = {.tv_sec = attr.atime.seconds, .tv_nsec = attr.atime.nanoseconds};
+  out.st_mtim = {.tv_sec = attr.mtime.seconds, .tv_nsec = attr.mtime.nanoseconds};
+  out.st_ctim = {.tv_sec = attr.ctime.seconds, .tv_nsec = attr.ctime.nanoseconds};
+  return out;
 }
 
 std::shared_ptr<DirState> SessionImpl::obtain_dir(const Inode& inode) {

@@ -123,6 +123,9 @@ class SessionImpl {
   // What programs should read at a time (st_blksize). For a long directory that is kMaxBytes of
   // ReplyBuffers: readdir(3) of glibc asks for so much, which takes half of the time per entry.
   uint32_t block_size(const Inode& inode, const Attr& attr);
+  // `attr` as the kernel is told it. An inode number that the remote does not tell is the node id;
+  // a count of links that it does not tell, that of the names known.
+  struct stat to_stat(const Inode& inode, const Attr& attr);
   // The state of a directory, made at its first opening.
   std::shared_ptr<DirState> obtain_dir(const Inode& inode);
   // The same of a file; `attr` is what is known of it.
@@ -216,8 +219,5 @@ class SessionImpl {
   cache::CondVar watch_changed_;
   bool watching_ GUARDED_BY(watch_mutex_) = false;
 };
-
-// `attr` as struct stat; an inode number that the remote does not tell is the node id.
-struct stat to_stat(const Attr& attr, uint64_t nodeid, uint32_t block_size);
 
 }  // namespace fusefs

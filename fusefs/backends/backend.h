@@ -211,6 +211,9 @@ class Backend {
   // session then renames one that is open instead, and unlinks it after the last close.
   [[nodiscard]] virtual bool keeps_unlinked() const { return true; }
   [[nodiscard]] virtual NewFileAttrs new_file_attrs() const { return NewFileAttrs::kAtOnce; }
+  // False: `nlink` of what is no directory says nothing (SFTP). The session then counts the names
+  // that it knows of.
+  [[nodiscard]] virtual bool counts_links() const { return true; }
 
   // Changes of the tree. `mode` has the umask applied. An existing name: EEXIST.
   // Makes a regular file and opens it; `flags` as open(). With O_EXCL the name must be new; without

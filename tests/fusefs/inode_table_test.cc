@@ -302,6 +302,38 @@ TEST_CASE("a detached object stays with those who hold it, and its id is free") 
   table.check_invariants();
 }
 
+TEST_CASE("an object of several ids keeps the others, and is counted by them") {
+  InodeTable table(root());
+  const InodeRef parent = table.lookup("dir", kDirectory);
+  const InodeRef file = table.lookup("a", kFile);
+  CHECK(table.id_count(*file) == 1);
+  table.add_id(*file, "b");
+  table.add_id(*file, "b");
+  CHECK(table.id_count(*file) == 2);
+  std::vector<PrimedEntry> batch{{"a", kFile}, {"b", kFile}};
+  table.lookup_batch(batch);
+  CHECK(batch[0].nodeid == file->nodeid());
+  CHECK(batch[1].nodeid == file->nodeid());
+  CHECK(batch[1].ids == 2);
+  SECTION("when one goes") { table.detach("a"); }
+  SECTION("when one is an object's of another type") { table.lookup("a", kDirectory); }
+  SECTION("when another object is renamed to one") {
+    lookup_id(table, "c");
+    table.detach("a");
+    table.move("c", "a", *parent);
+  }
+  CHECK_FALSE(table.detached(*file));
+  CHECK(table.object(*file) == "b");
+  CHECK(table.id_count(*file) == 1);
+  CHECK(table.find(std::string("b"))->nodeid() == file->nodeid());
+  table.move("b", "d", *parent);
+  CHECK(table.object(*file) == "d");
+  table.detach("d");
+  CHECK(table.detached(*file));
+  CHECK(table.id_count(*file) == 0);
+  table.check_invariants();
+}
+
 TEST_CASE("with a directory all that is below it gets new ids") {
   InodeTable table(root());
   const InodeRef below = table.lookup("a/x/y", kFile);

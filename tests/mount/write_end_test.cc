@@ -42,6 +42,13 @@ size_t wrong_files(const std::string& directory, const std::vector<std::string>&
   return wrong;
 }
 
+// As the kernel tells it.
+nlink_t links_of(const std::string& path) {
+  struct stat status {};
+  REQUIRE(lstat(path.c_str(), &status) == 0);
+  return status.st_nlink;
+}
+
 // What a directory lists, without the names that only hide what was removed.
 size_t names_in(const std::string& directory) {
   const auto entries = list(directory);
@@ -227,6 +234,34 @@ TEST_CASE("write: a name that goes and stands in no listing is missing in the co
     REQUIRE(lstat((mount / "soft").c_str(), &status) == 0);
     CHECK(status.st_nlink == 1);
     CHECK(mount.end() == "");
+  }
+}
+
+// The kernel itself counts down with each name that goes, and refuses a further name to a file that
+// it believes has none.
+TEST_CASE("write: a file whose first name has gone gets another one by the name that is left") {
+  for (const std::string& kind : test::remote_kinds()) {
+    for (const bool listed : {false, true}) {
+      INFO(kind << (listed ? ", listed before" : ""));
+      const Remote remote(kind);
+      Mounted mount(remote, "ttl=1h,readdirplus=yes");
+      REQUIRE(mkdir((mount / "d").c_str(), 0755) == 0);
+      REQUIRE(write_file(mount / "d/first", "content") == 0);
+      const Fd file(mount / "d/first", O_RDONLY);
+      REQUIRE(link((mount / "d/first").c_str(), (mount / "d/second").c_str()) == 0);
+      CHECK(links_of(mount / "d/second") == 2);
+      if (listed) {
+        mount.drop();
+        CHECK(names_in(mount / "d") == 2);
+      }
+      CHECK(links_of(mount / "d/first") == 2);
+      REQUIRE(unlink((mount / "d/first").c_str()) == 0);
+      CHECK(links_of(mount / "d/second") == 1);
+      CHECK(link((mount / "d/second").c_str(), (mount / "d/third").c_str()) == 0);
+      CHECK(links_of(mount / "d/third") == 2);
+      CHECK(read_file(mount / "d/third") == "content");
+      CHECK(mount.end() == "");
+    }
   }
 }
 

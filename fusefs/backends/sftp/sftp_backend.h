@@ -70,6 +70,7 @@ class SftpBackend final : public Backend {
   RequestId copy_range(const CallerPtr& caller, FileHandle from, uint64_t from_offset,
                        FileHandle to, uint64_t to_offset, uint64_t length,
                        Done<uint64_t> done) override;
+  [[nodiscard]] bool counts_links() const override { return false; }
 
   RequestId create(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
                    uint32_t mode, int flags, Done<CreatedAnswer> done) override;

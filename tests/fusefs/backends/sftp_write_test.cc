@@ -131,6 +131,7 @@ TEST_CASE("a file that was unlinked or replaced is read and written on") {
   test::put_file(dir / "new", "three");
   const auto backend = mounted(dir);
   CHECK(backend->keeps_unlinked());
+  CHECK_FALSE(backend->counts_links());
   const auto doomed = open_file(*backend, "doomed", O_RDWR).value();
   const auto replaced = open_file(*backend, "replaced", O_RDWR).value();
   const auto moved = open_file(*backend, "new", O_RDWR).value();
