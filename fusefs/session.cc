@@ -541,7 +541,7 @@ Status SessionImpl::tell_attrs(const Patience& patience, const Inode& inode, Fil
     } else {
       inodes_->note_changed(inode, now());
     }
-    file.end_telling(!is_passing(attr.error_number()));
+    file.end_telling(!cache::is_transient(attr.error_number()));
     if (!attr.ok()) return attr.status();
   }
   return {};
@@ -562,9 +562,13 @@ void SessionImpl::tell_attrs_later(const Inode& inode, const std::shared_ptr<Fil
   const auto held = file->begin_telling();
   if (!held) return;
   backend_->setattr(held->source->opener(), inodes_->object(inode), held->source->file(), held->set,
-                    [file](const Result<Attr>& attr) {
+                    [file, source = held->source, what = source_](const Result<Attr>& attr) {
+                      const int error = attr.error_number();
                       if (attr.ok()) file->adopt(attr.value());
-                      file->end_telling(!is_passing(attr.error_number()));
+                      file->end_telling(!cache::is_transient(error));
+                      if (attr.ok() || cache::is_transient(error)) return;
+                      spdlog::error("{}: attributes of a file that was closed could not be set: {}",
+                                    what, std::strerror(error));
                     });
 }
 

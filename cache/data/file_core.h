@@ -100,8 +100,6 @@ struct CommitRequest : FileRequest {
   std::vector<std::pair<uint64_t, PageRanges>> covered;
 };
 
-[[nodiscard]] bool is_transient(int error);
-
 class FileCore final : public std::enable_shared_from_this<FileCore> {
  public:
   using SourcePtr = FileMapping::SourcePtr;

@@ -12,7 +12,6 @@ constexpr int kUncommittedAge = 5;  // times `expire`: a commit costs the remote
 
 }  // namespace
 
-// The network, or the remote for the time being. Everything else is its last word.
 bool is_transient(int error) {
   switch (error) {
     case EAGAIN:

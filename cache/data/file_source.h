@@ -26,6 +26,10 @@ struct WriteAnswer {
   uint64_t verifier = 0;  // of the remote's life; another one: what was not stable may be lost
 };
 
+// The network, or the remote for the time being: to be tried again. Everything else is its last
+// word.
+[[nodiscard]] bool is_transient(int error);
+
 class FileSource {
  public:
   using RequestId = uint64_t;  // 0: completed already, nothing to cancel

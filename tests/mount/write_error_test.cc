@@ -172,6 +172,28 @@ TEST_CASE("write: sftp: the server dies with data unwritten, and comes back") {
   CHECK(mount.end() == "");
 }
 
+TEST_CASE(
+    "write: sftp: attributes of a new file that could not be set by its close are set later") {
+  const Remote remote("sftp");
+  test::SshServer& server = test::ssh_server();
+  Mounted mount(remote, "timeout=2s");
+  {
+    Fd file(mount / "file", O_WRONLY | O_CREAT | O_EXCL, 0600);
+    REQUIRE(file.write("content") == 0);
+    REQUIRE(file.sync() == 0);
+    REQUIRE(fchmod(file.get(), 0640) == 0);
+    server.kill_sessions();
+    server.stop_listening();
+    CHECK(file.shut() == ETIMEDOUT);
+  }
+  server.listen_again();
+  CHECK(wait_until([&] {
+    struct stat status {};
+    return stat((remote / "file").c_str(), &status) == 0 && (status.st_mode & 07777) == 0640;
+  }));
+  CHECK(mount.end() == "");
+}
+
 TEST_CASE("write: sftp: sessions die again and again under a writer") {
   const Remote remote("sftp");
   Mounted mount(remote, "cache_size=4M,timeout=2m");
