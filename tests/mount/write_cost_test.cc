@@ -10,10 +10,12 @@
 
 #include "tests/mount/write_rig.h"
 #include "tests/support/random.h"
+#include "tests/support/sizes.h"
 
 namespace fs = std::filesystem;
 
 using test::Fd;
+using test::kMiB;
 using test::Mounted;
 using test::noise;
 using test::put_file;
@@ -22,8 +24,6 @@ using test::Remote;
 using test::write_file;
 
 namespace {
-
-constexpr size_t kMib = size_t{1} << 20;
 
 // Has the kernel forget the file's pages, so that it asks the daemon again.
 void forget_pages(const std::string& path) {
@@ -59,7 +59,7 @@ TEST_CASE("write: what was read is read again without the remote") {
   for (const std::string& kind : test::shared_remote_kinds()) {
     INFO(kind);
     const Remote remote(kind);
-    const std::string text = noise(1, 2 * kMib);
+    const std::string text = noise(1, 2 * kMiB);
     put_file(remote / "file", text);
     Mounted mount(remote, "ttl=1h");
     const bool first = read_file(mount / "file") == text;
@@ -83,7 +83,7 @@ TEST_CASE("write: what was written is read without the remote") {
     INFO(kind);
     const Remote remote(kind);
     Mounted mount(remote, "ttl=1h");
-    const std::string text = noise(2, 2 * kMib + 5);
+    const std::string text = noise(2, 2 * kMiB + 5);
     REQUIRE(write_file(mount / "file", text) == 0);
     forget_pages(mount / "file");
     const bool same = read_file(mount / "file") == text;
@@ -98,7 +98,7 @@ TEST_CASE("write: small writes go to the remote in large requests") {
     INFO(kind);
     const Remote remote(kind);
     Mounted mount(remote);
-    const std::string text = noise(3, 4 * kMib);
+    const std::string text = noise(3, 4 * kMiB);
     Fd file(mount / "file", O_WRONLY | O_CREAT);
     for (size_t at = 0; at < text.size(); at += 1'000) {
       REQUIRE(file.write(text.substr(at, 1'000), at) == 0);

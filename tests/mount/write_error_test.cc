@@ -11,6 +11,7 @@
 
 #include "tests/mount/write_rig.h"
 #include "tests/support/random.h"
+#include "tests/support/sizes.h"
 #include "tests/support/ssh_server.h"
 #ifdef COOKIEFS_HAVE_NFS
 #include "tests/support/ganesha.h"
@@ -20,6 +21,7 @@ namespace fs = std::filesystem;
 
 using test::Child;
 using test::Fd;
+using test::kMiB;
 using test::Mount;
 using test::Mounted;
 using test::noise;
@@ -30,8 +32,6 @@ using test::wait_until;
 using test::write_file;
 
 namespace {
-
-constexpr size_t kMib = size_t{1} << 20;
 
 // A directory with room for 1 MiB, over that kind of remote; SFTP says 'failure' for whatever it
 // is.
@@ -99,7 +99,7 @@ TEST_CASE("write: no room on the remote is told by write, fsync or close") {
       Small small(kind);
       Fd file(small.mount / "file", O_RDWR | O_CREAT);
       REQUIRE(file.error() == 0);
-      int error = file.write(noise(1, 4 * kMib));
+      int error = file.write(noise(1, 4 * kMiB));
       if (error == 0 && with_sync) error = file.sync();
       if (error == 0) error = file.shut();
       CHECK(no_room(kind, error));
@@ -107,7 +107,7 @@ TEST_CASE("write: no room on the remote is told by write, fsync or close") {
       // With room again all is well.
       REQUIRE(unlink((small.mount / "file").c_str()) == 0);
       CHECK(wait_until([&] { return fs::is_empty(small.small.path()); }));
-      const std::string text = noise(2, kMib / 2);
+      const std::string text = noise(2, kMiB / 2);
       CHECK(write_file(small.mount / "other", text) == 0);
       const bool same = read_file(small.small.path() + "/other") == text;
       CHECK(same);
@@ -126,7 +126,7 @@ TEST_CASE("write: trap 28: a failed write-back is told once to each open file") 
     Fd closer(small.mount / "file", O_RDWR);
     REQUIRE(closer.error() == 0);
     // Less than makes the writer itself wait.
-    REQUIRE(writer.write(noise(1, 3 * kMib)) == 0);
+    REQUIRE(writer.write(noise(1, 3 * kMiB)) == 0);
     CHECK(no_room(kind, writer.sync()));
     CHECK(writer.sync() == 0);
     CHECK(no_room(kind, other.sync()));
@@ -143,12 +143,12 @@ TEST_CASE("write: the simulated remote has no room") {
   Mount mount("sim:big=10,space=1M", "cache_size=32M");
   Fd file(mount / "file", O_RDWR | O_CREAT);
   REQUIRE(file.error() == 0);
-  int error = file.write(noise(1, 4 * kMib));
+  int error = file.write(noise(1, 4 * kMiB));
   if (error == 0) error = file.sync();
   CHECK(error == ENOSPC);
   file.shut();
   CHECK(truncate((mount / "file").c_str(), 0) == 0);
-  CHECK(write_file(mount / "file", noise(2, kMib / 2)) == 0);
+  CHECK(write_file(mount / "file", noise(2, kMiB / 2)) == 0);
   CHECK(mount.end() == "");
 }
 
@@ -156,7 +156,7 @@ TEST_CASE("write: sftp: the server dies with data unwritten, and comes back") {
   const Remote remote("sftp");
   test::SshServer& server = test::ssh_server();
   Mounted mount(remote, "cache_size=32M,timeout=2m");
-  const std::string text = noise(5, 3 * kMib + 77);
+  const std::string text = noise(5, 3 * kMiB + 77);
   Gate dead;
   Gate written;
   Child writer([&] { return write_across(mount / "file", text, &written, &dead); });
@@ -201,7 +201,7 @@ TEST_CASE("write: sftp: sessions die again and again under a writer") {
   Fd file(mount / "file", O_RDWR | O_CREAT | O_EXCL);
   REQUIRE(file.error() == 0);
   for (uint64_t round = 0; round < (test::kSanitized ? 2 : 3); ++round) {
-    const std::string more = noise(round, kMib + 100 * round);
+    const std::string more = noise(round, kMiB + 100 * round);
     REQUIRE(file.write(more, text.size()) == 0);
     text += more;
     test::ssh_server().kill_sessions();
@@ -235,7 +235,7 @@ TEST_CASE("write: nfs: the server is restarted with data unwritten and not commi
     INFO(kind);
     const Remote remote(kind);
     Mounted mount(remote, "cache_size=32M,timeout=2m");
-    const std::string text = noise(6, 3 * kMib + 77);
+    const std::string text = noise(6, 3 * kMiB + 77);
     Gate dead;
     Gate written;
     Child writer([&] { return write_across(mount / "file", text, &written, &dead); });

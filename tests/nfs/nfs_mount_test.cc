@@ -41,7 +41,7 @@ using test::wait_until;
 
 namespace {
 
-Ganesha& server() {
+Ganesha& mount_server() {
   static Ganesha instance;
   return instance;
 }
@@ -65,13 +65,13 @@ std::vector<std::string> make_files(const std::string& directory, uint64_t count
 constexpr size_t kMany = 30'000;
 const std::vector<std::string>& many_names() {
   static const std::vector<std::string> names =
-      make_files(server().directory("plain") + "/many", kMany);
+      make_files(mount_server().directory("plain") + "/many", kMany);
   return names;
 }
 
 DelayProxy::Options proxy_options(std::chrono::nanoseconds rtt) {
   return {.target_host = "127.0.0.1",
-          .target_port = server().nfs_port(),
+          .target_port = mount_server().nfs_port(),
           .listen_port = 0,
           .rtt = rtt,
           .seed = 1};
@@ -90,7 +90,7 @@ TEST_CASE("many entries: each once, by both versions, with attributes and withou
   const std::string plus = GENERATE("no", "yes");
   INFO("version " << version << ", readdirplus=" << plus);
   const auto& names = many_names();
-  Mount mount(server().url("/plain", 0, version), "readdirplus=" + plus);
+  Mount mount(mount_server().url("/plain", 0, version), "readdirplus=" + plus);
   CHECK(differences(list(mount / "many"), names).empty());
   CHECK(differences(list(mount / "many"), names).empty());
   CHECK(mount.figure("remote.errors") == 0);
@@ -99,20 +99,20 @@ TEST_CASE("many entries: each once, by both versions, with attributes and withou
 
 TEST_CASE("many more entries than the cache has room for, once each", "[mount]") {
   const size_t count = test::kSanitized ? 50'000 : 200'000;
-  const auto names = make_files(server().directory("plain") + "/m1", count);
+  const auto names = make_files(mount_server().directory("plain") + "/m1", count);
   {
-    Mount mount(server().url("/plain"), "cache_size=2M");
+    Mount mount(mount_server().url("/plain"), "cache_size=2M");
     CHECK(differences(list(mount / "m1"), names).empty());
     CHECK(mount.figure("reclaim.pages") > 0);
     CHECK(mount.end() == "");
   }
-  std::filesystem::remove_all(server().directory("plain") + "/m1");
+  std::filesystem::remove_all(mount_server().directory("plain") + "/m1");
 }
 
 TEST_CASE("a listing with attributes is few requests, and what it told needs none", "[mount]") {
   many_names();
   const DelayProxy proxy(proxy_options(milliseconds(10)));
-  Mount mount(server().url("/plain", proxy.port()), "readdirplus=yes,ttl=1h,cache_size=512M");
+  Mount mount(mount_server().url("/plain", proxy.port()), "readdirplus=yes,ttl=1h,cache_size=512M");
   REQUIRE(list(mount / "many").size() == kMany + 2);
   const int64_t after_listing = mount.figure("remote.requests");
   // A request for each thousand entries would be thirty.
@@ -142,13 +142,13 @@ size_t files_below(const std::string& path) {
 TEST_CASE("a walk through 500 directories waits for few of them", "[mount]") {
   const std::string version = GENERATE("3", "4");
   INFO("version " << version);
-  const std::string top = server().directory("plain") + "/walk" + version;
+  const std::string top = mount_server().directory("plain") + "/walk" + version;
   for (int i = 0; i < 500; ++i) make_files(top + "/d" + std::to_string(i), 3);
   // Directories that have just changed are not trusted for long.
   std::this_thread::sleep_for(std::chrono::seconds(2));
   {
     const DelayProxy proxy(proxy_options(milliseconds(3)));
-    Mount mount(server().url("/plain", proxy.port(), version), "ttl=1h");
+    Mount mount(mount_server().url("/plain", proxy.port(), version), "ttl=1h");
     CHECK(files_below(mount / ("walk" + version)) == 1500);
     CHECK(mount.figure("walk_ahead.fetched") >= 400);
     CHECK(mount.figure("walk_ahead.wasted") == 0);
@@ -163,10 +163,10 @@ TEST_CASE("a walk through 500 directories waits for few of them", "[mount]") {
 TEST_CASE(
     "a name that was gone for longer than ttl is gone, though its directory was fetched ahead",
     "[mount]") {
-  const std::string top = server().directory("plain") + "/renamed";
+  const std::string top = mount_server().directory("plain") + "/renamed";
   for (int i = 100; i < 140; ++i) make_files(top + "/d" + std::to_string(i), 1);
   {
-    Mount mount(server().url("/plain"), "ttl=1s,readdirplus=yes");
+    Mount mount(mount_server().url("/plain"), "ttl=1s,readdirplus=yes");
     std::vector<std::string> names;  // in the order of the listing
     for (const auto& entry : list(mount / "renamed")) {
       if (entry.name[0] == 'd') names.push_back(entry.name);
@@ -191,7 +191,7 @@ TEST_CASE(
 
 TEST_CASE("cookies at and above 2^63: a directory in the server's memory", "[mount]") {
   const std::string version = GENERATE("3", "4");
-  NfsWriter writer(server().url("/mem"));
+  NfsWriter writer(mount_server().url("/mem"));
   const std::string name = "mem" + version;
   writer.mkdir("/" + name);
   std::vector<std::string> names;
@@ -200,7 +200,7 @@ TEST_CASE("cookies at and above 2^63: a directory in the server's memory", "[mou
     writer.create("/" + name + "/" + names.back());
   }
   {
-    Mount mount(server().url("/mem", 0, version));
+    Mount mount(mount_server().url("/mem", 0, version));
     for (const size_t buffer : {500u, 32768u}) {
       CHECK(differences(list(mount / name, buffer), names).empty());
     }
@@ -220,11 +220,11 @@ TEST_CASE("cookies at and above 2^63: a directory in the server's memory", "[mou
 
 TEST_CASE("changes by another client during listings: what stays is listed once", "[mount]") {
   const std::string exported = GENERATE("plain", "strict");
-  const std::string directory = server().directory(exported) + "/churn";
+  const std::string directory = mount_server().directory(exported) + "/churn";
   std::filesystem::remove_all(directory);
   const std::vector<std::string> names = make_files(directory, 5000);
-  Mount mount(server().url("/" + exported), "ttl=0");
-  NfsWriter writer(server().url("/" + exported));
+  Mount mount(mount_server().url("/" + exported), "ttl=0");
+  NfsWriter writer(mount_server().url("/" + exported));
   for (int round = 0; round < 5; ++round) {
     std::vector<RawEntry> entries;
     RawDir dir(mount / "churn");
@@ -244,9 +244,9 @@ TEST_CASE("changes by another client during listings: what stays is listed once"
 }
 
 TEST_CASE("a change by another client shows at the next opening, once ttl is over", "[mount]") {
-  std::filesystem::create_directories(server().directory("plain") + "/fresh");
-  NfsWriter writer(server().url("/plain"));
-  Mount mount(server().url("/plain"), "ttl=0");
+  std::filesystem::create_directories(mount_server().directory("plain") + "/fresh");
+  NfsWriter writer(mount_server().url("/plain"));
+  Mount mount(mount_server().url("/plain"), "ttl=0");
   CHECK(differences(list(mount / "fresh"), {}).empty());
   writer.create("/fresh/a");
   CHECK(differences(list(mount / "fresh"), {"a"}).empty());
@@ -301,7 +301,7 @@ struct Interrupted {
   Interrupted(Break how, seconds length)
       : away(length),
         proxy(proxy_options(milliseconds(1))),
-        mount(server().url("/plain", proxy.port()), "timeout=5m,timeo=20,cache_size=2M"),
+        mount(mount_server().url("/plain", proxy.port()), "timeout=5m,timeo=20,cache_size=2M"),
         dir(mount / "many") {
     while (entries.size() < kMany / 5) REQUIRE(dir.read(32768, &entries) > 0);
     how == Break::kCut ? proxy.cut() : proxy.stall();
@@ -354,7 +354,7 @@ TEST_CASE("soft: a network away is an error, and the listing goes on from there 
   const Break how = GENERATE(Break::kCut, Break::kStall);
   many_names();
   DelayProxy proxy(proxy_options(milliseconds(1)));
-  Mount mount(server().url("/plain", proxy.port()), "soft,timeo=5,retrans=1,cache_size=2M");
+  Mount mount(mount_server().url("/plain", proxy.port()), "soft,timeo=5,retrans=1,cache_size=2M");
   std::vector<RawEntry> entries;
   RawDir dir(mount / "many");
   while (entries.size() < kMany / 5) REQUIRE(dir.read(32768, &entries) > 0);
@@ -377,7 +377,7 @@ TEST_CASE("soft: a network away is an error, and the listing goes on from there 
 
 TEST_CASE("a lister on a dead network can be killed, and the mount be unmounted", "[mount]") {
   DelayProxy proxy(proxy_options(milliseconds(1)));
-  Mount mount(server().url("/plain", proxy.port()), "timeout=1h");
+  Mount mount(mount_server().url("/plain", proxy.port()), "timeout=1h");
   proxy.stall();
   Child lister([&] {
     std::vector<RawEntry> entries;
@@ -393,10 +393,10 @@ TEST_CASE("a lister on a dead network can be killed, and the mount be unmounted"
 }
 
 TEST_CASE("different directories are listed side by side when callers do", "[mount]") {
-  const std::string tree = server().directory("plain") + "/tree";
+  const std::string tree = mount_server().directory("plain") + "/tree";
   for (int d = 0; d < 64; ++d) make_files(tree + "/dir" + std::to_string(d), 50);
   const DelayProxy proxy(proxy_options(milliseconds(20)));
-  Mount mount(server().url("/plain", proxy.port()));
+  Mount mount(mount_server().url("/plain", proxy.port()));
   REQUIRE(list(mount / "tree").size() == 66);
   std::atomic<int> wrong{0};
   std::vector<std::thread> threads;
@@ -415,12 +415,12 @@ TEST_CASE("different directories are listed side by side when callers do", "[mou
 }
 
 TEST_CASE("callers are told apart through the mount", "[mount]") {
-  const std::string directory = server().directory("plain") + "/callers";
+  const std::string directory = mount_server().directory("plain") + "/callers";
   std::filesystem::create_directories(directory);
   put_file(directory + "/own", "mine");
   REQUIRE(chown((directory + "/own").c_str(), 1000, 1000) == 0);
   REQUIRE(chmod((directory + "/own").c_str(), 0600) == 0);
-  Mount mount(server().url("/plain"), "allow_other");
+  Mount mount(mount_server().url("/plain"), "allow_other");
   const auto opens_as = [&](uid_t uid) {
     Child child([&] {
       if (setgid(uid) != 0 || setuid(uid) != 0) return 99;
