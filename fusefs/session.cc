@@ -15,6 +15,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 #include <utility>
 #include <vector>
 
@@ -578,19 +579,17 @@ void SessionImpl::linger(InodeRef inode, std::shared_ptr<FileState> file) {
 }
 
 void SessionImpl::drop_lingering() {
-  std::vector<Lingering> written;  // outlives the lock
-  cache::MutexLock lock(lingering_mutex_);
-  for (size_t i = 0; i < lingering_.size();) {
-    const Lingering& one = lingering_[i];
-    if (one.file->has_untold()) {
-      if (!one.file->data().has_unwritten()) tell_attrs_later(*one.inode, one.file);
-      ++i;
-      continue;
-    }
-    written.push_back(std::move(lingering_[i]));
-    if (i + 1 != lingering_.size()) lingering_[i] = std::move(lingering_.back());
-    lingering_.pop_back();
+  std::vector<Lingering> left;  // outlives the lock
+  {
+    cache::MutexLock lock(lingering_mutex_);
+    left.swap(lingering_);
   }
+  std::erase_if(left, [](const Lingering& one) { return !one.file->has_untold(); });
+  for (const Lingering& one : left) {
+    if (!one.file->data().has_unwritten()) tell_attrs_later(*one.inode, one.file);
+  }
+  cache::MutexLock lock(lingering_mutex_);
+  std::move(left.begin(), left.end(), std::back_inserter(lingering_));
 }
 
 void SessionImpl::write_everything() {
