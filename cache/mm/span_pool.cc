@@ -19,6 +19,9 @@ namespace {
 
 constexpr size_t kGranule = 64;
 constexpr size_t kSpanBytes = SpanPool::kSpanBytes;
+constexpr uint64_t kInUsePerKept = 16;
+constexpr uint64_t kMostAboveBound = 16;
+constexpr uint32_t kPage = 4096;  // of the system's; smaller objects may never fill their spans
 
 // Classes: every granule up to 1 KiB, then the largest sizes of which n fit in a span.
 struct Classes {
@@ -59,6 +62,15 @@ void* reserve(uint64_t bytes) {
   return at;
 }
 
+// All pages of a span at once. A kernel that can't (before 5.14) has them come one by one.
+void populate(std::byte* span) {
+#ifdef MADV_POPULATE_WRITE
+  madvise(span, kSpanBytes, MADV_POPULATE_WRITE);
+#else
+  static_cast<void>(span);
+#endif
+}
+
 #if defined(__SANITIZE_ADDRESS__)
 #define CACHE_ASAN 1
 #elif defined(__has_feature)
@@ -91,6 +103,7 @@ SpanPool::~SpanPool() {
   CACHE_CHECK(committed() == 0 && "memory leaked from the cache");
   unpoison(region_, reserved_);  // the address range may be mapped again by others
   for (SpanSet& set : partial_) set.clear();
+  kept_.clear();
   empty_.clear();
   munmap(region_, reserved_);
   munmap(spans_, span_count_ * sizeof(Span));
@@ -126,7 +139,7 @@ void SpanPool::free(void* object, size_t bytes) {
   Span& span = spans_[offset / kSpanBytes];
   const size_t index = offset % kSpanBytes / kClasses.size[size_class];
   MutexLock lock(mutex_);
-  CACHE_CHECK(span.committed && span.size_class == size_class);
+  CACHE_CHECK(span.in_use && span.size_class == size_class);
   CACHE_CHECK(offset % kSpanBytes % kClasses.size[size_class] == 0);
   CACHE_CHECK((span.used[index / 64] >> (index % 64) & 1) != 0 && "freed twice");
   span.used[index / 64] &= ~(uint64_t{1} << (index % 64));
@@ -137,25 +150,32 @@ void SpanPool::free(void* object, size_t bytes) {
 }
 
 SpanPool::Span* SpanPool::take_span(uint16_t size_class) {
-  constexpr uint64_t cost = kSpanBytes + sizeof(Span);
-  if (cost > bound_ || committed_ > bound_ - cost) return nullptr;
   Span* span = nullptr;
-  if (!empty_.empty()) {
-    span = &*empty_.begin();
-    empty_.erase(empty_.begin());
-  } else if (next_fresh_ < span_count_) {
-    span = new (&spans_[next_fresh_++]) Span();
+  if (!kept_.empty() && committed_ <= bound_) {
+    span = &*kept_.begin();
+    kept_.erase(kept_.begin());
+    --kept_spans_;
   } else {
-    return nullptr;
+    if (kSpanCost > bound_ || committed_ > bound_ - kSpanCost) return nullptr;
+    if (!empty_.empty()) {
+      span = &*empty_.begin();
+      empty_.erase(empty_.begin());
+    } else if (next_fresh_ < span_count_) {
+      span = new (&spans_[next_fresh_++]) Span();
+    } else {
+      return nullptr;
+    }
+    committed_ += kSpanCost;
+    peak_ = std::max(peak_, committed_);
+    if (kClasses.size[size_class] >= kPage) populate(base_of(*span));
   }
+  ++in_use_;
   span->size_class = size_class;
   span->free_objects = objects_in(size_class);
-  span->committed = true;
+  span->in_use = true;
   std::fill(std::begin(span->used), std::end(span->used), 0);
   partial_[size_class].insert(*span);
   free_object_bytes_ += uint64_t{span->free_objects} * kClasses.size[size_class];
-  committed_ += cost;
-  peak_ = std::max(peak_, committed_);
   return span;
 }
 
@@ -163,15 +183,46 @@ void SpanPool::return_span(Span& span) {
   SpanSet& partial = partial_[span.size_class];
   partial.erase(partial.iterator_to(span));
   free_object_bytes_ -= uint64_t{span.free_objects} * kClasses.size[span.size_class];
-  span.committed = false;
-  madvise(base_of(span), kSpanBytes, MADV_DONTNEED);
-  empty_.insert(span);
-  committed_ -= kSpanBytes + sizeof(Span);
+  span.in_use = false;
+  --in_use_;
+  kept_.insert(span);
+  ++kept_spans_;
+  // Many go together, as neighbours where they can.
+  if (committed_ > bound_) {
+    const bool enough = committed_ - kept_spans_ * kSpanCost <= bound_;
+    if (enough || kept_spans_ >= kMostAboveBound) trim_kept(0);
+  } else if (const uint64_t most = most_kept(); kept_spans_ > most) {
+    trim_kept(most / 2);
+  }
+}
+
+uint64_t SpanPool::most_kept() const { return std::min(kMostKept, in_use_ / kInUsePerKept); }
+
+// Gives kept spans back to the system, the highest first, until `most` are left.
+void SpanPool::trim_kept(uint64_t most) {
+  while (kept_spans_ > most) {
+    const Span* const last = &*kept_.rbegin();
+    const Span* first = last;
+    do {
+      Span& span = *kept_.rbegin();
+      first = &span;
+      kept_.erase(kept_.iterator_to(span));
+      empty_.insert(span);
+      --kept_spans_;
+      committed_ -= kSpanCost;
+    } while (kept_spans_ > most && &*kept_.rbegin() == first - 1);
+    madvise(base_of(*first), static_cast<size_t>(last - first + 1) * kSpanBytes, MADV_DONTNEED);
+  }
 }
 
 bool SpanPool::charge(uint64_t bytes) {
   MutexLock lock(mutex_);
-  if (bytes > bound_ || committed_ > bound_ - bytes) return false;
+  if (bytes > bound_) return false;
+  if (committed_ > bound_ - bytes) {
+    const uint64_t lacks = committed_ - (bound_ - bytes);
+    if (lacks > kept_spans_ * kSpanCost) return false;
+    trim_kept(kept_spans_ - (lacks + kSpanCost - 1) / kSpanCost);
+  }
   committed_ += bytes;
   peak_ = std::max(peak_, committed_);
   return true;
@@ -186,6 +237,7 @@ void SpanPool::uncharge(uint64_t bytes) {
 void SpanPool::set_bound(uint64_t bytes) {
   MutexLock lock(mutex_);
   bound_ = std::min(limit_, bytes);
+  if (committed_ > bound_) trim_kept(0);
 }
 
 uint64_t SpanPool::bound() const {
@@ -205,7 +257,8 @@ uint64_t SpanPool::peak() const {
 
 uint64_t SpanPool::available() const {
   MutexLock lock(mutex_);
-  return (committed_ < bound_ ? bound_ - committed_ : 0) + free_object_bytes_;
+  if (committed_ > bound_) return free_object_bytes_;
+  return bound_ - committed_ + kept_spans_ * kSpanCost + free_object_bytes_;
 }
 
 void SpanPool::check_invariants() const {
@@ -214,7 +267,7 @@ void SpanPool::check_invariants() const {
   uint64_t free_bytes = 0;
   for (uint64_t i = 0; i < next_fresh_; ++i) {
     const Span& span = spans_[i];
-    if (!span.committed) continue;
+    if (!span.in_use) continue;
     ++spans;
     uint32_t used = 0;
     for (const uint64_t word : span.used) used += static_cast<uint32_t>(std::popcount(word));
@@ -223,7 +276,10 @@ void SpanPool::check_invariants() const {
     free_bytes += uint64_t{span.free_objects} * kClasses.size[span.size_class];
   }
   CACHE_CHECK(free_bytes == free_object_bytes_);
-  CACHE_CHECK(spans * (kSpanBytes + sizeof(Span)) <= committed_);
+  CACHE_CHECK(spans == in_use_);
+  CACHE_CHECK(kept_spans_ == kept_.size());
+  CACHE_CHECK(kept_spans_ <= std::max(most_kept(), kMostAboveBound));
+  CACHE_CHECK((in_use_ + kept_spans_) * kSpanCost <= committed_);
   CACHE_CHECK(committed_ <= peak_ && peak_ <= limit_);
 }
 

@@ -1,8 +1,13 @@
 // SpanPool: the memory behind the cache, with a hard bound on what is committed.
 //
 // Purpose:        hands out pages and name storage from spans of 64 KiB, one size class a span; an
-//                 empty span goes back to the system at once. The bound counts whole spans, so
-//                 fragmentation is inside it: what the pool says is what the process holds.
+//                 empty span goes back to the system, but for a few that are kept for what a full
+//                 cache takes next: as it evicts and fills, each span would cost the page tables'
+//                 work twice. What goes back, and what comes, does so by whole runs: where a
+//                 hypervisor has a say, a page's own fault costs 20 us, and 1 us in a span of
+//                 sixteen; giving back 64 KiB costs as much as a MiB. The bound counts whole spans,
+//                 kept ones too, so fragmentation is inside it: what the pool says is what the
+//                 process holds.
 // Ownership:      whoever allocates frees, with the same size. Spans live in one reserved range.
 // Thread-safety:  all members from any thread.
 // Locks:          LockRank::kPool, for a bitmap operation, and madvise/page faults at most. Never
@@ -12,7 +17,8 @@
 //                 committed before the bound was lowered goes as it is freed.
 //                 Under AddressSanitizer free memory is poisoned: a use after free is reported.
 // Source:         slab classes as in jemalloc (Evans 2006) and tcmalloc; the lowest-addressed
-//                 partial span is used first, which keeps high spans emptying.
+//                 partial span is used first, which keeps high spans emptying. Kept spans:
+//                 jemalloc's dirty extents, by number instead of by time.
 #pragma once
 
 #include <boost/intrusive/set.hpp>
@@ -28,6 +34,8 @@ class SpanPool {
  public:
   static constexpr size_t kSpanBytes = size_t{64} << 10;
   static constexpr size_t kMaxObject = kSpanBytes;
+  // Empty spans kept: so many, and no more than a sixteenth of those in use.
+  static constexpr uint64_t kMostKept = 64;
 
   explicit SpanPool(uint64_t limit_bytes);
   ~SpanPool();  // every object has been freed and every charge taken back
@@ -65,14 +73,18 @@ class SpanPool {
   struct Span : boost::intrusive::set_base_hook<boost::intrusive::optimize_size<true>> {
     uint16_t size_class = 0;
     uint16_t free_objects = 0;
-    bool committed = false;
+    bool in_use = false;
     uint64_t used[kMaxObjects / 64] = {};
   };
+  // What a span counts under the bound, bytes.
+  static constexpr uint64_t kSpanCost = kSpanBytes + sizeof(Span);
   using SpanSet = boost::intrusive::set<Span, boost::intrusive::compare<SpanOrder>,
                                         boost::intrusive::constant_time_size<false>>;
 
   Span* take_span(uint16_t size_class) REQUIRES(mutex_);
   void return_span(Span& span) REQUIRES(mutex_);
+  [[nodiscard]] uint64_t most_kept() const REQUIRES(mutex_);
+  void trim_kept(uint64_t most) REQUIRES(mutex_);
   [[nodiscard]] std::byte* base_of(const Span& span) const;
 
   const uint64_t limit_;
@@ -85,8 +97,11 @@ class SpanPool {
   uint64_t committed_ GUARDED_BY(mutex_) = 0;
   uint64_t peak_ GUARDED_BY(mutex_) = 0;
   uint64_t free_object_bytes_ GUARDED_BY(mutex_) = 0;
+  uint64_t in_use_ GUARDED_BY(mutex_) = 0;      // spans that hold objects
   uint64_t next_fresh_ GUARDED_BY(mutex_) = 0;  // spans from here on were never used
-  SpanSet empty_ GUARDED_BY(mutex_);            // used before, given back
+  SpanSet kept_ GUARDED_BY(mutex_);             // committed, hold nothing
+  uint64_t kept_spans_ GUARDED_BY(mutex_) = 0;
+  SpanSet empty_ GUARDED_BY(mutex_);  // used before, given back
   std::vector<SpanSet> partial_ GUARDED_BY(mutex_);
 };
 

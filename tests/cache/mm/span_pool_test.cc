@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstring>
 #include <thread>
@@ -39,10 +40,6 @@ size_t resident_bytes(std::byte* from, size_t bytes) {
   size_t resident = 0;
   for (const unsigned char flag : in_memory) resident += (flag & 1) != 0 ? page : 0;
   return resident;
-}
-
-std::byte* span_of(void* object) {
-  return reinterpret_cast<std::byte*>(reinterpret_cast<uintptr_t>(object));
 }
 
 }  // namespace
@@ -156,21 +153,110 @@ TEST_CASE("a lowered bound stops growth, and holds as what is above it is freed"
   for (void* object : objects) pool.free(object, SpanPool::kMaxObject);
 }
 
-TEST_CASE("an empty span goes back to the system at once") {
-  SpanPool pool(8 * kMiB);
-  std::vector<Object> objects;
-  for (int i = 0; i < 64; ++i) {
+namespace {
+
+// Spans of one object each, written to.
+struct FullSpans {
+  FullSpans(SpanPool& from, size_t count) : pool(from) {
+    while (objects.size() < count) add();
+  }
+  ~FullSpans() {
+    while (!objects.empty()) remove();
+  }
+  FullSpans(const FullSpans&) = delete;
+  FullSpans& operator=(const FullSpans&) = delete;
+
+  void add() {
     auto* at = static_cast<std::byte*>(pool.allocate(SpanPool::kMaxObject));
     REQUIRE(at != nullptr);
     std::memset(at, 1, SpanPool::kMaxObject);
-    objects.push_back({at, SpanPool::kMaxObject, 1});
+    objects.push_back(at);
   }
-  for (const Object& object : objects) {
-    CHECK(resident_bytes(span_of(object.at), object.bytes) == object.bytes);
-    pool.free(object.at, object.bytes);
-    CHECK(resident_bytes(span_of(object.at), object.bytes) == 0);
+  void remove() {
+    pool.free(objects.back(), SpanPool::kMaxObject);
+    objects.pop_back();
+  }
+
+  SpanPool& pool;
+  std::vector<std::byte*> objects;
+};
+
+size_t resident_spans(const std::vector<std::byte*>& spans) {
+  size_t bytes = 0;
+  for (std::byte* span : spans) bytes += resident_bytes(span, SpanPool::kSpanBytes);
+  return bytes / SpanPool::kSpanBytes;
+}
+
+}  // namespace
+
+TEST_CASE("an empty span goes back to the system, but for a sixteenth of those in use") {
+  SpanPool pool(32 * kMiB);
+  FullSpans full(pool, 400);
+  const std::vector<std::byte*> all = full.objects;
+  CHECK(resident_spans(all) == all.size());
+  while (!full.objects.empty()) {
+    full.remove();
+    const size_t in_use = full.objects.size();
+    const size_t kept = resident_spans(all) - in_use;
+    CHECK(kept <= std::min<size_t>(SpanPool::kMostKept, in_use / 16));
+    CHECK(pool.committed() / SpanPool::kSpanBytes == in_use + kept);
+    pool.check_invariants();
   }
   CHECK(pool.committed() == 0);
+}
+
+TEST_CASE("a full pool that frees and takes again keeps its spans, of whatever size") {
+  SpanPool pool(8 * kMiB);
+  FullSpans full(pool, 100);
+  std::byte* last = full.objects.back();
+  const uint64_t committed = pool.committed();
+  full.remove();
+  CHECK(resident_bytes(last, SpanPool::kSpanBytes) == SpanPool::kSpanBytes);
+  CHECK(pool.committed() == committed);
+  void* other = pool.allocate(4096);
+  CHECK(other == last);
+  CHECK(pool.committed() == committed);
+  pool.free(other, 4096);
+}
+
+TEST_CASE(
+    "kept spans stand in nobody's way: they are available, to charges too, and go with the bound") {
+  SpanPool pool(8 * kMiB);
+  FullSpans full(pool, 100);
+  const uint64_t available = pool.available();
+  const uint64_t committed = pool.committed();
+  full.remove();
+  full.remove();
+  CHECK(pool.committed() == committed);
+  const uint64_t spans = pool.available() - available;
+  CHECK(spans >= 2 * SpanPool::kSpanBytes);
+  SECTION("a charge") {
+    CHECK(pool.charge(pool.available()));
+    CHECK(pool.committed() <= pool.bound());
+    CHECK_FALSE(pool.charge(SpanPool::kSpanBytes));
+    pool.check_invariants();
+    pool.uncharge(available + spans);
+  }
+  SECTION("the bound") {
+    pool.set_bound(committed - 1);
+    CHECK(pool.committed() == committed - spans);
+    pool.set_bound(committed - spans - 1);
+    full.remove();
+    CHECK(pool.committed() < committed - spans);
+  }
+  SECTION("a bound far below: they go together, and are nobody's") {
+    pool.set_bound(pool.committed() / 2);
+    const uint64_t above = pool.committed();
+    CHECK(above == committed - spans);
+    for (int i = 0; i < 15; ++i) full.remove();
+    CHECK(pool.committed() == above);
+    CHECK(pool.available() == 0);
+    CHECK(pool.allocate(SpanPool::kMaxObject) == nullptr);
+    full.remove();
+    CHECK(pool.committed() == above - 8 * spans);
+    while (pool.committed() > pool.bound()) full.remove();
+    CHECK(full.objects.size() == 50);
+  }
 }
 
 TEST_CASE("random allocations agree with a model") {
