@@ -106,7 +106,7 @@ void list(Server& server, const std::string& path, uint32_t depth) {
 
   const Clock::time_point start = Clock::now();
   out.clear();
-  sftp::append_request(sftp::opendir_request(path), 0, &out);
+  sftp::append_head(sftp::opendir_request(path), 0, &out);
   server.send(out);
   const auto opened = sftp::parse_reply(server.receive());
   const auto handle = opened && opened->type == sftp::PacketType::kHandle
@@ -119,7 +119,7 @@ void list(Server& server, const std::string& path, uint32_t depth) {
   double first_ms = 0;
   for (bool ended = false; !ended || under_way > 0;) {
     out.clear();
-    for (; !ended && under_way < depth; ++under_way) sftp::append_request(readdir, ++id, &out);
+    for (; !ended && under_way < depth; ++under_way) sftp::append_head(readdir, ++id, &out);
     if (!out.empty()) server.send(out);
     const auto reply = sftp::parse_reply(server.receive());
     if (!reply) throw std::runtime_error("not an answer");

@@ -229,12 +229,11 @@ void append_init(std::string* out) {
   put_u32(kProtocolVersion, out);
 }
 
-void append_request(const Request& request, uint32_t id, std::string* out) {
+void append_head(const Request& request, uint32_t id, std::string* out) {
   put_u32(static_cast<uint32_t>(5 + request.body.size() + request.count), out);
   out->push_back(static_cast<char>(request.type));
   put_u32(id, out);
   out->append(request.body);
-  if (request.count > 0) out->append(*request.bytes, request.from, request.count);
 }
 
 // ---- Replies ------------------------------------------------------------------------------------

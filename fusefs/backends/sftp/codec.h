@@ -138,7 +138,8 @@ Request copy_data_request(std::string_view from, uint64_t from_offset, uint64_t 
 
 // Appends whole packets, length field included.
 void append_init(std::string* out);
-void append_request(const Request& request, uint32_t id, std::string* out);
+// All of it but the bytes, which are to follow.
+void append_head(const Request& request, uint32_t id, std::string* out);
 
 // ---- Replies ------------------------------------------------------------------------------------
 

@@ -135,8 +135,7 @@ bool SftpClient::run_posts() {
 void SftpClient::wait_for_events(TimePoint until) {
   std::array<pollfd, 4> events{};
   events[0] = {.fd = wake_, .events = POLLIN, .revents = 0};
-  const bool sending = out_sent_ < out_.size();
-  const auto socket_events = static_cast<short>(sending ? POLLIN | POLLOUT : POLLIN);
+  const auto socket_events = static_cast<short>(out_.empty() ? POLLIN : POLLIN | POLLOUT);
   events[1] = {.fd = child_.socket(), .events = socket_events, .revents = 0};
   events[2] = {.fd = child_.messages(), .events = POLLIN, .revents = 0};
   events[3] = {.fd = child_.pidfd(), .events = POLLIN, .revents = 0};
@@ -268,8 +267,6 @@ void SftpClient::start_child(TimePoint time) {
   started_at_ = heard_at_ = time;
   said_.clear();
   cutter_.clear();
-  out_.clear();
-  out_sent_ = 0;
   least_latency_ = {};
   extensions_ = {};
   read_length_ = write_length_ = kUsualLength;
@@ -279,7 +276,7 @@ void SftpClient::start_child(TimePoint time) {
     return lose(std::string("it can't be started: ") + ::strerrordesc_np(started.error_number()));
   }
   state_ = State::kStarting;
-  append_init(&out_);
+  out_.add_init();
 }
 
 void SftpClient::lose(const std::string& why, bool nonsense) {
@@ -288,6 +285,7 @@ void SftpClient::lose(const std::string& why, bool nonsense) {
   const bool was_up = state_ == State::kUp;
   state_ = State::kDown;
   child_.end();
+  out_.clear();
   errors_.fetch_add(1, kRelaxed);
   // A connection that has worked is tried again at once.
   back_off_ = was_up && !nonsense ? std::chrono::milliseconds(0)
@@ -440,7 +438,7 @@ void SftpClient::send(Pending&& pending) {
   do {
     ++last_wire_id_;
   } while (pending_.count(last_wire_id_) != 0);
-  append_request(pending.request, last_wire_id_, &out_);
+  out_.add(pending.request, last_wire_id_);
   pending.sent = steady_now();
   unanswered_ += pending.request.count;
   wire_ids_.emplace(pending.key, last_wire_id_);
@@ -464,20 +462,7 @@ void SftpClient::send_waiting() {
 }
 
 void SftpClient::flush() {
-  while (out_sent_ < out_.size() && child_.socket() >= 0) {
-    const ssize_t sent =
-        ::send(child_.socket(), out_.data() + out_sent_, out_.size() - out_sent_, MSG_NOSIGNAL);
-    if (sent < 0 && errno == EINTR) continue;
-    if (sent < 0) {  // full, or closed: then reading tells
-      // What was sent is let go of now and then, each time half of what there is: no more is moved
-      // than was sent.
-      if (out_sent_ > out_.size() / 2) out_.erase(0, std::exchange(out_sent_, 0));
-      return;
-    }
-    out_sent_ += static_cast<size_t>(sent);
-  }
-  out_.clear();
-  out_sent_ = 0;
+  if (child_.socket() >= 0) out_.send_to(child_.socket());
 }
 
 void SftpClient::note_inflight() {

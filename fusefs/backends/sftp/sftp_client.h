@@ -40,6 +40,7 @@
 #include "cache/base/mutex.h"
 #include "fusefs/backends/backend.h"
 #include "fusefs/backends/sftp/codec.h"
+#include "fusefs/backends/sftp/out_queue.h"
 #include "fusefs/backends/sftp/ssh_child.h"
 
 namespace fusefs::sftp {
@@ -180,8 +181,7 @@ class SftpClient {
   State state_ = State::kDown;
   SshChild child_;
   PacketCutter cutter_;
-  std::string out_;  // bytes that the socket has not taken
-  size_t out_sent_ = 0;
+  OutQueue out_;
   std::unordered_map<WireId, Pending> pending_;  // sent
   std::unordered_map<RequestKey, WireId> wire_ids_;
   std::deque<Pending> waiting_;   // for a connection

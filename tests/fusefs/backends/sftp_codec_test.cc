@@ -50,22 +50,23 @@ TEST_CASE("requests are encoded as the draft has them") {
   append_init(&out);
   CHECK(out == std::string("\0\0\0\5\1\0\0\0\3", 9));
   out.clear();
-  append_request(opendir_request("/a"), 7, &out);
+  append_head(opendir_request("/a"), 7, &out);
   CHECK(out == u32(11) + "\x0b" + u32(7) + text("/a"));
   out.clear();
-  append_request(read_request("h", 0x100000002, 9), 1, &out);
+  append_head(read_request("h", 0x100000002, 9), 1, &out);
   CHECK(out == u32(22) + "\x05" + u32(1) + text("h") + u32(1) + u32(2) + u32(9));
   out.clear();
-  append_request(open_request("f", kOpenRead), 1, &out);
+  append_head(open_request("f", kOpenRead), 1, &out);
   CHECK(out == u32(18) + "\x03" + u32(1) + text("f") + u32(1) + u32(0));
   out.clear();
-  append_request(statvfs_request("/"), 1, &out);
+  append_head(statvfs_request("/"), 1, &out);
   CHECK(out == u32(33) + "\xc8" + u32(1) + text("statvfs@openssh.com") + text("/"));
 }
 
 std::string sent(const Request& request) {
   std::string out;
-  append_request(request, 1, &out);
+  append_head(request, 1, &out);
+  if (request.bytes) out.append(*request.bytes, request.from, request.count);
   return out;
 }
 
