@@ -158,13 +158,17 @@ bool FileState::hold(const SetAttr& set, const CallerPtr& caller) {
   const cache::Timespec now = wall_clock();
   MutexLock lock(mutex_);
   if (!may_hold(set, caller)) return false;
+  keep_held(set, maker_.lock());
+  known_.ctime = now;
+  return true;
+}
+
+void FileState::keep_held(const SetAttr& set, const BackendFileSourcePtr& source) {
   if (!held_) held_.emplace();
   held_->set.merge(set);
-  held_->source = maker_.lock();
-  known_.ctime = now;
+  held_->source = source;
   set.apply_to(&known_);
   if (set.has(SetAttr::kMtime)) last_write_ = {};
-  return true;
 }
 
 std::optional<FileState::Held> FileState::begin_telling() {
@@ -223,9 +227,14 @@ void FileState::note_kernel_write() {
   kernel_wrote_ = true;
 }
 
-std::optional<cache::Timespec> FileState::take_kernel_mtime() {
+bool FileState::hold_kernel_mtime(const BackendFileSourcePtr& source) {
   MutexLock lock(mutex_);
-  return std::exchange(kernel_wrote_, false) ? kernel_mtime_ : std::nullopt;
+  if (!std::exchange(kernel_wrote_, false) || !kernel_mtime_) return false;
+  SetAttr set;
+  set.valid = SetAttr::kMtime;
+  set.mtime = *kernel_mtime_;
+  keep_held(set, source);
+  return true;
 }
 
 void FileState::opened(const BackendFileSourcePtr& source) {

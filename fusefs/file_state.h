@@ -101,8 +101,9 @@ class FileState {
   void note_kernel_mtime(const cache::Timespec& mtime);
   // Data of the kernel's has come.
   void note_kernel_write();
-  // The time that the remote is to be told, once, after the data. None where it has it.
-  std::optional<cache::Timespec> take_kernel_mtime();
+  // True: that time is held as below, to be told through `source` after the data. Once; not where
+  // the remote has it.
+  bool hold_kernel_mtime(const BackendFileSourcePtr& source);
 
   // ---- Attributes of a file that is being made ----
   //
@@ -151,6 +152,7 @@ class FileState {
 
  private:
   [[nodiscard]] bool may_hold(const SetAttr& set, const CallerPtr& caller) REQUIRES(mutex_);
+  void keep_held(const SetAttr& set, const BackendFileSourcePtr& source) REQUIRES(mutex_);
 
   cache::FileMapping data_;
   cache::Mutex mutex_{cache::LockRank::kInode};

@@ -310,9 +310,10 @@ InodeRef file_to_hide(SessionImpl& session, FuseRequest& request, const ObjectId
   return attr.ok() && attr.value().nlink > 1 ? InodeRef() : std::move(inode);
 }
 
-// Gives an open file another name in its directory, to be removed with the last close.
+// Gives an open file another name instead of this one, by which it has that id, in the same
+// directory; to be removed with the last close.
 Status hide(SessionImpl& session, FuseRequest& request, const Place& place, const char* name,
-            const Inode& inode) {
+            const ObjectId& id, const Inode& inode) {
   const std::string hidden = hidden_name(inode.ino(), session.next_number());
   const CallerPtr caller = session.changer(request);
   const cache::TimePoint asked = session.now();
@@ -323,10 +324,9 @@ Status hide(SessionImpl& session, FuseRequest& request, const Place& place, cons
   if (!done.ok()) return done.status();
   note_removed(session, place, name, done.value().to, asked);
   if (place.listing) place.listing->doubt();
-  const ObjectId from = session.inodes().object(inode);
   const ObjectId to = session.backend().moved_id(
-      from, from, session.backend().child_id(place.object, hidden, inode.ino()));
-  if (!to.empty()) tell_moved(session.inodes().move(from, to, *place.inode));
+      id, id, session.backend().child_id(place.object, hidden, inode.ino()));
+  if (!to.empty()) tell_moved(session.inodes().move(id, to, *place.inode));
   session.inodes().note_changed(inode, session.now());
   session.inodes().file(inode)->hide({place.inode->nodeid(), place.object, hidden});
   return {};
@@ -335,7 +335,7 @@ Status hide(SessionImpl& session, FuseRequest& request, const Place& place, cons
 void unlink(SessionImpl& session, FuseRequest& request, const Place& place, const char* name) {
   const ObjectId id = id_of_lost_name(session, request, place, name);
   if (const InodeRef open = file_to_hide(session, request, id)) {
-    return request.fail_or_ok(hide(session, request, place, name, *open).error_number());
+    return request.fail_or_ok(hide(session, request, place, name, id, *open).error_number());
   }
   const CallerPtr caller = session.changer(request);
   const cache::TimePoint asked = session.now();
@@ -480,7 +480,7 @@ void rename(SessionImpl& session, FuseRequest& request, const Rename& rename) {
   // What is to be replaced, and open, gets another name first.
   if (rename.flags == 0 && target != source) {
     if (const InodeRef open = file_to_hide(session, request, target)) {
-      const Status hidden = hide(session, request, rename.to, rename.to_name, *open);
+      const Status hidden = hide(session, request, rename.to, rename.to_name, target, *open);
       if (!hidden.ok()) return request.fail(hidden.error_number());
       target = {};
     }
@@ -636,7 +636,7 @@ void setattr(SessionImpl& session, FuseRequest& request, fuse_ino_t ino, const S
   session.keep_own(*inode, attr.value());
   if (file && set.has(SetAttr::kMtime)) file->note_kernel_mtime(set.mtime);
   Attr shown = attr.value();
-  if (file && file->data().has_unwritten()) shown = file->shown();
+  if (file && file->has_untold()) shown = file->shown();
   reply_attr(session, request, *inode, {shown, asked});
 }
 

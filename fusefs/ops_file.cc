@@ -166,24 +166,6 @@ void operation_write(fuse_req_t req, fuse_ino_t /*ino*/, const char* bytes, size
 
 // ---- To the remote ------------------------------------------------------------------------------
 
-// The kernel shows this time already; where the remote can't take it, it will show its own later.
-void set_mtime(SessionImpl& session, FuseRequest& request, const FileHandle& handle,
-               const cache::Timespec& mtime) {
-  SetAttr set;
-  set.valid = SetAttr::kMtime;
-  set.mtime = mtime;
-  const auto attr = session.ask<Attr>(request, [&](Backend::Done<Attr> done) {
-    return session.backend().setattr(handle.source->opener(),
-                                     session.inodes().object(*handle.inode), handle.source->file(),
-                                     set, std::move(done));
-  });
-  if (attr.ok() && presentable(attr.value())) {
-    session.keep_own(*handle.inode, attr.value());
-  } else {
-    session.inodes().note_changed(*handle.inode, session.now());
-  }
-}
-
 // The data, and behind it the attributes that are held. What is told: what the attributes met, and
 // what the data has survived.
 Status tell_all(SessionImpl& session, FuseRequest& request, const FileHandle& handle,
@@ -215,8 +197,9 @@ Status push_out(SessionImpl& session, FuseRequest& request, FileHandle& handle, 
   const Status status = tell_all(session, request, handle, durable);
   state.retry_invalidation();
   const bool tells = handle.source->writable() && status.ok();
-  if (const auto mtime = tells ? state.take_kernel_mtime() : std::nullopt) {
-    set_mtime(session, request, handle, *mtime);
+  if (tells && state.hold_kernel_mtime(handle.source)) {
+    // The kernel shows this time already; where the remote refuses it, it shows its own later.
+    static_cast<void>(session.tell_attrs(request, *handle.inode, state));
   } else if (state.owns_changes()) {
     // The remote's size and times are other ones now.
     session.inodes().note_changed(*handle.inode, session.now());

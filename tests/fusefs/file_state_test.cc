@@ -1,6 +1,8 @@
 // What the remote says of a file: whose change it shows, and what is not written yet.
 #include "fusefs/file_state.h"
 
+#include <fcntl.h>
+
 #include <catch2/catch.hpp>
 #include <memory>
 #include <string>
@@ -8,6 +10,7 @@
 
 #include "cache/data/write_back.h"
 #include "cache/mm/page_cache.h"
+#include "tests/fusefs/backends/example_backend.h"
 #include "tests/support/fake_file.h"
 
 namespace {
@@ -142,4 +145,149 @@ TEST_CASE("trap 30: a change elsewhere meets dirty pages: they stay, the rest go
   CHECK(text.substr(0, 5) == "dirty");
   CHECK(text.substr(9000, 9) == "elsewhere");
   CHECK_FALSE(rig.state.retry_invalidation());
+}
+
+namespace {
+
+using fusefs::SetAttr;
+
+constexpr cache::Timespec kThen = {.seconds = 50, .nanoseconds = 7};
+
+SetAttr set_mtime(const cache::Timespec& time) {
+  SetAttr set;
+  set.valid = SetAttr::kMtime;
+  set.mtime = time;
+  return set;
+}
+
+SetAttr set_mode(uint32_t mode) {
+  SetAttr set;
+  set.valid = SetAttr::kMode;
+  set.mode = mode;
+  return set;
+}
+
+// The file is being made, by `caller`.
+struct MakerRig : FileRig {
+  MakerRig() {
+    state.opened(maker);
+    state.made_by(maker);
+  }
+
+  fusefs::BackendFileSourcePtr open(const fusefs::CallerPtr& opener) {
+    return std::make_shared<fusefs::BackendFileSource>(backend, opener, 0, O_RDWR);
+  }
+
+  fusefs::ExampleBackend backend{1};
+  fusefs::CallerPtr caller =
+      std::make_shared<fusefs::Caller>(fusefs::Caller{.uid = 7, .gid = 8, .groups = {}});
+  fusefs::BackendFileSourcePtr maker = open(caller);
+};
+
+}  // namespace
+
+TEST_CASE("file: what its maker sets is held, shown, and told in one, once") {
+  MakerRig rig;
+  CHECK_FALSE(rig.state.holds_attrs());
+  REQUIRE(rig.state.hold(set_mode(0600), rig.caller));
+  REQUIRE(rig.state.hold(set_mtime(kThen), rig.caller));
+  CHECK(rig.state.has_untold());
+  CHECK(rig.state.shown().mode == 0100600);
+  CHECK(rig.state.shown().mtime == kThen);
+  CHECK(rig.state.shown().ctime.seconds > 100);
+  const auto held = rig.state.begin_telling();
+  REQUIRE(held);
+  CHECK(held->source == rig.maker);
+  CHECK(held->set.valid == (SetAttr::kMode | SetAttr::kMtime));
+  CHECK(held->set.mode == 0600);
+  CHECK(held->set.mtime == kThen);
+  CHECK(rig.state.holds_attrs());
+  CHECK_FALSE(rig.state.begin_telling());  // one at a time
+  bool told = false;
+  rig.state.when_told([&told] { told = true; });
+  CHECK_FALSE(told);
+  rig.state.end_telling(true);
+  CHECK(told);
+  CHECK_FALSE(rig.state.has_untold());
+  CHECK_FALSE(rig.state.begin_telling());
+  told = false;
+  rig.state.when_told([&told] { told = true; });
+  CHECK(told);
+}
+
+TEST_CASE("file: what did not get ready is held again, and what was set since counts") {
+  MakerRig rig;
+  REQUIRE(rig.state.hold(set_mode(0600), rig.caller));
+  REQUIRE(rig.state.hold(set_mtime(kThen), rig.caller));
+  REQUIRE(rig.state.begin_telling());
+  REQUIRE(rig.state.hold(set_mode(0640), rig.caller));
+  rig.state.end_telling(false);
+  const auto held = rig.state.begin_telling();
+  REQUIRE(held);
+  CHECK(held->set.mode == 0640);
+  CHECK(held->set.mtime == kThen);
+  rig.state.end_telling(true);
+  rig.state.tell_again();  // data went after it
+  CHECK(rig.state.holds_attrs());
+}
+
+TEST_CASE("file: held is only what its maker may always do, while it is open") {
+  MakerRig rig;
+  const auto held = [&](const SetAttr& set) { return rig.state.hold(set, rig.caller); };
+  CHECK_FALSE(held(set_mode(04755)));
+  SetAttr size;
+  size.valid = SetAttr::kSize;
+  CHECK_FALSE(held(size));
+  SetAttr owner;
+  owner.valid = SetAttr::kUid;
+  owner.uid = 99;
+  CHECK_FALSE(held(owner));
+  owner.uid = rig.state.shown().uid;
+  CHECK(held(owner));
+  const auto other =
+      std::make_shared<fusefs::Caller>(fusefs::Caller{.uid = 9, .gid = 8, .groups = {}});
+  CHECK_FALSE(rig.state.hold(set_mode(0600), other));
+  CHECK_FALSE(rig.state.hold(set_mode(0600), nullptr));
+  CHECK(rig.state.closed(rig.maker));
+  CHECK_FALSE(held(set_mode(0600)));
+}
+
+TEST_CASE("file: a write takes a held time of modification away, and nothing else") {
+  MakerRig rig;
+  REQUIRE(rig.state.hold(set_mode(0600), rig.caller));
+  REQUIRE(rig.state.hold(set_mtime(kThen), rig.caller));
+  rig.write("later");
+  CHECK(rig.state.shown().mtime.seconds > 100);
+  auto held = rig.state.begin_telling();
+  REQUIRE(held);
+  CHECK(held->set.valid == SetAttr::kMode);
+  // Also of what is just being told.
+  rig.state.end_telling(true);
+  REQUIRE(rig.state.hold(set_mtime(kThen), rig.caller));
+  REQUIRE(rig.state.begin_telling());
+  rig.write("later");
+  rig.state.end_telling(false);
+  CHECK_FALSE(rig.state.begin_telling());
+}
+
+TEST_CASE("file: a time of the kernel's is held once data has come after it, until it is told") {
+  MakerRig rig;
+  const auto source = rig.open(nullptr);  // who closes it need not have made it
+  rig.state.note_kernel_write();
+  CHECK_FALSE(rig.state.hold_kernel_mtime(source));  // no time is known
+  rig.state.note_kernel_mtime(kThen);
+  CHECK_FALSE(rig.state.hold_kernel_mtime(source));  // the remote was told by whoever set it
+  rig.state.note_kernel_write();
+  REQUIRE(rig.state.hold_kernel_mtime(source));
+  CHECK_FALSE(rig.state.hold_kernel_mtime(source));
+  CHECK(rig.state.shown().mtime == kThen);
+  for (const bool told : {false, true}) {  // the remote was away; it is back
+    const auto held = rig.state.begin_telling();
+    REQUIRE(held);
+    CHECK(held->source == source);
+    CHECK(held->set.valid == SetAttr::kMtime);
+    CHECK(held->set.mtime == kThen);
+    rig.state.end_telling(told);
+  }
+  CHECK_FALSE(rig.state.has_untold());
 }
