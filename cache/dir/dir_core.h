@@ -38,23 +38,24 @@ namespace cache {
 
 // The place of an open handle: the last entry it got, and where the next one is.
 struct CursorState {
-  uint64_t held = 0;          // the position as the program holds it
-  uint64_t position = 0;      // the same place in today's numbers; 0: the beginning
-  uint64_t key = 0;           // of the array that holds the next entry
-  std::string token;          // mapped cookies: what the remote is told for that array
-  uint64_t seek_key = 0;      // mapped: walking the chain from its start to this array; 0: not
-  bool maybe_native = false;  // the remote's own cookie, if no array on that walk has the key
-  uint32_t index = 0;         // of the next entry, as far as known
-  Page* hint = nullptr;       // where that array was; looked at again before use
-  uint64_t ordinal = 0;       // entries given in this pass
-  std::vector<PageRef> own;   // uncached arrays, oldest first, never in the index
-  uint64_t own_removals = 0;  // of the directory, when they were made
-  bool mapped = false;        // position and key are mapped cookies
-  bool lost = false;          // position and key mean nothing any more: the names tell the place
-  uint16_t era = 0;           // the numbering that position and key are from
-  bool uncached = false;      // `own` is being read, or the next array must be an own one
-  uint32_t uncached_ask = 0;  // entries the next uncached request asks for
-  uint32_t refill_width = 1;  // fills side by side for this reader; doubles while it reads on
+  uint64_t held = 0;           // the position as the program holds it
+  uint64_t position = 0;       // the same place in today's numbers; 0: the beginning
+  uint64_t key = 0;            // of the array that holds the next entry
+  std::string token;           // mapped cookies: what the remote is told for that array
+  uint64_t seek_key = 0;       // mapped: walking the chain from its start to this array; 0: not
+  bool maybe_native = false;   // the remote's own cookie, if no array on that walk has the key
+  uint32_t index = 0;          // of the next entry, as far as known
+  Page* hint = nullptr;        // where that array was; looked at again before use
+  uint64_t ordinal = 0;        // entries given in this pass
+  std::vector<PageRef> own;    // uncached arrays, oldest first, never in the index
+  uint64_t own_removals = 0;   // of the directory, when they were made
+  bool mapped = false;         // position and key are mapped cookies
+  bool lost = false;           // position and key mean nothing any more: the names tell the place
+  uint16_t era = 0;            // the numbering that position and key are from
+  uint64_t placed_change = 0;  // the directory's token when a number alone told the place
+  bool uncached = false;       // `own` is being read, or the next array must be an own one
+  uint32_t uncached_ask = 0;   // entries the next uncached request asks for
+  uint32_t refill_width = 1;   // fills side by side for this reader; doubles while it reads on
   // Up to here all that is missing ahead of the reader has been asked for.
   struct Frontier {
     uint64_t key = 0;
@@ -166,6 +167,7 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
   void place_native(CursorState& cursor) REQUIRES(mutex_);
   void place_by_order(CursorState& cursor) EXCLUDES(mutex_);
   void place_by_scan(CursorState& cursor) EXCLUDES(mutex_);
+  void know_around(CursorState& cursor) const;
   enum class Extent : uint8_t { kPartial, kSealed };
   [[nodiscard]] std::optional<uint32_t> locate_exactly(const CursorState& cursor,
                                                        const ArrayView& view, Extent extent) const;
@@ -181,6 +183,8 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
   Outcome consume_marked(Reading& reading, const ArrayView& view, uint32_t from);
   void note_given(Reading& reading, const ArrayView& view, uint32_t from, uint32_t taken);
   static void remember(CursorState& cursor, const ArrayView& view, uint32_t from, uint32_t to);
+  static void remember_names(CursorState& cursor, const ArrayView& view, uint32_t from,
+                             uint32_t to);
   static void remember_here(CursorState& cursor, const ArrayView& view, uint32_t from, uint32_t to);
   static bool goes_round(CursorState& cursor, const ArrayView& left);
   Outcome recover(Reading& reading, int error) EXCLUDES(mutex_);
@@ -198,7 +202,7 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
   bool wait_a_while(const ReadOptions& options, int* error) REQUIRES(mutex_);
   void prefetch(const Reading& reading) EXCLUDES(mutex_);
   bool find_way_back(Reading& reading, const ArrayView& view);
-  void find_way_back_by_place(Reading& reading, const ArrayView& view);
+  static void find_way_back_by_place(Reading& reading, const ArrayView& view);
   Outcome way_back_ended(Reading& reading);
   // dir_uncached.cc: the uncached path.
   Outcome read_own(Reading& reading) EXCLUDES(mutex_);

@@ -81,10 +81,15 @@ void DirCore::place(CursorState& cursor, uint64_t position) {
     cursor.era = era_.load(std::memory_order_acquire);
   }
   if (position == 0 || outdated(cursor)) return;
+  if (!back) {
+    MutexLock lock(mutex_);
+    cursor.placed_change = change_;
+  }
   if (cursor.mapped) return place_mapped(cursor);
   cursor.uncached = true;
   place_by_order(cursor);
   if (cursor.uncached) place_by_scan(cursor);
+  if (!cursor.uncached) know_around(cursor);
 }
 
 // To a place in the middle of the last reply: the names around it stay known.
@@ -179,6 +184,18 @@ void DirCore::place_by_scan(CursorState& cursor) {
     cursor.uncached = false;
     return false;
   });
+}
+
+// The names around a place that only a number tells, while the array is there that holds it: the
+// number may lose its meaning, or the entry go, before this reader is given the next one.
+void DirCore::know_around(CursorState& cursor) const {
+  const PageRef page = pages_->find(cursor.key);
+  if (!page || !page->uptodate()) return;
+  const ArrayView view = ArrayView::of(page->content());
+  const bool at_start = cursor.position == cursor.key;
+  const uint32_t next = at_start ? 0 : view.find_cookie(cursor.position) + 1;
+  if (next > view.count()) return;
+  remember_names(cursor, view, 0, next);
 }
 
 namespace {
@@ -493,10 +510,7 @@ void DirCore::note_given(Reading& reading, const ArrayView& view, uint32_t from,
 }
 
 void DirCore::remember(CursorState& cursor, const ArrayView& view, uint32_t from, uint32_t to) {
-  const uint32_t most = static_cast<uint32_t>(CursorState::kRecent);
-  for (uint32_t i = to - from > most ? to - most : from; i < to; ++i) {
-    cursor.recent[cursor.recent_count++ % most] = hash_bytes(view.name(i));
-  }
+  remember_names(cursor, view, from, to);
   if (cursor.mapped) remember_here(cursor, view, from, to);
   if (cursor.given.size() + (to - from) > CursorState::kMaxGiven) {
     cursor.given.clear();  // a long reply is taken whole
@@ -504,6 +518,14 @@ void DirCore::remember(CursorState& cursor, const ArrayView& view, uint32_t from
     for (uint32_t i = from; i < to; ++i) {
       cursor.given.push_back({.cookie = view.cookie(i), .name = hash_bytes(view.name(i))});
     }
+  }
+}
+
+void DirCore::remember_names(CursorState& cursor, const ArrayView& view, uint32_t from,
+                             uint32_t to) {
+  const uint32_t most = static_cast<uint32_t>(CursorState::kRecent);
+  for (uint32_t i = to - from > most ? to - most : from; i < to; ++i) {
+    cursor.recent[cursor.recent_count++ % most] = hash_bytes(view.name(i));
   }
   cursor.ahead_count = 0;
   for (uint32_t i = to; i < view.count() && cursor.ahead_count < most; ++i) {
@@ -556,7 +578,7 @@ DirCore::Outcome DirCore::recover(Reading& reading, int error) {
 // True when the place was found beyond doubt and the cursor stands there.
 bool DirCore::find_way_back(Reading& reading, const ArrayView& view) {
   CursorState& cursor = reading.cursor;
-  if (cursor.recent_count == 0) {
+  if (cursor.recent_count == 0 && cursor.ahead_count == 0) {
     find_way_back_by_place(reading, view);
   } else if (const NameMatch match = match_names(cursor, view); match.score > reading.best.score) {
     reading.best = {.score = match.score,
@@ -570,7 +592,8 @@ bool DirCore::find_way_back(Reading& reading, const ArrayView& view) {
   return reading.best.score >= kAheadScore && way_back_ended(reading).step == Step::kAgain;
 }
 
-// Without any name (a seek): by the cookie, or at least by the count of entries before it.
+// Without any name (a seek): by the cookie; or by the count of entries before it, where only the
+// cookies are new and the directory is the same.
 void DirCore::find_way_back_by_place(Reading& reading, const ArrayView& view) {
   const CursorState& cursor = reading.cursor;
   uint32_t score = kAtOnce;
@@ -578,6 +601,8 @@ void DirCore::find_way_back_by_place(Reading& reading, const ArrayView& view) {
   if (index > view.count()) {
     const uint32_t start = view.header().position;
     if (cursor.ordinal <= start || cursor.ordinal > start + view.count()) return;
+    const uint64_t change = view.header().change;
+    if (change == 0 || change != cursor.placed_change) return;
     score = 1;
     index = static_cast<uint32_t>(cursor.ordinal - start);
   }

@@ -26,6 +26,7 @@ struct Life {
   uint64_t born = 0;
   uint64_t died = UINT64_MAX;
   bool gone = false;  // the directory knows that it is removed
+  bool late = false;  // the directory was told that it is there when others had removed it
 
   [[nodiscard]] bool alive() const { return died == UINT64_MAX; }
   // A listing that began then must give it, once; and may.
@@ -194,6 +195,7 @@ class Model {
   }
   void tell(const Own& own, const FakeSource::Told& told) {
     if (own.added) {
+      lives_[own.name].late = !lives_[own.name].alive();
       rig_.dir->note_added({.name = own.name,
                             .ino = told.ino,
                             .type = FakeSource::type_of(told.ino),
@@ -249,6 +251,7 @@ class Model {
     using Presence = Directory::Presence;
     for (const auto& [other, life] : lives_) {
       const Presence presence = rig_.dir->presence(other);
+      if (life.late) continue;
       if (presence == (life.alive() ? Presence::kAbsent : Presence::kThere)) {
         wrong(life.alive() ? "said to be absent: " : "said to be there: ", other);
       }

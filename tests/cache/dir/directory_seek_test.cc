@@ -282,6 +282,33 @@ TEST_CASE(
   }
 }
 
+TEST_CASE(
+    "a seek into an array, whose entry and numbering then go: the names there tell the place") {
+  for (const CookieStyle style : kAllStyles) {
+    if (is_opaque(style) || style == CookieStyle::kHuge)
+      continue;                                   // their numbers are of the array
+    for (const size_t seen : {1, 5, 202, 300}) {  // 202: at the end of the first array
+      INFO(name_of(style) << ", " << seen << " seen");
+      DirRig rig(with_style(style, 700));
+      rig.source->fill(seen < 10 ? 9 : 400);
+      rig.revalidate();
+      Lister first(*rig.dir);
+      REQUIRE(first.read_all(kNoLimit).ok());
+      const std::vector<std::string> names = rig.source->names();
+      Lister again(*rig.dir);
+      again.seek(first.got.cookies[seen - 1]);
+      // A count of entries would now lead two entries too far, or one back.
+      rig.source->remove(names[seen - 1]);
+      if (seen > 1) rig.source->remove(names[0]);
+      if (seen == 1) rig.source->add("new", 0);
+      rig.source->new_verifier();
+      REQUIRE(again.read_all(kNoLimit, {.want_attrs = true}).ok());
+      CHECK(again.got.names ==
+            std::vector<std::string>(names.begin() + static_cast<ptrdiff_t>(seen), names.end()));
+    }
+  }
+}
+
 TEST_CASE("unlink everything that each read gave until the directory is empty (trap 9)") {
   for (const CookieStyle style : kAllStyles) {
     for (const uint64_t limit : {uint64_t{7}, uint64_t{150}, uint64_t{1000}, kNoLimit}) {
