@@ -169,6 +169,11 @@ TEST_CASE("tokens: own changes are a chain until the state is told by its own na
     CHECK(fetched != again.after);
     CHECK(tokens.changed(third, state(3300, next(3))).before == fetched);
   }
+  // One that we have made: too young to go by its state, and nobody else has seen it.
+  auto young = state(0, 0);
+  young.attr.change = tokens.token(young.attr, 0, now, wall);
+  tokens.note_made(young);
+  CHECK(tokens.changed(young, state(0, 1)).before == young.attr.change);
   // Many directories: the oldest chains are dropped.
   for (int64_t i = 0; i < 5000; ++i) tokens.changed(state(4000 + i, 0), state(10000 + i, 0));
   CHECK(tokens.changed(state(10000, 0), state(20000, 0)).before ==

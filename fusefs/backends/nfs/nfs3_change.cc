@@ -184,6 +184,7 @@ void Nfs3::make(uint64_t id, const CallerPtr& caller, const NewObjectPtr& object
          if (error != 0) return Status::error(error);
          if (in.flag()) made.object.handle = in.opaque(kMaxHandle3);
          made.object.attr = read_dated_attr(in, state_.tokens, asked);
+         state_.tokens.note_made({.attr = made.object.attr, .change = 0});
          made.parent = read_dir_change(in, state_.tokens);
          return made;
        }},

@@ -84,8 +84,10 @@ void Nfs4::make(uint64_t id, const CallerPtr& caller, const NewObjectPtr& object
           made.parent = dir_change4(directory.attr.ino, info, state_.tokens);
         }
         results.next_handle(&made.object.handle);
-        if (results.next_attributes(&attributes))
+        if (results.next_attributes(&attributes)) {
           made.object.attr = dated(attributes, state_.tokens, asked);
+          state_.tokens.note_made({.attr = made.object.attr, .change = attributes.change});
+        }
         if (results.status() == kOk4) return made;
         if (!is_doubt(results.status(), EEXIST, repeated))
           return Status::error(error_of_change4(results.status()));

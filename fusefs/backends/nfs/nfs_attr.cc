@@ -145,8 +145,20 @@ DirChange ChangeTokens::changed(const State& before, const State& after) {
     change.before = chain->second;
     chains_.erase(chain);
   }
-  chains_[next] = change.after;
-  chain_ages_.push_back(next);
+  begin_chain(next, change.after);
+  return change;
+}
+
+void ChangeTokens::note_made(const State& made) {
+  const uint64_t name = stamp(made.attr, made.change);
+  if (!S_ISDIR(made.attr.mode) || made.attr.change == name) return;
+  cache::MutexLock lock(chains_mutex_);
+  begin_chain(name, made.attr.change);
+}
+
+void ChangeTokens::begin_chain(uint64_t stamp, uint64_t token) {
+  chains_[stamp] = token;
+  chain_ages_.push_back(stamp);
   while (chain_ages_.size() > kMaxChains) {
     // Older than all that are worth keeping, unless the same state was told again since.
     const uint64_t oldest = chain_ages_.front();
@@ -155,7 +167,6 @@ DirChange ChangeTokens::changed(const State& before, const State& after) {
       chains_.erase(oldest);
   }
   chain_count_.store(chains_.size(), std::memory_order_relaxed);
-  return change;
 }
 
 Attr read_attr3(XdrReader& in) {

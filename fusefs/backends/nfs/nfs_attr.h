@@ -68,12 +68,15 @@ class ChangeTokens {
     uint64_t change = 0;
   };
   DirChange changed(const State& before, const State& after);
+  // We have just made it, and its token is attr.change: changes of ours lead on from that.
+  void note_made(const State& made);
 
  private:
   static constexpr size_t kMaxChains = 1024;  // directories; the one longest unchanged is dropped
 
   static uint64_t stamp(const cache::Attr& attr, uint64_t change);
   void end_chain(uint64_t stamp);
+  void begin_chain(uint64_t stamp, uint64_t token) REQUIRES(chains_mutex_);
 
   [[nodiscard]] WallTime server_now_at_least(cache::TimePoint when) const;
   void learn(const cache::Timespec& ctime);

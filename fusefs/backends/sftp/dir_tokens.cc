@@ -16,9 +16,17 @@ DirChange DirTokens::note(const ObjectId& directory, const FileAttrs& before,
   const bool old = int64_t{before.mtime} <= wall_seconds - kYoung;
   change.before = ours && !old ? last->second.token : change_token(before, wall_seconds);
   change.after = unique_token();
-  if (last_.size() >= kMost) last_.clear();
-  last_[directory] = {.mtime = after.mtime, .size = after.size, .token = change.after};
+  keep(directory, after, change.after);
   return change;
+}
+
+void DirTokens::note_made(const ObjectId& directory, const FileAttrs& attrs, uint64_t token) {
+  if (attrs.has(FileAttrs::kTimes)) keep(directory, attrs, token);
+}
+
+void DirTokens::keep(const ObjectId& directory, const FileAttrs& attrs, uint64_t token) {
+  if (last_.size() >= kMost) last_.clear();
+  last_[directory] = {.mtime = attrs.mtime, .size = attrs.size, .token = token};
 }
 
 void DirTokens::forget(const ObjectId& from) {

@@ -4,7 +4,8 @@
 //                 last token, as far as times in whole seconds can tell (see sftp_attr.h).
 // What is proven: a directory that was old (kYoung) before our change and has the time that its
 //                 token was made of: nobody else changed it since. One that was young: its time
-//                 and size are what they were right after our own last change. Another's change
+//                 and size are what they were right after our own last change, or when we made it.
+//                 Another's change
 //                 within that same second that left the size as it was is not seen then. It is
 //                 seen later: the token that a change of ours gives never comes again, so whoever
 //                 compares it with what the server tells lists the directory anew.
@@ -27,10 +28,14 @@ class DirTokens {
   // A change of ours was made between these two looks at the directory.
   DirChange note(const ObjectId& directory, const FileAttrs& before, const FileAttrs& after,
                  int64_t wall_seconds);
+  // It was just made by us, and given that token.
+  void note_made(const ObjectId& directory, const FileAttrs& attrs, uint64_t token);
   // Directories that have gone, or are others now: `from` and what was below it.
   void forget(const ObjectId& from);
 
  private:
+  void keep(const ObjectId& directory, const FileAttrs& attrs, uint64_t token);
+
   struct Last {
     uint32_t mtime = 0;
     uint64_t size = 0;

@@ -82,9 +82,12 @@ void SftpChanges::rmdir(const ObjectId& parent, const std::string& name, Done<Di
 }
 
 void SftpChanges::make(const ChangePtr& making, Done<MadeAnswer> done) {
-  making->done = [id = making->id, done = std::move(done)](int error, const Outcome& outcome) {
+  const bool directory = making->kind == Kind::kMkdir;
+  making->done = [this, id = making->id, directory, done = std::move(done)](
+                     int error, const Outcome& outcome) {
     if (error != 0) return done(Status::error(error));
     const Attr attr = to_attr(outcome.attrs, inode_of(id), wall_seconds_now());
+    if (directory) parts_.tokens.note_made(id, outcome.attrs, attr.change);
     done(MadeAnswer{.entry = {id, attr}, .parent = outcome.parent});
   };
   start(making);

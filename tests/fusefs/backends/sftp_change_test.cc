@@ -268,6 +268,19 @@ TEST_CASE("changes of ours tell from which token to which they lead") {
   CHECK(getattr(*backend, "d").value().change != fourth.from.after);
 }
 
+TEST_CASE("what we change in a directory that we have made leads on from the token it got then") {
+  const TempDir dir;
+  const auto backend = mounted(dir);
+  const auto made = mkdir(*backend, "", "d").value();
+  const auto first = create(*backend, "d", "one").value().parent;
+  CHECK(first.before == made.entry.attr.change);
+  CHECK(create(*backend, "d", "two").value().parent.before == first.after);
+  // Where somebody else comes between, it shows.
+  const auto other = mkdir(*backend, "", "e").value();
+  make_old(dir / "e");
+  CHECK(create(*backend, "e", "one").value().parent.before != other.entry.attr.change);
+}
+
 TEST_CASE("changes of others show in the tokens of ours") {
   const TempDir dir;
   fs::create_directories(dir / "d");
