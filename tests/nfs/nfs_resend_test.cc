@@ -28,7 +28,16 @@ class CutRig {
         proxy_(std::make_unique<DelayProxy>(
             DelayProxy::Options{.target_port = test::change_server().nfs_port()})),
         rig_("plain", proxy_->port()),
-        parent_(rig_.find(name)) {}
+        parent_(rig_.find(name)) {
+    // Version 4.0 asks for a client id when it is connected, and waits for it when it opens a file:
+    // that answer is not the one to be lost. (It stays open: what follows gets owners of its own.)
+    const auto file = rig_.create(parent_, "first", 0600);
+    REQUIRE(file.ok());
+    first_ = file.value().file;
+  }
+  ~CutRig() { rig_.backend().release(first_); }
+  CutRig(const CutRig&) = delete;
+  CutRig& operator=(const CutRig&) = delete;
 
   [[nodiscard]] const WritableDir& dir() const { return dir_; }
   ChangeRig& rig() { return rig_; }
@@ -53,6 +62,7 @@ class CutRig {
   const std::unique_ptr<DelayProxy> proxy_;
   ChangeRig rig_;
   const ObjectId parent_;
+  fusefs::Backend::FileHandle first_ = 0;
 };
 
 }  // namespace
