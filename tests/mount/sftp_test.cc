@@ -306,7 +306,7 @@ TEST_CASE("sftp: a network that stalls is ETIMEDOUT, the mount lives, and goes o
   const auto names = make_files(data / "big", 3'000);
   SshServer& server = ssh_server();
   DelayProxy proxy(through(server, std::chrono::milliseconds(2)));
-  Mount mount(server.url(data.path(), proxy.port()), "timeout=1s,ttl=0," + server.options());
+  Mount mount(server.url(data.path(), proxy.port()), "timeout=3s,ttl=0," + server.options());
   proxy.stall();
   RawDir dir;
   CHECK(dir.open(mount / "big") == -ETIMEDOUT);

@@ -204,7 +204,7 @@ TEST_CASE("lies: records of impossible lengths, other transactions, and hanging 
     }
   });
   INFO("lie " << lie);
-  const Outcome outcome = list_lies(server, "soft,timeo=3,retrans=1");
+  const Outcome outcome = list_lies(server);
   CHECK((outcome.error == ETIMEDOUT || outcome.error == EIO));
   CHECK(server.requests() < 1000);
   CHECK(outcome.end == "");
@@ -239,7 +239,7 @@ TEST_CASE("lies: names and lists of impossible lengths, and answers cut anywhere
     return result(bytes);
   });
   for (int round = 0; round < 15; ++round) {
-    const Outcome outcome = list_lies(server, "soft,timeo=3,retrans=1");
+    const Outcome outcome = list_lies(server);
     CHECK(outcome.end == "");
     for (const RawEntry& entry : outcome.entries) {
       CHECK(entry.name.find('/') == std::string::npos);

@@ -354,7 +354,7 @@ TEST_CASE("soft: a network away is an error, and the listing goes on from there 
   const Break how = GENERATE(Break::kCut, Break::kStall);
   many_names();
   DelayProxy proxy(proxy_options(milliseconds(1)));
-  Mount mount(mount_server().url("/plain", proxy.port()), "soft,timeo=5,retrans=1,cache_size=2M");
+  Mount mount(mount_server().url("/plain", proxy.port()), "soft,timeo=10,retrans=1,cache_size=2M");
   std::vector<RawEntry> entries;
   RawDir dir(mount / "many");
   int result = 1;
