@@ -1,8 +1,9 @@
 // check: a directory through the mount against the same as the remote lists it now.
 //
 // What changes meanwhile is no difference. So the remote is asked before the mount, and where they
-// differ once more after it: missing is what was there both times, stale what was there neither
-// time.
+// differ once more after it: missing is what was there both times. What was there neither time may
+// have come and gone in between: stale is what the mount still gives after that, and the remote
+// still does not.
 
 #include <algorithm>
 #include <cerrno>
@@ -89,6 +90,9 @@ Differences compare(const std::string& path, Names before, Names* mount) {
   const Names after = list_remote(path);
   found.missing = in_both(found.missing, after);
   found.stale = only_in(found.stale, after);
+  if (found.stale.empty()) return found;
+  const Names again = list_mount(Directory(path)).names;
+  found.stale = only_in(in_both(found.stale, again), list_remote(path));
   return found;
 }
 
