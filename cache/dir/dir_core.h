@@ -179,6 +179,7 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
   Outcome read_fill(Reading& reading) EXCLUDES(mutex_);
   // The caller has been counted among the fill's waiters.
   Outcome wait_for_fill(Reading& reading, const FillPtr& fill) REQUIRES(mutex_);
+  bool begin_search(Reading& reading, const ArrayView& view);
   Outcome consume(Reading& reading, const ArrayView& view, uint32_t from);
   Outcome consume_marked(Reading& reading, const ArrayView& view, uint32_t from);
   void note_given(Reading& reading, const ArrayView& view, uint32_t from, uint32_t taken);
@@ -451,8 +452,10 @@ struct DirCore::Reading {
   bool consumed = false;
   int stuck = EIO;  // what it ends with when it gets nowhere; ENOMEM once there was no memory
   PageRef filled;   // of the array that this call waited for
-  // Looking for the place of the names that the cursor knows, from the listing's beginning.
+  // Looking for the place of the names that the cursor knows, from the listing's beginning, or in
+  // so many arrays from where it was.
   bool way_back = false;
+  uint32_t arrays_to_search = 0;  // 0: all
   struct Place {
     uint32_t score = 0;  // 0: nothing found yet; see find_way_back
     uint64_t key = 0;

@@ -16,6 +16,7 @@ namespace {
 // with invalidations, little enough not to spin.
 constexpr uint32_t kMaxRounds = 64;
 constexpr uint32_t kMaxRecoveries = 6;
+constexpr uint32_t kSearchedArrays = 4;  // some 800 entries that came between
 
 constexpr uint32_t kOrderProof = 12;
 
@@ -232,28 +233,27 @@ NameMatch match_names(const CursorState& cursor, const ArrayView& view) {
   return best;
 }
 
-// The newest entry given from this array is gone, or has moved on to the next one, and what was to
-// come next is not known: after the latest one that is left, when all that followed it would be
-// here too; at the start when none is left.
-std::optional<uint32_t> after_survivors(const CursorState& cursor, const ArrayView& view) {
-  constexpr size_t kRoom = 16;  // for entries that came between
+// The newest entry given from this array is gone, or has moved on to one that follows, and what was
+// to come next is not known: after the latest one that is left; at the start when none is left.
+struct Survivors {
+  uint32_t next = 0;     // index
+  bool certain = false;  // nothing can have moved on
+};
+std::optional<Survivors> after_survivors(const CursorState& cursor, const ArrayView& view) {
   const auto& given = cursor.given_here;
-  if (!cursor.given_whole) return std::nullopt;
+  const bool here = cookie_map::array_of(cursor.position) == cursor.key;
+  if (!here || cursor.recent_count == 0 || !cursor.given_whole) return std::nullopt;
   std::unordered_map<uint64_t, size_t> order;
   for (size_t i = 0; i < given.size(); ++i) order.emplace(given[i], i);
   size_t latest = 0;  // of those left: one more than its place in `given`
-  uint32_t next = 0;
+  Survivors place{.next = 0, .certain = (view.header().flags & kArrayEof) != 0};
   for (uint32_t i = 0; i < view.count(); ++i) {
     const auto at = order.find(hash_bytes(view.name(i)));
     if (at == order.end() || at->second < latest) continue;
     latest = at->second + 1;
-    next = i + 1;
+    place.next = i + 1;
   }
-  if (latest == 0) return 0;
-  const bool whole = (view.header().flags & kArrayEof) != 0;
-  const size_t missing = given.size() - latest;
-  return whole || view.count() - next >= missing + kRoom ? std::optional<uint32_t>(next)
-                                                         : std::nullopt;
+  return place;
 }
 
 // In an array that was filled again after a change: the cursor's names, or for a cursor that only
@@ -263,7 +263,9 @@ std::optional<uint32_t> locate_by_name(const CursorState& cursor, const ArrayVie
   if (cookie_map::array_of(position) != cursor.key) return std::nullopt;
   if (cursor.recent_count > 0) {
     const NameMatch match = match_names(cursor, view);
-    return match.score >= kNextScore ? match.index : after_survivors(cursor, view);
+    if (match.score >= kNextScore) return match.index;
+    const std::optional<Survivors> left = after_survivors(cursor, view);
+    return left && left->certain ? std::optional<uint32_t>(left->next) : std::nullopt;
   }
   const uint32_t n = view.count();
   const uint64_t bits = position & cookie_map::kNameMask;
@@ -439,7 +441,8 @@ DirCore::Outcome DirCore::read_view(Reading& reading, const ArrayView& view, con
   CursorState& cursor = reading.cursor;
   if (reading.way_back) {
     if (find_way_back(reading, view)) return {Step::kAgain, {}};
-    return end.eof ? way_back_ended(reading) : next_array(reading, view, end);
+    const bool searched = reading.arrays_to_search > 0 && --reading.arrays_to_search == 0;
+    return end.eof || searched ? way_back_ended(reading) : next_array(reading, view, end);
   }
   if (cursor.seek_key != 0) {
     if (cursor.key != cursor.seek_key) {
@@ -455,6 +458,8 @@ DirCore::Outcome DirCore::read_view(Reading& reading, const ArrayView& view, con
   const bool unproved = other_era && cursor.key != 0 && cursor.position == cursor.key;
   const auto from = unproved ? std::nullopt : locate(cursor, view, Extent::kSealed);
   if (!from) {
+    if (cursor.mapped && !unproved && begin_search(reading, view))
+      return next_array(reading, view, end);
     return cursor.mapped || other_era ? Outcome{Step::kLost, Status::error(ESTALE)}
                                       : Outcome{Step::kUncached, {}};
   }
@@ -464,6 +469,26 @@ DirCore::Outcome DirCore::read_view(Reading& reading, const ArrayView& view, con
   // stand further on: in an array that was filled again after a change.)
   if (!end.eof && *from < view.count()) cursor.position = end.next_key;
   return next_array(reading, view, end);
+}
+
+// Of an array that was filled again some of the entries given may have moved on, and others be
+// gone: the former are looked for in the arrays that follow, as far as they may have moved; else
+// the reader goes on behind those that are left here.
+bool DirCore::begin_search(Reading& reading, const ArrayView& view) {
+  CursorState& cursor = reading.cursor;
+  const std::optional<Survivors> left = after_survivors(cursor, view);
+  if (!left || reading.consumed) return false;
+  const uint32_t next = left->next;
+  reading.best = {.score = 1,
+                  .key = cursor.key,
+                  .position = next > 0 ? view.cookie(next - 1) : cursor.key,
+                  .name = next > 0 ? hash_bytes(view.name(next - 1)) : 0,
+                  .index = next,
+                  .era = view.header().era,
+                  .token = cursor.token};
+  reading.arrays_to_search = kSearchedArrays;
+  reading.way_back = cursor.lost = true;
+  return true;
 }
 
 // Done when the sink is full, again when it could take more.
@@ -572,6 +597,7 @@ DirCore::Outcome DirCore::recover(Reading& reading, int error) {
   step_to(cursor, 0, {});
   reading.way_back = cursor.lost = cursor.position != 0;
   reading.best = {};
+  reading.arrays_to_search = 0;
   return {Step::kAgain, {}};
 }
 

@@ -222,6 +222,36 @@ TEST_CASE("revalidations in another thread while 4 listers read") {
   }
 }
 
+TEST_CASE("what was given moves on to the next array when much comes before it") {
+  for (const CookieStyle style : {CookieStyle::kName, CookieStyle::kOrdinal, CookieStyle::kHuge}) {
+    for (const size_t came : {20, 80, 300}) {
+      for (const size_t removed : {0, 1, 9}) {  // of the nine given last
+        INFO(name_of(style) << ", " << came << " came, " << removed << " went");
+        DirRig rig(with_style(style, 700));
+        std::vector<std::string> stable;
+        for (int i = 0; i < 400; ++i) rig.source->append(numbered("f", i));
+        for (int i = 0; i < 177; ++i) rig.source->add(numbered("c", i), static_cast<size_t>(i));
+        rig.revalidate();
+        Lister lister(*rig.dir);
+        REQUIRE(lister.read_up_to(186).ok());
+        for (size_t i = 0; i < came; ++i)
+          rig.source->add(numbered("d", static_cast<int>(i)), 177 + i);
+        for (size_t i = 0; i < removed; ++i) {
+          REQUIRE(rig.source->remove(numbered("f", 8 - static_cast<int>(i))));
+        }
+        rig.revalidate();
+        const Status status = lister.read_all(100);
+        INFO("errno " << status.error_number());
+        CHECK(status.ok());
+        for (int i = 0; i < 400; ++i) {
+          if (i >= 9 || i + static_cast<int>(removed) < 9) stable.push_back(numbered("f", i));
+        }
+        check_listing(lister.got.names, stable);
+      }
+    }
+  }
+}
+
 TEST_CASE("the verifier changes in mid-listing: no error, no restart (trap 13)") {
   for (const CookieStyle style : kAllStyles) {
     for (const bool renumber : {false, true}) {
