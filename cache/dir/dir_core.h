@@ -179,7 +179,7 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
   Outcome read_fill(Reading& reading) EXCLUDES(mutex_);
   // The caller has been counted among the fill's waiters.
   Outcome wait_for_fill(Reading& reading, const FillPtr& fill) REQUIRES(mutex_);
-  bool begin_search(Reading& reading, const ArrayView& view);
+  bool begin_search(Reading& reading, const ArrayView& view, uint32_t next);
   Outcome consume(Reading& reading, const ArrayView& view, uint32_t from);
   Outcome consume_marked(Reading& reading, const ArrayView& view, uint32_t from);
   void note_given(Reading& reading, const ArrayView& view, uint32_t from, uint32_t taken);

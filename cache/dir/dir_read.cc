@@ -263,9 +263,7 @@ std::optional<uint32_t> locate_by_name(const CursorState& cursor, const ArrayVie
   if (cookie_map::array_of(position) != cursor.key) return std::nullopt;
   if (cursor.recent_count > 0) {
     const NameMatch match = match_names(cursor, view);
-    if (match.score >= kNextScore) return match.index;
-    const std::optional<Survivors> left = after_survivors(cursor, view);
-    return left && left->certain ? std::optional<uint32_t>(left->next) : std::nullopt;
+    return match.score >= kNextScore ? std::optional<uint32_t>(match.index) : std::nullopt;
   }
   const uint32_t n = view.count();
   const uint64_t bits = position & cookie_map::kNameMask;
@@ -456,10 +454,16 @@ DirCore::Outcome DirCore::read_view(Reading& reading, const ArrayView& view, con
   }
   const bool other_era = view.header().era != cursor.era;
   const bool unproved = other_era && cursor.key != 0 && cursor.position == cursor.key;
-  const auto from = unproved ? std::nullopt : locate(cursor, view, Extent::kSealed);
-  if (!from) {
-    if (cursor.mapped && !unproved && begin_search(reading, view))
+  auto from = unproved ? std::nullopt : locate(cursor, view, Extent::kSealed);
+  if (!from && cursor.mapped && !unproved) {
+    const std::optional<Survivors> left = after_survivors(cursor, view);
+    if (left && left->certain) {
+      from = left->next;
+    } else if (left && begin_search(reading, view, left->next)) {
       return next_array(reading, view, end);
+    }
+  }
+  if (!from) {
     return cursor.mapped || other_era ? Outcome{Step::kLost, Status::error(ESTALE)}
                                       : Outcome{Step::kUncached, {}};
   }
@@ -473,12 +477,10 @@ DirCore::Outcome DirCore::read_view(Reading& reading, const ArrayView& view, con
 
 // Of an array that was filled again some of the entries given may have moved on, and others be
 // gone: the former are looked for in the arrays that follow, as far as they may have moved; else
-// the reader goes on behind those that are left here.
-bool DirCore::begin_search(Reading& reading, const ArrayView& view) {
+// the reader goes on at `next`, behind those that are left here.
+bool DirCore::begin_search(Reading& reading, const ArrayView& view, uint32_t next) {
   CursorState& cursor = reading.cursor;
-  const std::optional<Survivors> left = after_survivors(cursor, view);
-  if (!left || reading.consumed) return false;
-  const uint32_t next = left->next;
+  if (reading.consumed) return false;
   reading.best = {.score = 1,
                   .key = cursor.key,
                   .position = next > 0 ? view.cookie(next - 1) : cursor.key,

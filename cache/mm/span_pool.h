@@ -4,7 +4,7 @@
 //                 empty span goes back to the system, but for a few that are kept for what a full
 //                 cache takes next: as it evicts and fills, each span would cost the page tables'
 //                 work twice. What goes back, and what comes, does so by whole runs: where a
-//                 hypervisor has a say, a page's own fault costs 20 us, and 1 us in a span of
+//                 hypervisor has a say, a page costs 26 us by its own fault, and 18 us in a span of
 //                 sixteen; giving back 64 KiB costs as much as a MiB. The bound counts whole spans,
 //                 kept ones too, so fragmentation is inside it: what the pool says is what the
 //                 process holds.

@@ -1,8 +1,8 @@
 // OutQueue: what is to be sent to the server and was not taken by the socket yet.
 //
 // Purpose:        small requests stand together and go in one call; the bytes of a WRITE are sent
-//                 from where they are, never copied: at a gigabyte a second a copy, and the memory
-//                 that it first touches, is a third of what this end costs.
+//                 from where they are, never copied: the copy, and the memory that it touched
+//                 first, was a tenth of the daemon's time.
 // Ownership:      shares the bytes of requests until the socket has taken them.
 // Thread-safety:  none; the connection's own thread.
 // Errors:         send_to() leaves in the queue what could not be sent, for whatever reason;

@@ -1,5 +1,4 @@
 // What stands in the queue leaves it once, in order, however little the socket takes.
-#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
