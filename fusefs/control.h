@@ -30,7 +30,7 @@ struct ControlLevel {
 };
 
 struct ControlCount {
-  uint64_t count;  // pages dropped, arrays invalidated
+  uint64_t count;  // pages dropped, arrays invalidated, files lost
 };
 
 // Names of a directory, each followed by a NUL; none: there are no more.
@@ -52,6 +52,9 @@ constexpr char kDirectoryXattr[] = "user.cookiefs.dir";
 constexpr unsigned long kControlStats = _IOR('c', 0x40, ControlText);
 constexpr unsigned long kControlDrop = _IOR('c', 0x41, ControlCount);        // drop clean pages
 constexpr unsigned long kControlInvalidate = _IOR('c', 0x42, ControlCount);  // this directory
+// Waits until the remote has all that was written; counts the files that have lost some of it after
+// they were closed, since this was asked last. ETIMEDOUT: it takes nothing, everything is kept.
+constexpr unsigned long kControlSync = _IOR('c', 0x4d, ControlCount);
 constexpr unsigned long kControlMetrics = _IOWR('c', 0x43, ControlPage);
 constexpr unsigned long kControlLogLevel = _IOWR('c', 0x44, ControlLevel);
 // What is held of this directory; the directories that hold or took most; where in the listing the

@@ -171,6 +171,16 @@ void FileState::keep_held(const SetAttr& set, const BackendFileSourcePtr& source
   if (set.has(SetAttr::kMtime)) last_write_ = {};
 }
 
+void FileState::hold_write_time(const BackendFileSourcePtr& source) {
+  MutexLock lock(mutex_);
+  if (!own_changes_ || !before({}, last_write_)) return;
+  SetAttr set;
+  set.valid = SetAttr::kMtime;
+  set.mtime = before(known_.mtime, last_write_) ? last_write_ : known_.mtime;
+  known_.ctime = set.mtime;
+  keep_held(set, source);
+}
+
 std::optional<FileState::Held> FileState::begin_telling() {
   MutexLock lock(mutex_);
   if (telling_ || !held_) return std::nullopt;

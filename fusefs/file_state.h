@@ -116,6 +116,9 @@ class FileState {
   void made_by(const BackendFileSourcePtr& source);
   // True: `set` is held. Only while the handle that has made the file is open, by whoever made it.
   bool hold(const SetAttr& set, const CallerPtr& caller);
+  // What was written since the remote's attributes were last told keeps the time that it was shown
+  // with, whenever the remote gets it: that time is held, unless a later one was set.
+  void hold_write_time(const BackendFileSourcePtr& source);
   struct Held {
     SetAttr set;
     BackendFileSourcePtr source;  // to be told through

@@ -34,7 +34,9 @@ class FuseRequest {
   FuseRequest& operator=(const FuseRequest&) = delete;
 
   [[nodiscard]] fuse_req_t raw() const { return req_; }
-  [[nodiscard]] cache::TimePoint started() const { return started_; }
+  // From when on it counts how long it waits: its start, or the last progress.
+  [[nodiscard]] cache::TimePoint waits_since() const { return waits_since_; }
+  void note_progress() { waits_since_ = std::chrono::steady_clock::now(); }
   [[nodiscard]] uid_t uid() const { return fuse_req_ctx(req_)->uid; }
 
   // Sends a reply by one of libfuse's fuse_reply_* functions; nothing once there was one.
@@ -60,6 +62,7 @@ class FuseRequest {
   fuse_req_t req_;
   Histogram& latency_;
   const cache::TimePoint started_;
+  cache::TimePoint waits_since_ = started_;
 };
 
 // While a request may wait: its caller's signal, an unmount and the deadline end the wait.

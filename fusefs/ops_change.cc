@@ -558,12 +558,11 @@ using Truncation = cache::FileMapping::Truncation;
 // more. A new size has writers wait as well.
 Status settle_data(SessionImpl& session, FuseRequest& request, FileState& file, const SetAttr& set,
                    std::unique_ptr<Truncation>* truncation) {
-  const Waiting waiting(session, request);
-  const cache::DataWait wait = session.data_wait(waiting.patience());
-  const Status written = file.data().flush(cache::FileMapping::Durable::kNo, wait);
+  const Status written = session.flush(request, file, cache::FileMapping::Durable::kNo);
   if (is_passing(written.error_number())) return written;
   if (!set.has(SetAttr::kSize)) return {};
-  auto begun = file.data().begin_truncate(set.size, wait);
+  const Waiting waiting(session, request);
+  auto begun = file.data().begin_truncate(set.size, session.data_wait(waiting.patience()));
   if (!begun.ok()) return begun.status();
   *truncation = std::move(begun).value();
   return {};

@@ -188,6 +188,12 @@ void invalidate(SessionImpl& session, FuseRequest& request, const Inode& inode) 
   reply_count(request, arrays);
 }
 
+void sync(SessionImpl& session, FuseRequest& request) {
+  const Result<uint64_t> lost = session.sync(request);
+  if (!lost.ok()) return request.fail(lost.error_number());
+  reply_count(request, lost.value());
+}
+
 void reply_metrics(SessionImpl& session, FuseRequest& request, const void* in) {
   const auto answer = std::make_unique<ControlPage>();
   std::memcpy(&answer->next, in, sizeof answer->next);
@@ -228,6 +234,7 @@ std::optional<Sizes> sizes_of(unsigned command) {
       return Sizes{.in = sizeof(ControlText), .out = sizeof(ControlText)};
     case kControlDrop:
     case kControlInvalidate:
+    case kControlSync:
       return Sizes{.out = sizeof(ControlCount)};
     case kControlMetrics:
       return Sizes{.in = sizeof(ControlPage), .out = sizeof(ControlPage)};
@@ -274,6 +281,8 @@ void answer(SessionImpl& session, FuseRequest& request, const Question& question
       return reply_count(request, session.cache().drop_clean());
     case kControlInvalidate:
       return invalidate(session, request, question.inode);
+    case kControlSync:
+      return sync(session, request);
     case kControlMetrics:
       return reply_metrics(session, request, question.in);
     case kControlLogLevel:

@@ -172,9 +172,8 @@ Status tell_all(SessionImpl& session, FuseRequest& request, const FileHandle& ha
                 Durable durable) {
   FileMapping& data = handle.state->data();
   const auto flush = [&](Durable how) {
-    const Waiting waiting(session, request);
-    const Status status = data.flush(how, session.data_wait(waiting.patience()), 0, UINT64_MAX,
-                                     handle.source->writable() ? handle.source : nullptr);
+    const Status status = session.flush(request, *handle.state, how,
+                                        handle.source->writable() ? handle.source : nullptr);
     return is_passing(status.error_number()) ? status : Status();
   };
   if (!handle.state->holds_attrs()) return flush(durable);
@@ -211,10 +210,28 @@ Status push_out(SessionImpl& session, FuseRequest& request, FileHandle& handle, 
   return kept.ok() ? status : kept;
 }
 
+// close=nowait: what push_out() waits for begins, and what has gone wrong until now is told.
+Status begin_push(SessionImpl& session, FileHandle& handle) {
+  FileState& state = *handle.state;
+  FileMapping& data = state.data();
+  state.retry_invalidation();
+  if (!state.hold_kernel_mtime(handle.source)) state.hold_write_time(handle.source);
+  if (state.owns_changes()) session.inodes().note_changed(*handle.inode, session.now());
+  const bool behind =
+      session.backend().new_file_attrs() == NewFileAttrs::kBehindData && data.send_all();
+  data.finish_soon();
+  if (behind || !data.has_unwritten()) session.tell_attrs_later(*handle.inode, handle.state);
+  cache::MutexLock lock(handle.mutex);
+  return data.check_error(handle.errors);
+}
+
 void operation_flush(fuse_req_t req, fuse_ino_t /*ino*/, fuse_file_info* fi) {
   serve<RequestKind::kWrite>(req, [&](SessionImpl& session, FuseRequest& request) {
     auto& handle = HandleList::get<FileHandle>(fi->fh);
     if (!handle.source->writable()) return request.ok();
+    if (!session.options().close_waits) {
+      return request.fail_or_ok(begin_push(session, handle).error_number());
+    }
     request.fail_or_ok(push_out(session, request, handle, Durable::kNo).error_number());
   });
 }
@@ -228,12 +245,21 @@ void operation_fsync(fuse_req_t req, fuse_ino_t /*ino*/, int /*datasync*/, fuse_
 
 void operation_release(fuse_req_t req, fuse_ino_t /*ino*/, fuse_file_info* fi) {
   serve(req, [&](SessionImpl& session, FuseRequest& request) {
-    const auto& handle = HandleList::get<FileHandle>(fi->fh);
+    auto& handle = HandleList::get<FileHandle>(fi->fh);
     const std::shared_ptr<FileState> state = handle.state;
+    const BackendFileSourcePtr source = handle.source;
     InodeRef inode = session.inodes().find(handle.inode->nodeid());
+    cache::ErrorMark told;
+    {
+      cache::MutexLock lock(handle.mutex);
+      told = handle.errors;
+    }
     session.handles().close(fi->fh);
     if (!state->is_open()) remove_hidden(session, request, *state);
-    if (state->has_untold()) session.linger(std::move(inode), state);
+    const bool failed = source->writable() && !state->data().error_since(told).ok();
+    if (state->has_untold() || failed) {
+      session.linger({std::move(inode), state, source, told});
+    }
     request.ok();
   });
 }
@@ -246,11 +272,8 @@ template <typename T, typename Start>
 Result<T> change_past_pages(SessionImpl& session, FuseRequest& request, FileHandle& handle,
                             const Start& start) {
   FileMapping& data = handle.state->data();
-  {
-    const Waiting waiting(session, request);
-    const Status written = data.flush(Durable::kNo, session.data_wait(waiting.patience()));
-    if (!written.ok()) return written;
-  }
+  const Status written = session.flush(request, *handle.state, Durable::kNo);
+  if (!written.ok()) return written;
   // What is refused must leave the times as they were set.
   const Status settled = session.settle_attrs(request, *handle.inode, *handle.state);
   if (!settled.ok()) return settled;
@@ -286,12 +309,8 @@ void operation_copy_file_range(fuse_req_t req, fuse_ino_t /*from*/, off_t from_o
   serve<RequestKind::kWrite>(req, [&](SessionImpl& session, FuseRequest& request) {
     auto& from = HandleList::get<FileHandle>(from_fi->fh);
     auto& to = HandleList::get<FileHandle>(to_fi->fh);
-    {
-      const Waiting waiting(session, request);
-      const Status written =
-          from.state->data().flush(Durable::kNo, session.data_wait(waiting.patience()));
-      if (!written.ok()) return request.fail(written.error_number());
-    }
+    const Status written = session.flush(request, *from.state, Durable::kNo);
+    if (!written.ok()) return request.fail(written.error_number());
     const auto copied =
         change_past_pages<uint64_t>(session, request, to, [&](Backend::Done<uint64_t> told) {
           return session.backend().copy_range(

@@ -134,6 +134,12 @@ std::string set_kernel_listings(Draft* draft, const std::string& value) {
   return "";
 }
 
+std::string set_close(Draft* draft, const std::string& value) {
+  if (value != "wait" && value != "nowait") return "not one of wait, nowait";
+  draft->options.close_waits = value == "wait";
+  return "";
+}
+
 bool is_address(const std::string& host) {
   in6_addr binary{};  // has room for either
   return inet_pton(AF_INET, host.c_str(), &binary) == 1 ||
@@ -167,6 +173,7 @@ constexpr auto kOwnOptions = std::to_array<OwnOption>({
     {"readdirplus", "auto", set_readdirplus},
     {"walk_ahead", "256", set_walk_ahead},
     {"kernel_listings", "no", set_kernel_listings},
+    {"close", "wait", set_close},
     {"metrics", "127.0.0.1:9478", set_metrics},
 });
 
@@ -641,6 +648,7 @@ mount options of cookiefs
     kernel_listings=yes|no   let the kernel keep listings too (no)
     writeback_cache          let the kernel collect writes; changes of a file made elsewhere
                              are then not seen while it is known here
+    close=wait|nowait        whether close() waits until the remote has what was written (wait)
     metrics=[ADDRESS:]PORT   answer Prometheus at http://ADDRESS:PORT/metrics (no); without
                              ADDRESS at 127.0.0.1; PORT 0: any that is free
     log_level=LEVEL          trace, debug, info, warning, error, critical or off (info)

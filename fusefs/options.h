@@ -46,6 +46,7 @@ struct Options {
   uint32_t walk_ahead = 256;  // directories fetched ahead of a walk
   ReaddirPlus readdirplus = ReaddirPlus::kAuto;
   bool writeback_cache = false;          // the kernel collects what programs write
+  bool close_waits = true;               // until the remote has what was written
   bool kernel_listings = false;          // the kernel keeps listings too, beyond cache_size
   std::optional<ListenAddress> metrics;  // where Prometheus finds them, if anywhere
 

@@ -548,34 +548,50 @@ Status SessionImpl::tell_attrs(const Patience& patience, const Inode& inode, Fil
   return {};
 }
 
-Status SessionImpl::settle_attrs(FuseRequest& request, const Inode& inode, FileState& file) {
-  if (!file.holds_attrs()) return {};
+Status SessionImpl::flush(FuseRequest& request, FileState& file,
+                          cache::FileMapping::Durable durable,
+                          const cache::FileMapping::SourcePtr& through) {
+  Status status;
   {
     const Waiting waiting(*this, request);
-    const Status written =
-        file.data().flush(cache::FileMapping::Durable::kNo, data_wait(waiting.patience()));
-    if (is_passing(written.error_number())) return written;
+    status = file.data().flush(durable, data_wait(waiting.patience()), 0, UINT64_MAX, through);
   }
+  if (!is_passing(status.error_number())) request.note_progress();
+  return status;
+}
+
+Status SessionImpl::settle_attrs(FuseRequest& request, const Inode& inode, FileState& file) {
+  if (!file.holds_attrs()) return {};
+  const Status written = flush(request, file, cache::FileMapping::Durable::kNo);
+  if (is_passing(written.error_number())) return written;
   return tell_attrs(request, inode, file);
 }
 
 void SessionImpl::tell_attrs_later(const Inode& inode, const std::shared_ptr<FileState>& file) {
   const auto held = file->begin_telling();
   if (!held) return;
+  const uint64_t writes = file->data().info().writes;
+  const auto answered = [this, file, writes, ino = inode.ino(),
+                         held = *held](const Result<Attr>& attr) {
+    const int error = attr.error_number();
+    if (attr.ok()) file->adopt(attr.value());
+    // What was written once more, after a failure, has undone the times.
+    const bool again = cache::is_transient(error) || file->data().info().writes != writes;
+    file->end_telling(!again);
+    if (attr.ok() || cache::is_transient(error) || error == ESTALE) return;  // ... or removed
+    // The time of a write to somebody else's file: only its owner may set that.
+    if (held.set.valid == SetAttr::kMtime && (error == EPERM || error == EACCES)) return;
+    lost_files_.fetch_add(1, std::memory_order_relaxed);
+    spdlog::error("{}: attributes of inode {}, which was closed, could not be set: {}", source_,
+                  ino, std::strerror(error));
+  };
   backend_->setattr(held->source->opener(), inodes_->object(inode), held->source->file(), held->set,
-                    [file, source = held->source, what = source_](const Result<Attr>& attr) {
-                      const int error = attr.error_number();
-                      if (attr.ok()) file->adopt(attr.value());
-                      file->end_telling(!cache::is_transient(error));
-                      if (attr.ok() || cache::is_transient(error)) return;
-                      spdlog::error("{}: attributes of a file that was closed could not be set: {}",
-                                    what, std::strerror(error));
-                    });
+                    answered);
 }
 
-void SessionImpl::linger(InodeRef inode, std::shared_ptr<FileState> file) {
+void SessionImpl::linger(Lingering one) {
   cache::MutexLock lock(lingering_mutex_);
-  lingering_.push_back({std::move(inode), std::move(file)});
+  lingering_.push_back(std::move(one));
 }
 
 void SessionImpl::drop_lingering() {
@@ -584,7 +600,11 @@ void SessionImpl::drop_lingering() {
     cache::MutexLock lock(lingering_mutex_);
     left.swap(lingering_);
   }
-  std::erase_if(left, [](const Lingering& one) { return !one.file->has_untold(); });
+  std::erase_if(left, [this](const Lingering& one) {
+    if (one.file->has_untold()) return false;
+    let_go(one);
+    return true;
+  });
   for (const Lingering& one : left) {
     if (!one.file->data().has_unwritten()) tell_attrs_later(*one.inode, one.file);
   }
@@ -592,16 +612,49 @@ void SessionImpl::drop_lingering() {
   std::move(left.begin(), left.end(), std::back_inserter(lingering_));
 }
 
+void SessionImpl::let_go(const Lingering& one) {
+  if (one.file->owns_changes()) {
+    // Whoever changes the file after this is somebody else: it must be known what it is now.
+    backend_->getattr_open(one.source->opener(), one.source->file(),
+                           [file = one.file, source = one.source](const Result<Attr>& attr) {
+                             if (attr.ok() && !file->has_untold()) file->adopt(attr.value());
+                           });
+  }
+  const int error = one.file->data().error_since(one.told).error_number();
+  if (error == 0 || error == ESTALE) return;  // removed before all was written
+  lost_files_.fetch_add(1, std::memory_order_relaxed);
+  spdlog::error("{}: inode {} was closed before the remote had all of it, and data is lost: {}",
+                source_, one.inode->ino(), std::strerror(error));
+}
+
+Result<uint64_t> SessionImpl::sync(FuseRequest& request) {
+  for (const InodeTable::OpenedFile& opened : inodes_->opened_files()) {
+    if (!opened.file->has_untold()) continue;
+    Status status = flush(request, *opened.file, cache::FileMapping::Durable::kNo);
+    if (is_passing(status.error_number())) return status;
+    if (const InodeRef inode = inodes_->find(opened.nodeid)) {
+      tell_attrs_later(*inode, opened.file);
+      status = tell_attrs(request, *inode, *opened.file);
+      if (is_passing(status.error_number())) return status;
+    }
+    request.note_progress();
+  }
+  drop_lingering();
+  return lost_files_.exchange(0, std::memory_order_relaxed);
+}
+
 void SessionImpl::write_everything() {
-  const cache::DataWait wait = {.deadline = now() + timeout_, .interrupt = nullptr};
+  cache::TimePoint deadline = now() + timeout_;
   for (const InodeTable::OpenedFile& opened : inodes_->opened_files()) {
     if (!opened.file->has_untold()) continue;
     cache::FileMapping& data = opened.file->data();
     const InodeRef inode = inodes_->find(opened.nodeid);
-    const Status status = data.flush(cache::FileMapping::Durable::kNo, wait);
+    const Status status = data.flush(cache::FileMapping::Durable::kNo, {deadline, nullptr});
     if (status.ok()) {
-      const Status told =
-          inode ? tell_attrs({wait.deadline, nullptr}, *inode, *opened.file) : Status();
+      deadline = now() + timeout_;
+      if (!inode) continue;
+      tell_attrs_later(*inode, opened.file);
+      const Status told = tell_attrs({deadline, nullptr}, *inode, *opened.file);
       if (told.ok()) continue;
       spdlog::error("{}: attributes of inode {} could not be set and are lost: {}", source_,
                     inode->ino(), std::strerror(told.error_number()));
@@ -611,6 +664,7 @@ void SessionImpl::write_everything() {
                   data.info().dirty_pages * 4096, inode ? inode->ino() : opened.nodeid,
                   std::strerror(status.error_number()));
   }
+  drop_lingering();
 }
 
 uint32_t SessionImpl::block_size(const Inode& inode, const Attr& attr) {

@@ -82,7 +82,7 @@ class SessionImpl {
   // What is left of the time for which the kernel may keep an answer that was asked for then.
   [[nodiscard]] double seconds_left(cache::TimePoint asked) const;
   [[nodiscard]] cache::TimePoint deadline(const FuseRequest& request) const {
-    return request.started() + timeout_;
+    return request.waits_since() + timeout_;
   }
 
   // Who made the request, where the back end wants to know; else null, at no cost.
@@ -134,13 +134,30 @@ class SessionImpl {
   cache::DataWait data_wait(const Patience& patience) const {
     return {.deadline = patience.deadline, .interrupt = patience.interrupt};
   }
+  // FileMapping::flush() of all of the file. Afterwards the request may wait as long again: the
+  // remote has taken much, and is not dead.
+  Status flush(FuseRequest& request, FileState& file, cache::FileMapping::Durable durable,
+               const cache::FileMapping::SourcePtr& through = {});
   // The attributes that `file` holds are told to the remote, if there are any. What was written
   // before they were set must be there already, or be on its way before them.
   Status tell_attrs(FuseRequest& request, const Inode& inode, FileState& file);
   // The data first.
   Status settle_attrs(FuseRequest& request, const Inode& inode, FileState& file);
-  // Keeps a file whose last handle was closed until the remote has all of it.
-  void linger(InodeRef inode, std::shared_ptr<FileState> file);
+  // ... waiting for nothing. What was written before must be on its way before them, or be there.
+  void tell_attrs_later(const Inode& inode, const std::shared_ptr<FileState>& file);
+  // A file that was closed before the remote had all of it, and is kept until then. Its closer was
+  // told of errors up to `told`; later ones are logged, and counted for sync().
+  struct Lingering {
+    InodeRef inode;
+    std::shared_ptr<FileState> file;
+    BackendFileSourcePtr source;
+    cache::ErrorMark told;
+  };
+  void linger(Lingering one);
+  // Waits until the remote has all that was written and set before, of any file. A file of which it
+  // takes nothing for `timeout=` ends it: ETIMEDOUT. Tells how many files have lost something since
+  // the last one that told, without anybody's having been told by close() or fsync().
+  Result<uint64_t> sync(FuseRequest& request);
 
   [[nodiscard]] std::string stats_text();
   [[nodiscard]] std::vector<std::string> metrics();
@@ -158,10 +175,11 @@ class SessionImpl {
   CallerPtr find_caller(const FuseRequest& request);
   Result<Attr> ask_attr(FuseRequest& request, const Inode& inode);
   Status tell_attrs(const Patience& patience, const Inode& inode, FileState& file);
-  // Waits for nothing.
-  void tell_attrs_later(const Inode& inode, const std::shared_ptr<FileState>& file);
+  // Lets those go that the remote has; of the others, tells it the attributes once it has the data.
   void drop_lingering();
-  // Unmount: what is not written yet goes to the remote, within `timeout=`; what does not is told.
+  void let_go(const Lingering& one);
+  // Unmount: what is not written yet goes to the remote, unless that takes nothing for `timeout=`;
+  // what does not is told.
   void write_everything();
   DaemonFigures figures();
   int loop();
@@ -207,12 +225,9 @@ class SessionImpl {
   std::function<void()> ready_;
 
   pthread_t main_thread_{};
-  struct Lingering {
-    InodeRef inode;
-    std::shared_ptr<FileState> file;
-  };
   cache::Mutex lingering_mutex_{cache::LockRank::kLeaf};
   std::vector<Lingering> lingering_ GUARDED_BY(lingering_mutex_);
+  std::atomic<uint64_t> lost_files_{0};  // that sync() has not told yet
 
   std::thread watcher_;
   cache::Mutex watch_mutex_{cache::LockRank::kLeaf};

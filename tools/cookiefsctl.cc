@@ -31,6 +31,7 @@ int run(int argc, char* argv[]) {
   ctl::add_warm(app, &status);
   ctl::add_drop(app);
   ctl::add_invalidate(app);
+  ctl::add_sync(app);
   ctl::add_metrics(app);
   ctl::add_log_level(app);
   try {

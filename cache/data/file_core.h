@@ -85,6 +85,18 @@ struct FlushState {
   void again(uint64_t from, uint64_t to) { todo.insert(std::max(from, first), std::min(to, end)); }
 };
 
+// A wait that ends so long after the last progress.
+struct PatientWait : DataWait {
+  explicit PatientWait(const DataWait& wait) : DataWait(wait) {
+    const TimePoint now = std::chrono::steady_clock::now();
+    if (deadline != TimePoint::max()) patience = deadline - now;
+  }
+  void note_progress() {
+    if (deadline != TimePoint::max()) deadline = std::chrono::steady_clock::now() + patience;
+  }
+  Duration patience{};
+};
+
 struct WriteRequest : FileRequest {
   uint64_t offset = 0;
   uint64_t length = 0;         // bytes sent: to the end of the file as it was
@@ -119,6 +131,7 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   Status flush(FileMapping::Durable durable, const DataWait& wait, uint64_t from, uint64_t to,
                const SourcePtr& through) EXCLUDES(mutex_);
   bool send_all() EXCLUDES(mutex_);
+  void finish_soon() EXCLUDES(mutex_);
   // The write-back thread's turn: sends and commits, and tells when it wants the next.
   void background(Need write, Need commit) EXCLUDES(mutex_);
   // file_direct.cc
@@ -134,6 +147,7 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   void discard() EXCLUDES(mutex_);
   [[nodiscard]] ErrorMark error_mark() const EXCLUDES(mutex_);
   Status check_error(ErrorMark& mark) EXCLUDES(mutex_);
+  [[nodiscard]] Status error_since(const ErrorMark& mark) const EXCLUDES(mutex_);
   [[nodiscard]] uint64_t size() const { return size_.load(std::memory_order_acquire); }
   [[nodiscard]] bool has_unwritten() const {
     return unwritten_pages_.load(std::memory_order_acquire) != 0;
@@ -266,7 +280,7 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   void record_error(int error) REQUIRES(mutex_);
   [[nodiscard]] FlushPtr begin_flush(uint64_t first, uint64_t end) REQUIRES(mutex_);
   void end_flush(const FlushPtr& flush) REQUIRES(mutex_);
-  Status write_all(const FlushPtr& flush, const DataWait& wait) EXCLUDES(mutex_);
+  Status write_all(const FlushPtr& flush, PatientWait* wait) EXCLUDES(mutex_);
   // Without a commit.
   Status write_range(uint64_t first, uint64_t end, const DataWait& wait) EXCLUDES(mutex_);
   // file_commit.cc
@@ -284,6 +298,9 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   void drop_pages(const PageRanges& pages) EXCLUDES(mutex_);
   [[nodiscard]] SourcePtr commit_source(const SourcePtr& through) REQUIRES(mutex_);
   void reschedule() REQUIRES(mutex_);
+  // When what is dirty, or not committed, has waited long enough.
+  [[nodiscard]] TimePoint write_due() const REQUIRES(mutex_);
+  [[nodiscard]] TimePoint commit_due() const REQUIRES(mutex_);
 
   // file_direct.cc
   Result<std::string> call_read(const SourcePtr& source, uint64_t offset, uint32_t size,
@@ -331,6 +348,7 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   std::weak_ptr<FileSource> last_writer_ GUARDED_BY(mutex_);
   TimePoint dirty_since_ GUARDED_BY(mutex_) = TimePoint::max();
   TimePoint unstable_since_ GUARDED_BY(mutex_) = TimePoint::max();
+  bool finishing_ GUARDED_BY(mutex_) = false;  // see finish_soon()
   TimePoint retry_at_ GUARDED_BY(mutex_) = TimePoint::min();
   Duration pause_ GUARDED_BY(mutex_){};
   uint64_t commits_begun_ GUARDED_BY(mutex_) = 0;

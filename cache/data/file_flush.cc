@@ -260,6 +260,7 @@ void FileCore::write_done(WriteRequest& write, const WriteAnswer& answer) {
   remote_size_ = std::max(remote_size_, write.offset + write.length);
   pause_ = {};
   retry_at_ = TimePoint::min();
+  write_back_->note_taken();
   if (!answer.stable) {
     add_unstable(write.first, write.end, answer.verifier);
     for (const PageRef& page : write.pages) page->set(page_state::kPrivate);
@@ -320,21 +321,30 @@ void FileCore::back_off() {
 void FileCore::reschedule() {
   if (closed_) return;
   if (!unwritten()) {
+    finishing_ = false;
     write_back_->forget(*this);
     if (writers_ == 0) drop_later(std::move(writer_));
     return;
   }
   TimePoint next = TimePoint::max();
-  if (find_sendable(dirty_).size() > 0)
-    next = std::max(retry_at_, dirty_since_ + write_back_->expire());
+  if (find_sendable(dirty_).size() > 0) next = std::max(retry_at_, write_due());
   for (const FlushPtr& flush : flushes_) {
     if (find_sendable(flush->todo).size() > 0) next = std::min(next, retry_at_);
   }
   if (!unstable_.empty() && commit_ == nullptr) {
-    const TimePoint old = unstable_since_ + kUncommittedAge * write_back_->expire();
-    next = std::min(next, std::max(retry_at_, old));
+    next = std::min(next, std::max(retry_at_, commit_due()));
   }
   write_back_->schedule(*this, next);
+}
+
+TimePoint FileCore::write_due() const {
+  return finishing_ ? dirty_since_ : dirty_since_ + write_back_->expire();
+}
+
+// One commit for all that is being finished.
+TimePoint FileCore::commit_due() const {
+  const bool last = finishing_ && dirty_.empty() && writes_.empty();
+  return last ? unstable_since_ : unstable_since_ + kUncommittedAge * write_back_->expire();
 }
 
 void FileCore::background(Need write, Need commit) {
@@ -344,8 +354,7 @@ void FileCore::background(Need write, Need commit) {
     MutexLock lock(mutex_);
     if (closed_) return;
     call_begins();
-    old = dirty_since_ != TimePoint::max() &&
-          dirty_since_ + write_back_->expire() <= std::chrono::steady_clock::now();
+    old = dirty_since_ != TimePoint::max() && write_due() <= std::chrono::steady_clock::now();
     for (const FlushPtr& flush : flushes_) flushed |= !flush->todo.empty();
   }
   if (old || flushed) {
@@ -359,8 +368,7 @@ void FileCore::background(Need write, Need commit) {
   {
     MutexLock lock(mutex_);
     const TimePoint now = std::chrono::steady_clock::now();
-    const bool is_old = unstable_since_ != TimePoint::max() &&
-                        unstable_since_ + kUncommittedAge * write_back_->expire() <= now;
+    const bool is_old = unstable_since_ != TimePoint::max() && commit_due() <= now;
     if (!closed_ && !unstable_.empty() && commit_ == nullptr && retry_at_ <= now &&
         (is_old || commit == Need::kAll)) {
       if (const SourcePtr source = commit_source({})) due_commit = begin_commit(source);
@@ -402,7 +410,9 @@ void FileCore::end_flush(const FlushPtr& flush) {
 }
 
 // Sends side by side, as many as may be under way, and waits for what this flush covers.
-Status FileCore::write_all(const FlushPtr& flush, const DataWait& wait) {
+Status FileCore::write_all(const FlushPtr& flush, PatientWait* wait) {
+  // Of other files as well: what was sent before ours is answered before.
+  uint64_t taken = write_back_->taken();
   for (;;) {
     PageRanges todo;
     {
@@ -417,10 +427,17 @@ Status FileCore::write_all(const FlushPtr& flush, const DataWait& wait) {
     if (flush->todo.empty() && flush->pending == 0) return {};
     const bool pausing = !flush->todo.empty() && retry_at_ > std::chrono::steady_clock::now();
     int error = 0;
-    if (wait_until(wait, pausing ? retry_at_ : TimePoint::max(), &error)) {
-      return Status::error(error);
-    }
+    if (!wait_until(*wait, pausing ? retry_at_ : TimePoint::max(), &error)) continue;
+    const uint64_t before = std::exchange(taken, write_back_->taken());
+    if (error != ETIMEDOUT || before == taken) return Status::error(error);
+    wait->note_progress();
   }
+}
+
+void FileCore::finish_soon() {
+  MutexLock lock(mutex_);
+  finishing_ = true;
+  reschedule();
 }
 
 bool FileCore::send_all() {
@@ -444,7 +461,8 @@ Status FileCore::write_range(uint64_t first, uint64_t end, const DataWait& wait)
     }
     flush = begin_flush(first, end);
   }
-  Status status = write_all(flush, wait);
+  PatientWait patient(wait);
+  Status status = write_all(flush, &patient);
   MutexLock lock(mutex_);
   end_flush(flush);
   if (status.ok() && flush->error != 0) status = Status::error(flush->error);
@@ -460,14 +478,15 @@ Status FileCore::flush(FileMapping::Durable durable, const DataWait& wait, uint6
     MutexLock lock(mutex_);
     flush = begin_flush(from / kDataPage, pages_up_to(to));
   }
+  PatientWait patient(wait);
   Status status;
   for (bool more = true; more && status.ok();) {
     {
       MutexLock lock(mutex_);
       flush->lost = false;
     }
-    status = write_all(flush, wait);
-    if (status.ok()) status = commit_all(durable, through, wait);
+    status = write_all(flush, &patient);
+    if (status.ok()) status = commit_all(durable, through, patient);
     MutexLock lock(mutex_);
     more = flush->lost;  // and by now perhaps written again by the thread, but not committed
   }

@@ -27,9 +27,13 @@ Status FileMapping::flush(Durable durable, const DataWait& wait, uint64_t from, 
 
 bool FileMapping::send_all() { return core_->send_all(); }
 
+void FileMapping::finish_soon() { core_->finish_soon(); }
+
 ErrorMark FileMapping::error_mark() const { return core_->error_mark(); }
 
 Status FileMapping::check_error(ErrorMark& mark) { return core_->check_error(mark); }
+
+Status FileMapping::error_since(const ErrorMark& mark) const { return core_->error_since(mark); }
 
 Result<size_t> FileMapping::read_direct(const SourcePtr& source, uint64_t offset,
                                         std::span<std::byte> out, const DataWait& wait) {

@@ -83,18 +83,25 @@ class FileMapping {
   // ETIMEDOUT and EINTR (it did not get ready; everything is kept and goes on being written) and
   // ENOTCONN (the mapping ends) are flush()'s alone. So a caller reports check_error() when that
   // tells something; else flush()'s status when it is one of those three; else success. A failure
-  // of the network is not told at all while it lasts: it is tried again until the deadline.
+  // of the network is not told at all while it lasts: it is tried again until the deadline. Where
+  // the remote has taken a write of any file by then, the wait begins anew: a slow way to it is no
+  // dead one.
   enum class Durable : uint8_t { kNo, kYes };
   Status flush(Durable durable, const DataWait& wait, uint64_t from = 0, uint64_t to = UINT64_MAX,
                const SourcePtr& through = {});
   // Begins to write everything dirty and waits for none of it. True: all is under way, in requests
   // made before this returned.
   bool send_all();
+  // What is dirty goes to the remote without growing old first, and is committed there; nobody
+  // waits for it (a file that was closed). So until the next write().
+  void finish_soon();
   // The first write-back error that this open file was not told of yet; then never again. One that
   // nobody has been told of yet is told to files opened later, too. Where it happened the pages
   // are dropped: reads show what the remote has.
   [[nodiscard]] ErrorMark error_mark() const;
   Status check_error(ErrorMark& mark);
+  // The same, but that does not count as telling.
+  [[nodiscard]] Status error_since(const ErrorMark& mark) const;
 
   // Past the pages, both ways: what is dirty there is written first, and pages that hold the old
   // bytes are gone afterwards (O_DIRECT).

@@ -29,6 +29,7 @@ class FileCore::WriterTurn {
       ++core_.writers_;
       inside_ = true;
       core_.last_write_ = std::chrono::steady_clock::now();
+      core_.finishing_ = false;
       if (core_.writer_ != source) {
         core_.drop_later(std::move(core_.writer_));
         core_.writer_ = source;

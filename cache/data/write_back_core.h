@@ -48,6 +48,9 @@ class WriteBackCore : public std::enable_shared_from_this<WriteBackCore> {
   void grown() EXCLUDES(mutex_);
   // Something was written, committed or dropped.
   void changed() EXCLUDES(mutex_);
+  // The remote has taken a write of any file; how many there were.
+  void note_taken() { taken_.fetch_add(1, std::memory_order_relaxed); }
+  [[nodiscard]] uint64_t taken() const { return taken_.load(std::memory_order_relaxed); }
   // Memory is short because of what is dirty.
   void poke() EXCLUDES(mutex_);
 
@@ -82,6 +85,7 @@ class WriteBackCore : public std::enable_shared_from_this<WriteBackCore> {
   bool wanted_ GUARDED_BY(mutex_) = false;
   bool poked_ GUARDED_BY(mutex_) = false;
   bool stopping_ GUARDED_BY(mutex_) = false;
+  std::atomic<uint64_t> taken_{0};
   std::atomic<bool> over_{false};  // the thread has been told that there is too much
   std::thread thread_;
 };

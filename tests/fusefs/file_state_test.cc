@@ -270,6 +270,28 @@ TEST_CASE("file: a write takes a held time of modification away, and nothing els
   CHECK_FALSE(rig.state.begin_telling());
 }
 
+TEST_CASE("file: the time of a write that is not awaited is held, unless a later one was set") {
+  MakerRig rig;
+  rig.state.hold_write_time(rig.maker);
+  CHECK_FALSE(rig.state.has_untold());  // nothing was written
+  rig.write("text");
+  const auto written = rig.state.shown().mtime;
+  CHECK(written.seconds > 100);
+  rig.state.hold_write_time(rig.maker);
+  auto held = rig.state.begin_telling();
+  REQUIRE(held);
+  CHECK(held->set.valid == SetAttr::kMtime);
+  CHECK(held->set.mtime == written);
+  CHECK(rig.state.shown().mtime == written);
+  rig.state.end_telling(true);
+  rig.write("again");
+  REQUIRE(rig.state.hold(set_mtime(kThen), rig.caller));
+  rig.state.hold_write_time(rig.maker);
+  held = rig.state.begin_telling();
+  REQUIRE(held);
+  CHECK(held->set.mtime == kThen);
+}
+
 TEST_CASE("file: a time of the kernel's is held once data has come after it, until it is told") {
   MakerRig rig;
   const auto source = rig.open(nullptr);  // who closes it need not have made it

@@ -196,6 +196,12 @@ TEST_CASE("a small cache has a small floor unless told otherwise") {
   CHECK(with("cache_min=16M,cache_size=20M").options.cache_min == uint64_t{16} << 20);
 }
 
+TEST_CASE("close=") {
+  CHECK(with("ttl=1s").options.close_waits);
+  CHECK(with("close=nowait,close=wait").options.close_waits);
+  CHECK_FALSE(with("close=nowait").options.close_waits);
+}
+
 TEST_CASE("other values that can't work are refused") {
   CHECK(error_of("ttl=soon") == "ttl=soon: not a time; try ttl=3s");
   CHECK(error_of("timeout=0") ==
@@ -210,6 +216,7 @@ TEST_CASE("other values that can't work are refused") {
         "readdirplus=maybe: not one of yes, no, auto; try readdirplus=auto");
   CHECK(error_of("kernel_listings=auto") ==
         "kernel_listings=auto: not one of yes, no; try kernel_listings=no");
+  CHECK(error_of("close=yes") == "close=yes: not one of wait, nowait; try close=wait");
   CHECK(error_of("log_level=loud").starts_with("log_level=loud: not one of trace, debug"));
   CHECK(error_of("writeback_cache=yes") ==
         "writeback_cache=yes: takes no value; try writeback_cache");

@@ -31,7 +31,7 @@ fails() {
 
 # ---- Wrong paths, dead daemons, other users: every command alike --------------------------------
 
-commands=(stats dir map check warm "top --once" drop invalidate)
+commands=(stats dir map check warm "top --once" drop invalidate sync)
 
 everywhere() {  # TARGET STATUS PATTERN [PREFIX...] of each command
   local target=$1 want=$2 pattern=$3 command
@@ -49,7 +49,7 @@ check "not a cookiefs mount" wrong_paths
 
 usage_errors() {
   local command
-  for command in dir map check warm top; do
+  for command in dir map check warm top sync; do
     says 2 '^cookiefsctl: .*is required' "$ctl" $command || { echo "$command"; return 1; }
   done
   says 2 'bogus' "$ctl" dir --bogus "$mnt" && says 2 '' "$ctl" list too many &&

@@ -152,6 +152,16 @@ TEST_CASE("write: the simulated remote has no room") {
   CHECK(mount.end() == "");
 }
 
+TEST_CASE("write: a way to the remote that is slow is not taken for a dead one") {
+  Mount mount("sim:big=10,bandwidth=4M", "timeout=2s,cache_size=64M");
+  // Four seconds.
+  const std::string text = noise(1, 16 * kMiB);
+  CHECK(write_file(mount / "file", text) == 0);
+  const bool same = read_file(mount / "file") == text;
+  CHECK(same);
+  CHECK(mount.end() == "");
+}
+
 TEST_CASE("write: sftp: the server dies with data unwritten, and comes back") {
   const Remote remote("sftp");
   test::SshServer& server = test::ssh_server();

@@ -102,6 +102,12 @@ TEST_CASE("write: random operations with the kernel's write-back") {
   }
 }
 
+TEST_CASE("write: random operations where close does not wait") {
+  for (const std::string kind : {"local", "sim", "sftp", "nfs3", "nfs4"}) {
+    check_model(kind, {"cache_size=4M,close=nowait", test::scaled(800), 1});
+  }
+}
+
 TEST_CASE("write: random operations side by side, and one who looks on") {
   for (const std::string kind : {"local", "sim", "sftp", "nfs4"}) {
     check_model(kind, {"cache_size=4M,ttl=0", test::scaled(400), 3});

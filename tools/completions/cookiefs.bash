@@ -4,7 +4,7 @@
 # bash splits words at = and : as COMP_WORDBREAKS says; here they are put together again, and what
 # stands before the last of those characters is taken off the answers.
 
-_cookiefs_own='cache_size= cache_min= ttl= timeout= readdirplus= walk_ahead= kernel_listings=
+_cookiefs_own='cache_size= cache_min= ttl= timeout= readdirplus= walk_ahead= kernel_listings= close=
   max_threads= metrics= log_level= writeback_cache'
 _cookiefs_fuse='allow_other allow_root default_permissions auto_unmount fsname= subtype= max_read= ro rw
   dev nodev suid nosuid exec noexec atime noatime async sync dirsync'
@@ -32,6 +32,7 @@ _cookiefs_values() {
     sec=) echo sys none ;;
     cookies=) echo ordered hashed descending huge index name ;;
     eofcookie=) echo sentinel ;;
+    close=) echo wait nowait ;;
     verifier=) echo strict ;;
     faults=) echo error: timeout: disconnect: repeat: empty: badname: lostreply: reboot: ;;
   esac

@@ -11,6 +11,7 @@ log-level
 map --svg
 metrics --label
 stats --json
+sync
 top --interval --once
 warm --attributes --depth --jobs'
 

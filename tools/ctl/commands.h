@@ -12,6 +12,7 @@ void add_list(CLI::App& app);
 void add_stats(CLI::App& app);
 void add_drop(CLI::App& app);
 void add_invalidate(CLI::App& app);
+void add_sync(CLI::App& app);
 void add_dir(CLI::App& app);
 void add_map(CLI::App& app);
 void add_check(CLI::App& app, int* status);

@@ -125,6 +125,21 @@ void drop(const std::string& mountpoint) {
   std::printf("%llu pages dropped\n", static_cast<unsigned long long>(answer.count));
 }
 
+// ---- What makes it write ------------------------------------------------------------------------
+
+void sync(const std::string& mountpoint) {
+  fusefs::ControlCount answer{};
+  Directory(mountpoint).ask(fusefs::kControlSync, &answer);
+  if (answer.count == 0) return;
+  const std::string files = answer.count == 1
+                                ? "a file that was closed has"
+                                : std::to_string(answer.count) + " files that were closed have";
+  throw Failure(mountpoint + ": " + files +
+                    " lost something that was written or set; the daemon's log tells what the "
+                    "remote said",
+                EIO);
+}
+
 // `path` itself when it is a directory, else the one that it is listed in.
 std::string directory_of(const std::string& path) {
   struct stat status {};
@@ -160,6 +175,14 @@ void add_drop(CLI::App& app) {
   CLI::App* const command = app.add_subcommand("drop", "Drop all clean pages of a mount");
   command->add_option("MOUNTPOINT", *path, "Any directory of the mount")->required();
   command->callback([=] { drop(*path); });
+}
+
+void add_sync(CLI::App& app) {
+  const auto path = std::make_shared<std::string>();
+  CLI::App* const command =
+      app.add_subcommand("sync", "Wait until the remote has all that was written");
+  command->add_option("MOUNTPOINT", *path, "Any directory of the mount")->required();
+  command->callback([=] { sync(*path); });
 }
 
 void add_invalidate(CLI::App& app) {

@@ -24,6 +24,77 @@ TEST_CASE("what has been dirty for long enough is written without being asked fo
   CHECK(rig.nothing_left());
 }
 
+TEST_CASE(
+    "what is to be finished soon is written and committed once, unless it is written to again") {
+  DataRig::Setup setup;  // nothing grows old
+  setup.file.stable = false;
+  setup.file.max_write = 64 << 10;
+  DataRig rig(setup);
+  const std::string bytes = pattern(0, 1 << 20);
+  CHECK(rig.write(0, bytes).ok());
+  rig.mapping->finish_soon();
+  CHECK(eventually([&] { return !rig.mapping->has_unwritten(); }));
+  CHECK(rig.file->durable() == bytes);
+  CHECK(rig.stats().data_commits.get() == 1);
+  rig.file->set_answers(FakeFile::Answers::kHeld);
+  CHECK(rig.write(0, "more").ok());
+  rig.mapping->finish_soon();
+  CHECK(eventually([&] { return rig.file->held() == 1; }));
+  CHECK(rig.write(4, "and more").ok());
+  rig.file->release();
+  CHECK(rig.file->held() == 0);
+  CHECK(rig.mapping->info().dirty_pages == 1);
+  rig.file->set_answers(FakeFile::Answers::kAtOnce);
+  CHECK(rig.flush().ok());
+  CHECK(rig.nothing_left());
+}
+
+TEST_CASE(
+    "a flush gives up so long after the remote has last taken something, not after its start") {
+  DataRig::Setup setup;
+  setup.file.max_write = 16 << 10;
+  setup.file.answers = FakeFile::Answers::kHeld;
+  DataRig rig(setup);
+  // Of this file, or of another one whose data was sent before.
+  const bool behind = GENERATE(false, true);
+  const std::shared_ptr<FakeFile> other = FakeFile::make(setup.file);
+  const std::shared_ptr<cache::FileSource> beside = other->open();
+  FileMapping first(rig.cache, *rig.write_back, 0);
+  constexpr int kWrites = 60;
+  const std::string bytes = pattern(0, kWrites * (16 << 10));
+  if (behind) {
+    CHECK(first.write(beside, 0, DataRig::bytes_of(bytes), DataRig::patience()).ok());
+    CHECK(first.send_all());
+    CHECK(other->held() == kWrites);
+  }
+  CHECK(rig.write(0, behind ? "in its turn" : bytes).ok());
+  CHECK(rig.mapping->send_all());
+  std::thread remote([&] {
+    FakeFile& file = behind ? *other : *rig.file;
+    for (int i = 0; i < kWrites; ++i) {  // for three seconds
+      std::this_thread::sleep_for(milliseconds(50));
+      file.release(1);
+    }
+    rig.file->release();
+  });
+  CHECK(rig.mapping->flush(Durable::kNo, {std::chrono::steady_clock::now() + milliseconds(1500)})
+            .ok());
+  remote.join();
+  CHECK(rig.file->content() == (behind ? "in its turn" : bytes));
+  CHECK_FALSE(first.has_unwritten());
+}
+
+TEST_CASE("a flush gives up when the remote takes nothing") {
+  DataRig rig;
+  rig.file->set_answers(FakeFile::Answers::kHeld);
+  CHECK(rig.write(0, "held").ok());
+  const auto soon = std::chrono::steady_clock::now() + milliseconds(20);
+  CHECK(rig.mapping->flush(Durable::kNo, {soon}).error_number() == ETIMEDOUT);
+  rig.file->release();
+  CHECK(rig.flush().ok());
+  CHECK(rig.nothing_left());
+}
+
 TEST_CASE("above the background limit the thread begins, long before anything is old") {
   DataRig::Setup setup;
   setup.cache_bytes = 8 << 20;
@@ -221,7 +292,9 @@ TEST_CASE("a remote that always loses what it took is an error in the end, told 
   ErrorMark mark = rig.mapping->error_mark();
   CHECK(rig.write(0, "never").ok());
   static_cast<void>(rig.flush().ok());
+  CHECK(rig.mapping->error_since(mark).error_number() == EIO);  // and that tells nobody
   CHECK(rig.mapping->check_error(mark).error_number() == EIO);
+  CHECK(rig.mapping->error_since(mark).ok());
   CHECK(rig.mapping->check_error(mark).ok());
   CHECK_FALSE(rig.mapping->has_unwritten());
   CHECK(rig.nothing_left());

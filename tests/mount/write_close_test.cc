@@ -1,0 +1,216 @@
+// close=nowait: what is closed goes on being written, and is waited for by `cookiefsctl sync`,
+// fsync and unmounting.
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "tests/mount/write_rig.h"
+#include "tests/support/random.h"
+#include "tests/support/sizes.h"
+
+namespace fs = std::filesystem;
+
+using test::Fd;
+using test::kMiB;
+using test::Mount;
+using test::Mounted;
+using test::noise;
+using test::read_file;
+using test::Remote;
+using test::Tmpfs;
+using test::wait_until;
+using test::write_file;
+
+namespace {
+
+constexpr char kNoWait[] = "ttl=1h,close=nowait";
+
+// Empty when all is well; else what it said.
+std::string sync(const Mount& mount) {
+  return test::run_command(test::beside("cookiefsctl") + " sync " + mount.path());
+}
+
+struct stat status_of(const std::string& path) {
+  struct stat status {};
+  REQUIRE(stat(path.c_str(), &status) == 0);
+  return status;
+}
+
+bool same_time(const timespec& a, const timespec& b) {
+  return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+// Of so many bytes, made as tar makes it, or (`plain`) as a shell does.
+void make(const std::string& path, const std::string& text, bool plain) {
+  Fd file(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+  REQUIRE(file.get() >= 0);
+  REQUIRE(file.write(text) == 0);
+  if (!plain) {
+    const timespec times[2] = {{.tv_sec = 1'000'000, .tv_nsec = 0},
+                               {.tv_sec = 2'000'000, .tv_nsec = 0}};
+    REQUIRE(futimens(file.get(), times) == 0);
+    REQUIRE(fchmod(file.get(), 0640) == 0);
+  }
+  REQUIRE(file.shut() == 0);
+}
+
+std::string name_of(size_t i) { return "file-" + std::to_string(i); }
+std::string text_of(size_t i) { return noise(i, 1 + i * 7'777); }
+
+}  // namespace
+
+TEST_CASE("close: nowait: close does not wait for the remote, sync does") {
+  Mount mount("sim:big=10,rtt=2s", kNoWait);
+  REQUIRE(write_file(mount / "file", "text") == 0);
+  CHECK(mount.figure("remote_latency.write.count") == 0);
+  CHECK(sync(mount) == "");
+  CHECK(mount.figure("remote_latency.write.count") == 1);
+  CHECK(mount.end() == "");
+}
+
+TEST_CASE("close: nowait: fsync waits") {
+  for (const std::string& kind : test::shared_remote_kinds()) {
+    INFO(kind);
+    const Remote remote(kind);
+    Mounted mount(remote, kNoWait);
+    Fd file(mount / "file", O_WRONLY | O_CREAT);
+    REQUIRE(file.write("text") == 0);
+    CHECK(file.sync() == 0);
+    CHECK(read_file(remote / "file") == "text");
+    CHECK(file.shut() == 0);
+    CHECK(mount.end() == "");
+  }
+}
+
+TEST_CASE("close: nowait: after a sync the remote has data, modes and times as they were shown") {
+  for (const std::string& kind : test::shared_remote_kinds()) {
+    INFO(kind);
+    const Remote remote(kind);
+    Mounted mount(remote, kNoWait);
+    constexpr size_t kFiles = 40;
+    std::vector<struct stat> shown;
+    for (size_t i = 0; i < kFiles; ++i) {
+      make(mount / name_of(i), text_of(i), i % 2 == 0);
+      shown.push_back(status_of(mount / name_of(i)));
+    }
+    CHECK(sync(mount) == "");
+    for (size_t i = 0; i < kFiles; ++i) {
+      INFO(name_of(i));
+      const struct stat there = status_of(remote / name_of(i));
+      CHECK(there.st_size == shown[i].st_size);
+      CHECK(there.st_mode == shown[i].st_mode);
+      // SFTP has whole seconds.
+      CHECK(there.st_mtim.tv_sec == shown[i].st_mtim.tv_sec);
+      if (kind != "sftp") CHECK(same_time(there.st_mtim, shown[i].st_mtim));
+      const bool same = read_file(remote / name_of(i)) == text_of(i);
+      CHECK(same);
+      const bool same_here = read_file(mount / name_of(i)) == text_of(i);
+      CHECK(same_here);
+    }
+    CHECK(mount.end() == "");
+  }
+}
+
+TEST_CASE("close: nowait: nobody need wait for it to be written") {
+  for (const std::string& kind : test::shared_remote_kinds()) {
+    INFO(kind);
+    const Remote remote(kind);
+    Mounted mount(remote, kNoWait);
+    make(mount / "file", text_of(20), false);
+    CHECK(wait_until([&] {
+      return read_file(remote / "file") == text_of(20) &&
+             status_of(remote / "file").st_mtim.tv_sec == 2'000'000;
+    }));
+    CHECK(mount.end() == "");
+  }
+}
+
+TEST_CASE("close: nowait: unmounting waits") {
+  for (const std::string& kind : test::shared_remote_kinds()) {
+    INFO(kind);
+    const Remote remote(kind);
+    Mounted mount(remote, kNoWait);
+    constexpr size_t kFiles = 40;
+    for (size_t i = 0; i < kFiles; ++i) make(mount / name_of(i), text_of(i), false);
+    CHECK(mount.end() == "");
+    for (size_t i = 0; i < kFiles; ++i) {
+      INFO(name_of(i));
+      const bool same = read_file(remote / name_of(i)) == text_of(i);
+      CHECK(same);
+      CHECK(status_of(remote / name_of(i)).st_mtim.tv_sec == 2'000'000);
+    }
+  }
+}
+
+TEST_CASE("close: nowait: what is renamed, replaced or removed at once") {
+  for (const std::string& kind : test::remote_kinds()) {
+    INFO(kind);
+    const Remote remote(kind);
+    Mounted mount(remote, kNoWait);
+    constexpr size_t kFiles = 30;
+    for (size_t i = 0; i < kFiles; ++i) {
+      make(mount / "new", text_of(i), i % 2 == 0);
+      REQUIRE(rename((mount / "new").c_str(), (mount / "kept").c_str()) == 0);
+      make(mount / "gone", text_of(i), i % 2 == 0);
+      REQUIRE(unlink((mount / "gone").c_str()) == 0);
+      REQUIRE(write_file(mount / "again", text_of(i)) == 0);
+      REQUIRE(write_file(mount / "again", text_of(i + 1)) == 0);
+    }
+    CHECK(sync(mount) == "");
+    const bool kept = read_file(mount / "kept") == text_of(kFiles - 1);
+    CHECK(kept);
+    const bool again = read_file(mount / "again") == text_of(kFiles);
+    CHECK(again);
+    CHECK(access((mount / "gone").c_str(), F_OK) != 0);
+    CHECK(mount.end() == "");
+    if (remote.directory().empty()) continue;
+    const bool kept_there = read_file(remote / "kept") == text_of(kFiles - 1);
+    CHECK(kept_there);
+    const bool again_there = read_file(remote / "again") == text_of(kFiles);
+    CHECK(again_there);
+    CHECK(std::distance(fs::directory_iterator(remote.directory()), {}) == 2);
+  }
+}
+
+TEST_CASE("close: nowait: what another changes afterwards is seen, were it of the same size") {
+  for (const std::string& kind : test::shared_remote_kinds()) {
+    INFO(kind);
+    const Remote remote(kind);
+    Mounted mount(remote, "ttl=0,close=nowait");
+    REQUIRE(write_file(mount / "file", "before") == 0);
+    CHECK(sync(mount) == "");
+    std::ofstream(remote / "file") << "behind" << std::flush;
+    // Nothing but the time tells.
+    const timespec times[2] = {{.tv_sec = 1'000'000, .tv_nsec = 0},
+                               {.tv_sec = 1'500'000, .tv_nsec = 0}};
+    REQUIRE(utimensat(AT_FDCWD, (remote / "file").c_str(), times, 0) == 0);
+    CHECK(read_file(mount / "file") == "behind");
+    CHECK(mount.end() == "");
+  }
+}
+
+TEST_CASE(
+    "close: nowait: what the remote refuses is told by the log, by sync once, and at the next "
+    "use") {
+  const Tmpfs small("size=1M");
+  Mount mount(small.path(), "cache_size=32M,close=nowait");
+  // Larger than the room, and less than is written before it is closed.
+  REQUIRE(write_file(mount / "file", noise(1, 3 * kMiB)) == 0);
+  const std::string said = sync(mount);
+  CHECK(said.find("a file that was closed has lost something") != std::string::npos);
+  CHECK(sync(mount) == "");
+  CHECK(mount.log().find("was closed before the remote had all of it, and data is lost: No space "
+                         "left on device") != std::string::npos);
+  Fd file(mount / "file", O_WRONLY);
+  CHECK(file.sync() == ENOSPC);
+  CHECK(file.sync() == 0);
+  CHECK(file.shut() == 0);
+  CHECK(mount.end() == "");
+}
