@@ -21,6 +21,9 @@ constexpr size_t kGranule = 64;
 constexpr size_t kSpanBytes = SpanPool::kSpanBytes;
 constexpr uint64_t kInUsePerKept = 16;
 constexpr uint64_t kMostAboveBound = 16;
+constexpr uint64_t kInUsePerSpare = 4;
+constexpr uint64_t kLeastAlone = 64;
+constexpr uint64_t kMostAlone = 4096;
 constexpr uint32_t kPage = 4096;  // of the system's; smaller objects may never fill their spans
 
 // Classes: every granule up to 1 KiB, then the largest sizes of which n fit in a span.
@@ -57,9 +60,14 @@ void* reserve(uint64_t bytes) {
   void* at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   CACHE_CHECK(at != MAP_FAILED && "no address space for the cache");
-  // Huge pages would make resident memory larger than what is committed.
+  // Huge pages would make resident memory larger than what is committed; but see commit_block().
   madvise(at, bytes, MADV_NOHUGEPAGE);
   return at;
+}
+
+std::byte* align_up(std::byte* at, uint64_t alignment) {
+  const auto address = reinterpret_cast<uintptr_t>(at);
+  return at + (round_up(address, alignment) - address);
 }
 
 // All pages of a span at once. A kernel that can't (before 5.14) has them come one by one.
@@ -69,6 +77,19 @@ void populate(std::byte* span) {
 #else
   static_cast<void>(span);
 #endif
+}
+
+// Has a huge page come at that place, if there is one: it comes with the first of its pages. Else
+// there may be some small ones.
+bool populate_huge(std::byte* block) {
+  if (madvise(block, SpanPool::kBlockBytes, MADV_HUGEPAGE) != 0) return false;
+  populate(block);
+  unsigned char last = 0;
+  const bool came =
+      mincore(block + SpanPool::kBlockBytes - kPage, kPage, &last) == 0 && (last & 1) != 0;
+  // Nor may the kernel gather small ones into a huge one later, which we would not know of.
+  if (!came) madvise(block, SpanPool::kBlockBytes, MADV_NOHUGEPAGE);
+  return came;
 }
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -92,8 +113,10 @@ SpanPool::SpanPool(uint64_t limit_bytes)
     : limit_(limit_bytes),
       reserved_(round_up(limit_bytes, kSpanBytes)),
       span_count_(reserved_ / kSpanBytes),
-      region_(static_cast<std::byte*>(reserve(reserved_))),
+      mapped_(static_cast<std::byte*>(reserve(reserved_ + kBlockBytes))),
+      region_(align_up(mapped_, kBlockBytes)),
       spans_(static_cast<Span*>(reserve(span_count_ * sizeof(Span)))),
+      blocks_(static_cast<Block*>(reserve((span_count_ / kBlockSpans + 1) * sizeof(Block)))),
       bound_(limit_bytes),
       partial_(kClasses.count) {
   poison(region_, reserved_);
@@ -104,9 +127,11 @@ SpanPool::~SpanPool() {
   unpoison(region_, reserved_);  // the address range may be mapped again by others
   for (SpanSet& set : partial_) set.clear();
   kept_.clear();
+  spare_.clear();
   empty_.clear();
-  munmap(region_, reserved_);
+  munmap(mapped_, reserved_ + kBlockBytes);
   munmap(spans_, span_count_ * sizeof(Span));
+  munmap(blocks_, (span_count_ / kBlockSpans + 1) * sizeof(Block));
 }
 
 std::byte* SpanPool::base_of(const Span& span) const {
@@ -150,25 +175,8 @@ void SpanPool::free(void* object, size_t bytes) {
 }
 
 SpanPool::Span* SpanPool::take_span(uint16_t size_class) {
-  Span* span = nullptr;
-  if (!kept_.empty() && committed_ <= bound_) {
-    span = &*kept_.begin();
-    kept_.erase(kept_.begin());
-    --kept_spans_;
-  } else {
-    if (kSpanCost > bound_ || committed_ > bound_ - kSpanCost) return nullptr;
-    if (!empty_.empty()) {
-      span = &*empty_.begin();
-      empty_.erase(empty_.begin());
-    } else if (next_fresh_ < span_count_) {
-      span = new (&spans_[next_fresh_++]) Span();
-    } else {
-      return nullptr;
-    }
-    committed_ += kSpanCost;
-    peak_ = std::max(peak_, committed_);
-    if (kClasses.size[size_class] >= kPage) populate(base_of(*span));
-  }
+  Span* const span = idle() > 0 && committed_ <= bound_ ? take_empty() : commit_span(size_class);
+  if (span == nullptr) return nullptr;
   ++in_use_;
   span->size_class = size_class;
   span->free_objects = objects_in(size_class);
@@ -179,40 +187,152 @@ SpanPool::Span* SpanPool::take_span(uint16_t size_class) {
   return span;
 }
 
+// Of a block first: they stay together.
+SpanPool::Span* SpanPool::take_empty() {
+  if (spare_.empty()) {
+    Span* const span = &*kept_.begin();
+    kept_.erase(kept_.begin());
+    --kept_spans_;
+    return span;
+  }
+  // From one that is used already, if there is any: an empty one is the lowest by chance only.
+  Span* const span = &*spare_.begin();
+  spare_.erase(spare_.begin());
+  --spare_spans_;
+  Block& block = block_of(*span);
+  if (block.spare-- == kBlockSpans) --spare_blocks_;
+  return span;
+}
+
+SpanPool::Span* SpanPool::commit_span(uint16_t size_class) {
+  if (kSpanCost > bound_ || committed_ > bound_ - kSpanCost) return nullptr;
+  const uint64_t index = empty_.empty() ? next_fresh_ : index_of(*empty_.begin());
+  if (index == span_count_) return nullptr;
+  if (may_take_block(index) && commit_block(index)) return take_empty();
+  Span& span = claim(index);
+  ++block_of(span).committed;
+  committed_ += kSpanCost;
+  peak_ = std::max(peak_, committed_);
+  if (kClasses.size[size_class] >= kPage) populate(base_of(span));
+  return &span;
+}
+
+// It begins a block of which nothing is committed, there is room for it, and need.
+bool SpanPool::may_take_block(uint64_t index) {
+  if (index % kBlockSpans != 0 || blocks_[index / kBlockSpans].committed != 0) return false;
+  const bool whole = index + kBlockSpans <= span_count_ &&
+                     (index == next_fresh_ || index + kBlockSpans <= next_fresh_);
+  if (!whole || in_use_ < kUsedForBlocks || committed_ + kBlockSpans * kSpanCost > bound_) {
+    return false;
+  }
+  if (alone_ == 0) return true;
+  alone_ -= std::min(alone_, kBlockSpans);
+  return false;
+}
+
+bool SpanPool::commit_block(uint64_t index) {
+  if (!populate_huge(region_ + index * kSpanBytes)) {
+    alone_next_ = std::clamp(alone_next_ * 2, kLeastAlone, kMostAlone);
+    alone_ = alone_next_;
+    return false;
+  }
+  alone_next_ = 0;
+  for (uint64_t i = 0; i < kBlockSpans; ++i) spare_.insert(claim(index + i));
+  spare_spans_ += kBlockSpans;
+  ++spare_blocks_;
+  blocks_[index / kBlockSpans] = {.committed = kBlockSpans, .spare = kBlockSpans, .huge = true};
+  committed_ += kBlockSpans * kSpanCost;
+  peak_ = std::max(peak_, committed_);
+  return true;
+}
+
+// One that is not committed; it is in no set then.
+SpanPool::Span& SpanPool::claim(uint64_t index) {
+  if (index == next_fresh_) return *new (&spans_[next_fresh_++]) Span();
+  empty_.erase(empty_.iterator_to(spans_[index]));
+  return spans_[index];
+}
+
 void SpanPool::return_span(Span& span) {
   SpanSet& partial = partial_[span.size_class];
   partial.erase(partial.iterator_to(span));
   free_object_bytes_ -= uint64_t{span.free_objects} * kClasses.size[span.size_class];
   span.in_use = false;
   --in_use_;
-  kept_.insert(span);
-  ++kept_spans_;
+  Block& block = block_of(span);
+  if (block.huge) {
+    spare_.insert(span);
+    ++spare_spans_;
+    if (++block.spare == kBlockSpans) ++spare_blocks_;
+  } else {
+    kept_.insert(span);
+    ++kept_spans_;
+  }
   // Many go together, as neighbours where they can.
   if (committed_ > bound_) {
-    const bool enough = committed_ - kept_spans_ * kSpanCost <= bound_;
-    if (enough || kept_spans_ >= kMostAboveBound) trim_kept(0);
-  } else if (const uint64_t most = most_kept(); kept_spans_ > most) {
-    trim_kept(most / 2);
+    const bool enough = committed_ - idle() <= bound_;
+    if (!enough && kept_spans_ + spare_spans_ < kMostAboveBound) return;
+    trim_kept(0);
+    trim_spare(0);
+    return;
   }
+  if (const uint64_t most = most_kept(); kept_spans_ > most) trim_kept(most / 2);
+  if (spare_blocks_ > 1 && block.spare == kBlockSpans) give_back_block(block);
+  if (const uint64_t most = most_spare(); spare_spans_ > most) trim_spare(most / 2);
 }
 
 uint64_t SpanPool::most_kept() const { return std::min(kMostKept, in_use_ / kInUsePerKept); }
+
+uint64_t SpanPool::most_spare() const {
+  return in_use_ < kUsedForBlocks / 2 ? 0 : kMostSpare + in_use_ / kInUsePerSpare;
+}
 
 // Gives kept spans back to the system, the highest first, until `most` are left.
 void SpanPool::trim_kept(uint64_t most) {
   while (kept_spans_ > most) {
     const Span* const last = &*kept_.rbegin();
-    const Span* first = last;
+    Span* first = nullptr;
     do {
-      Span& span = *kept_.rbegin();
-      first = &span;
-      kept_.erase(kept_.iterator_to(span));
-      empty_.insert(span);
+      first = &*kept_.rbegin();
+      kept_.erase(kept_.iterator_to(*first));
       --kept_spans_;
-      committed_ -= kSpanCost;
     } while (kept_spans_ > most && &*kept_.rbegin() == first - 1);
-    madvise(base_of(*first), static_cast<size_t>(last - first + 1) * kSpanBytes, MADV_DONTNEED);
+    uncommit(*first, static_cast<uint64_t>(last - first) + 1);
   }
+}
+
+// The same of spare ones, all of a block at a time.
+void SpanPool::trim_spare(uint64_t most) {
+  while (spare_spans_ > most) give_back_block(block_of(*spare_.rbegin()));
+}
+
+void SpanPool::give_back_block(Block& block) {
+  const uint64_t begin = static_cast<uint64_t>(&block - blocks_) * kBlockSpans;
+  if (block.spare == kBlockSpans) --spare_blocks_;
+  // What is left, or comes, would bring a huge page once more.
+  madvise(region_ + begin * kSpanBytes, kBlockBytes, MADV_NOHUGEPAGE);
+  block.huge = false;
+  block.spare = 0;
+  for (uint64_t i = begin; i < begin + kBlockSpans;) {
+    const uint64_t first = i;
+    for (; i < begin + kBlockSpans && !spans_[i].in_use; ++i) {
+      spare_.erase(spare_.iterator_to(spans_[i]));
+      --spare_spans_;
+    }
+    if (i > first) uncommit(spans_[first], i - first);
+    if (i < begin + kBlockSpans) ++i;
+  }
+}
+
+// Neighbours that are in no set.
+void SpanPool::uncommit(Span& first, uint64_t count) {
+  for (uint64_t i = 0; i < count; ++i) {
+    Span& span = (&first)[i];
+    empty_.insert(span);
+    --block_of(span).committed;
+  }
+  committed_ -= count * kSpanCost;
+  madvise(base_of(first), count * kSpanBytes, MADV_DONTNEED);
 }
 
 bool SpanPool::charge(uint64_t bytes) {
@@ -220,8 +340,11 @@ bool SpanPool::charge(uint64_t bytes) {
   if (bytes > bound_) return false;
   if (committed_ > bound_ - bytes) {
     const uint64_t lacks = committed_ - (bound_ - bytes);
-    if (lacks > kept_spans_ * kSpanCost) return false;
-    trim_kept(kept_spans_ - (lacks + kSpanCost - 1) / kSpanCost);
+    if (lacks > idle()) return false;
+    const uint64_t spans = (lacks + kSpanCost - 1) / kSpanCost;
+    const uint64_t kept = std::min(spans, kept_spans_);
+    trim_kept(kept_spans_ - kept);
+    trim_spare(spare_spans_ - (spans - kept));
   }
   committed_ += bytes;
   peak_ = std::max(peak_, committed_);
@@ -237,7 +360,9 @@ void SpanPool::uncharge(uint64_t bytes) {
 void SpanPool::set_bound(uint64_t bytes) {
   MutexLock lock(mutex_);
   bound_ = std::min(limit_, bytes);
-  if (committed_ > bound_) trim_kept(0);
+  if (committed_ <= bound_) return;
+  trim_kept(0);
+  trim_spare(0);
 }
 
 uint64_t SpanPool::bound() const {
@@ -258,7 +383,7 @@ uint64_t SpanPool::peak() const {
 uint64_t SpanPool::available() const {
   MutexLock lock(mutex_);
   if (committed_ > bound_) return free_object_bytes_;
-  return bound_ - committed_ + kept_spans_ * kSpanCost + free_object_bytes_;
+  return bound_ - committed_ + idle() + free_object_bytes_;
 }
 
 void SpanPool::check_invariants() const {
@@ -279,7 +404,21 @@ void SpanPool::check_invariants() const {
   CACHE_CHECK(spans == in_use_);
   CACHE_CHECK(kept_spans_ == kept_.size());
   CACHE_CHECK(kept_spans_ <= std::max(most_kept(), kMostAboveBound));
-  CACHE_CHECK((in_use_ + kept_spans_) * kSpanCost <= committed_);
+  CACHE_CHECK(spare_spans_ == spare_.size());
+  CACHE_CHECK(spare_spans_ <= std::max(most_spare(), kMostAboveBound));
+  CACHE_CHECK((in_use_ + kept_spans_ + spare_spans_) * kSpanCost <= committed_);
+  uint64_t held = 0;
+  uint64_t spare = 0;
+  uint64_t empty_blocks = 0;
+  for (uint64_t i = 0; i * kBlockSpans < next_fresh_; ++i) {
+    const Block& block = blocks_[i];
+    CACHE_CHECK(block.huge ? block.committed == kBlockSpans : block.spare == 0);
+    held += block.committed;
+    spare += block.spare;
+    empty_blocks += block.spare == kBlockSpans ? 1 : 0;
+  }
+  CACHE_CHECK(held == in_use_ + kept_spans_ + spare_spans_);
+  CACHE_CHECK(spare == spare_spans_ && empty_blocks == spare_blocks_);
   CACHE_CHECK(committed_ <= peak_ && peak_ <= limit_);
 }
 

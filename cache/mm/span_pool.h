@@ -5,9 +5,12 @@
 //                 cache takes next: as it evicts and fills, each span would cost the page tables'
 //                 work twice. What goes back, and what comes, does so by whole runs: where a
 //                 hypervisor has a say, a page costs 26 us by its own fault, and 18 us in a span of
-//                 sixteen; giving back 64 KiB costs as much as a MiB. The bound counts whole spans,
-//                 kept ones too, so fragmentation is inside it: what the pool says is what the
-//                 process holds.
+//                 sixteen; giving back 64 KiB costs as much as a MiB. A pool that has grown to some
+//                 MiB takes blocks of 2 MiB at a time, as huge pages where the system has any: 1 us
+//                 a page there, and less for everybody's translation buffers. Such a block stays
+//                 whole, its empty spans waiting for the next ones, as long as they are few. The
+//                 bound counts whole spans, empty ones that are kept too, so fragmentation is
+//                 inside it: what the pool says is what the process holds.
 // Ownership:      whoever allocates frees, with the same size. Spans live in one reserved range.
 // Thread-safety:  all members from any thread.
 // Locks:          LockRank::kPool, for a bitmap operation, and madvise/page faults at most. Never
@@ -18,7 +21,8 @@
 //                 Under AddressSanitizer free memory is poisoned: a use after free is reported.
 // Source:         slab classes as in jemalloc (Evans 2006) and tcmalloc; the lowest-addressed
 //                 partial span is used first, which keeps high spans emptying. Kept spans:
-//                 jemalloc's dirty extents, by number instead of by time.
+//                 jemalloc's dirty extents, by number instead of by time. Blocks: tcmalloc's
+//                 hugepage-aware filler (Hunter et al. 2021), with one rule for when to break one.
 #pragma once
 
 #include <boost/intrusive/set.hpp>
@@ -34,8 +38,14 @@ class SpanPool {
  public:
   static constexpr size_t kSpanBytes = size_t{64} << 10;
   static constexpr size_t kMaxObject = kSpanBytes;
-  // Empty spans kept: so many, and no more than a sixteenth of those in use.
+  // Empty spans kept outside blocks: so many, and no more than a sixteenth of those in use.
   static constexpr uint64_t kMostKept = 64;
+  // Blocks are taken from so many spans in use on, and broken, the last of them, below half.
+  static constexpr uint64_t kBlockBytes = uint64_t{2} << 20;
+  static constexpr uint64_t kBlockSpans = kBlockBytes / kSpanBytes;
+  static constexpr uint64_t kUsedForBlocks = 128;
+  // Empty spans in blocks: those of two blocks, and as many as a quarter of the spans in use.
+  static constexpr uint64_t kMostSpare = 2 * kBlockSpans;
 
   explicit SpanPool(uint64_t limit_bytes);
   ~SpanPool();  // every object has been freed and every charge taken back
@@ -70,6 +80,11 @@ class SpanPool {
   struct SpanOrder {
     bool operator()(const Span& a, const Span& b) const { return &a < &b; }
   };
+  struct Block {
+    uint8_t committed = 0;  // spans
+    uint8_t spare = 0;      // of them in spare_; 0 when not huge
+    bool huge = false;      // one page; all of its spans are committed
+  };
   struct Span : boost::intrusive::set_base_hook<boost::intrusive::optimize_size<true>> {
     uint16_t size_class = 0;
     uint16_t free_objects = 0;
@@ -82,16 +97,36 @@ class SpanPool {
                                         boost::intrusive::constant_time_size<false>>;
 
   Span* take_span(uint16_t size_class) REQUIRES(mutex_);
+  Span* take_empty() REQUIRES(mutex_);
+  Span* commit_span(uint16_t size_class) REQUIRES(mutex_);
+  [[nodiscard]] bool may_take_block(uint64_t index) REQUIRES(mutex_);
+  bool commit_block(uint64_t index) REQUIRES(mutex_);
+  Span& claim(uint64_t index) REQUIRES(mutex_);
   void return_span(Span& span) REQUIRES(mutex_);
   [[nodiscard]] uint64_t most_kept() const REQUIRES(mutex_);
+  [[nodiscard]] uint64_t most_spare() const REQUIRES(mutex_);
   void trim_kept(uint64_t most) REQUIRES(mutex_);
+  void trim_spare(uint64_t most) REQUIRES(mutex_);
+  // Its spare spans go, and it is a block no more: its used ones are as any others from then on.
+  void give_back_block(Block& block) REQUIRES(mutex_);
+  void uncommit(Span& first, uint64_t count) REQUIRES(mutex_);
+  // Empty ones, in bytes.
+  [[nodiscard]] uint64_t idle() const REQUIRES(mutex_) {
+    return (kept_spans_ + spare_spans_) * kSpanCost;
+  }
+  [[nodiscard]] uint64_t index_of(const Span& span) const {
+    return static_cast<uint64_t>(&span - spans_);
+  }
+  [[nodiscard]] Block& block_of(const Span& span) { return blocks_[index_of(span) / kBlockSpans]; }
   [[nodiscard]] std::byte* base_of(const Span& span) const;
 
   const uint64_t limit_;
   const uint64_t reserved_;    // bytes of address space
   const uint64_t span_count_;  // constant after construction
-  std::byte* const region_;
-  Span* const spans_;  // one a 64 KiB of the region, touched only when used
+  std::byte* const mapped_;
+  std::byte* const region_;  // in it, at a block's boundary
+  Span* const spans_;        // one a 64 KiB of the region, touched only when used
+  Block* const blocks_;      // the same, one a 2 MiB
   mutable Mutex mutex_{LockRank::kPool};
   uint64_t bound_ GUARDED_BY(mutex_);
   uint64_t committed_ GUARDED_BY(mutex_) = 0;
@@ -99,8 +134,14 @@ class SpanPool {
   uint64_t free_object_bytes_ GUARDED_BY(mutex_) = 0;
   uint64_t in_use_ GUARDED_BY(mutex_) = 0;      // spans that hold objects
   uint64_t next_fresh_ GUARDED_BY(mutex_) = 0;  // spans from here on were never used
-  SpanSet kept_ GUARDED_BY(mutex_);             // committed, hold nothing
+  SpanSet kept_ GUARDED_BY(mutex_);             // committed, hold nothing, in no block
   uint64_t kept_spans_ GUARDED_BY(mutex_) = 0;
+  SpanSet spare_ GUARDED_BY(mutex_);  // ... in a block
+  uint64_t spare_spans_ GUARDED_BY(mutex_) = 0;
+  uint64_t spare_blocks_ GUARDED_BY(mutex_) = 0;  // that hold nothing at all
+  // After a block for which there was no huge page, so many spans come alone.
+  uint64_t alone_ GUARDED_BY(mutex_) = 0;
+  uint64_t alone_next_ GUARDED_BY(mutex_) = 0;
   SpanSet empty_ GUARDED_BY(mutex_);  // used before, given back
   std::vector<SpanSet> partial_ GUARDED_BY(mutex_);
 };
