@@ -2,6 +2,7 @@
 //
 // The only place that knows all parts; there are no globals but spdlog's logger.
 
+#include <malloc.h>
 #include <spdlog/spdlog.h>
 
 #include <cstdio>
@@ -27,6 +28,19 @@ constexpr int kExitUsage = 2;
 int fail(const std::string& error, int status = EXIT_FAILURE) {
   std::fprintf(stderr, "cookiefs: %s\n", error.c_str());
   return status;
+}
+
+// Requests and answers that carry file data, up to a MiB each, come and go by the hundred a second.
+// Each would get pages of its own from the system, to be faulted in one by one; half of the time of
+// reading a file went there. Instead malloc keeps up to 16 MiB of what is freed, in each of its
+// arenas.
+void keep_freed_memory() {
+#ifdef __GLIBC__
+  constexpr int kOwnMapping = 4 << 20;  // beyond the largest
+  constexpr int kKept = 16 << 20;
+  mallopt(M_MMAP_THRESHOLD, kOwnMapping);
+  mallopt(M_TRIM_THRESHOLD, kKept);
+#endif
 }
 
 fusefs::Options with_chosen_size(fusefs::Options options) {
@@ -64,6 +78,7 @@ int serve(const fusefs::Options& options, fusefs::Background* background) {
 
 int run(int argc, char* argv[]) {
   fusefs::open_standard_files();
+  keep_freed_memory();
   fusefs::Options options;
   std::string error;
   if (!fusefs::parse_options(argc, argv, fusefs::backend_option_specs, &options, &error)) {
