@@ -39,6 +39,10 @@ uint64_t WriteBackCore::dirty_limit() const {
 }
 
 uint64_t WriteBackCore::background_limit() const {
+  return std::min(commit_limit(), options_.background_bytes);
+}
+
+uint64_t WriteBackCore::commit_limit() const {
   return cache_.bound_bytes() / 100 * options_.background_percent;
 }
 
@@ -199,8 +203,8 @@ std::shared_ptr<FileCore> WriteBackCore::take_due(TimePoint now, bool urgent) {
 void WriteBackCore::run() {
   while (wait_for_work()) {
     const bool hurry = urgent();
-    const bool commit = hooks_.take_refused() || hurry ||
-                        bytes_of(cache_.stats().unstable_bytes) > background_limit();
+    const bool commit =
+        hooks_.take_refused() || hurry || bytes_of(cache_.stats().unstable_bytes) > commit_limit();
     size_t left = 0;
     {
       MutexLock lock(mutex_);

@@ -19,10 +19,11 @@ class PageCache;
 class WriteBackCore;
 
 struct WriteBackOptions {
-  uint32_t dirty_percent = 40;                  // of the cache's present bound: writers wait
-  uint32_t background_percent = 10;             // ... and the thread begins
-  std::chrono::milliseconds expire{1000};       // what has been dirty for so long is written
-  uint64_t most_inflight = uint64_t{16} << 20;  // bytes of requests under way, outside the budget
+  uint32_t dirty_percent = 40;                    // of the cache's present bound: writers wait
+  uint32_t background_percent = 10;               // ... and the thread begins: at that, or
+  uint64_t background_bytes = uint64_t{8} << 20;  // ... at so many already
+  std::chrono::milliseconds expire{1000};         // what has been dirty for so long is written
+  uint64_t most_inflight = uint64_t{16} << 20;    // bytes of requests under way, outside the budget
 };
 
 class WriteBack {

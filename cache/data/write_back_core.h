@@ -63,6 +63,7 @@ class WriteBackCore : public std::enable_shared_from_this<WriteBackCore> {
 
   [[nodiscard]] uint64_t dirty_limit() const;
   [[nodiscard]] uint64_t background_limit() const;
+  [[nodiscard]] uint64_t commit_limit() const;
   [[nodiscard]] uint64_t pending() const;  // dirty, under way, not committed; bytes
   [[nodiscard]] bool has_room() const REQUIRES(mutex_) {
     return inflight_ < options_.most_inflight;

@@ -67,12 +67,17 @@ def _rclone_mount(bench, sshd, port, directory, writable):
     return Mount("rclone", words, bench.new_point("rclone"))
 
 
+def cookiefs_over_sftp(bench, sshd, port, directory, more=""):
+    """A mount of it, with `more` options of cookiefs."""
+    words = ",".join(f"{key}={value}" for key, value in sshd.options().items())
+    return Cookiefs(bench, f"sftp://127.0.0.1:{port}{directory}",
+                    f"ssh_config=none,{words}{',' if more else ''}{more}")
+
+
 def sftp_clients(bench, sshd, port, directory, writable=False):
     """cookiefs, sshfs and rclone on that directory over SFTP, as far as installed."""
     options = sshd.options()
-    words = ",".join(f"{key}={value}" for key, value in options.items())
-    yield Client("cookiefs", lambda: Cookiefs(
-        bench, f"sftp://127.0.0.1:{port}{directory}", f"ssh_config=none,{words}"))
+    yield Client("cookiefs", lambda: cookiefs_over_sftp(bench, sshd, port, directory))
     if installed("sshfs"):
         command = ["sshfs", f"127.0.0.1:{directory}", "{}", "-f", "-p", port, "-F", "none"]
         for key, value in options.items():

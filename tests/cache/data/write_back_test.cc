@@ -108,6 +108,17 @@ TEST_CASE("above the background limit the thread begins, long before anything is
   CHECK(rig.nothing_left());
 }
 
+TEST_CASE("in a large cache the thread begins at 8 MiB") {
+  DataRig::Setup setup;
+  setup.cache_bytes = uint64_t{256} << 20;
+  DataRig rig(setup);
+  CHECK(rig.write(0, pattern(0, 9 << 20)).ok());
+  CHECK(eventually([&] { return rig.stats().dirty_bytes.get() <= (8 << 20); }));
+  CHECK(rig.stats().dirty_bytes.get() > 0);
+  CHECK(rig.flush().ok());
+  CHECK(rig.nothing_left());
+}
+
 TEST_CASE("a writer larger than the cache goes on as fast as the remote takes it") {
   DataRig::Setup setup;
   setup.cache_bytes = 2 << 20;
