@@ -247,7 +247,7 @@ void operation_release(fuse_req_t req, fuse_ino_t /*ino*/, fuse_file_info* fi) {
   serve(req, [&](SessionImpl& session, FuseRequest& request) {
     auto& handle = HandleList::get<FileHandle>(fi->fh);
     const std::shared_ptr<FileState> state = handle.state;
-    const BackendFileSourcePtr source = handle.source;
+    BackendFileSourcePtr source = handle.source;
     InodeRef inode = session.inodes().find(handle.inode->nodeid());
     cache::ErrorMark told;
     {
@@ -255,11 +255,12 @@ void operation_release(fuse_req_t req, fuse_ino_t /*ino*/, fuse_file_info* fi) {
       told = handle.errors;
     }
     session.handles().close(fi->fh);
-    if (!state->is_open()) remove_hidden(session, request, *state);
     const bool failed = source->writable() && !state->data().error_since(told).ok();
     if (state->has_untold() || failed) {
-      session.linger({std::move(inode), state, source, told});
+      session.linger({std::move(inode), state, std::move(source), told});
     }
+    source.reset();
+    if (!state->is_open()) remove_hidden(session, request, *state);
     request.ok();
   });
 }

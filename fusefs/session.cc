@@ -571,16 +571,19 @@ void SessionImpl::tell_attrs_later(const Inode& inode, const std::shared_ptr<Fil
   const auto held = file->begin_telling();
   if (!held) return;
   const uint64_t writes = file->data().info().writes;
-  const auto answered = [this, file, writes, ino = inode.ino(),
-                         held = *held](const Result<Attr>& attr) {
+  // The answer keeps nothing alive: after the unmount there is nothing it could be good for.
+  const auto answered = [this, weak = std::weak_ptr(file), writes, ino = inode.ino(),
+                         valid = held->set.valid](const Result<Attr>& attr) {
+    const std::shared_ptr<FileState> known = weak.lock();
+    if (!known) return;
     const int error = attr.error_number();
-    if (attr.ok()) file->adopt(attr.value());
+    if (attr.ok()) known->adopt(attr.value());
     // What was written once more, after a failure, has undone the times.
-    const bool again = cache::is_transient(error) || file->data().info().writes != writes;
-    file->end_telling(!again);
+    const bool again = cache::is_transient(error) || known->data().info().writes != writes;
+    known->end_telling(!again);
     if (attr.ok() || cache::is_transient(error) || error == ESTALE) return;  // ... or removed
     // The time of a write to somebody else's file: only its owner may set that.
-    if (held.set.valid == SetAttr::kMtime && (error == EPERM || error == EACCES)) return;
+    if (valid == SetAttr::kMtime && (error == EPERM || error == EACCES)) return;
     lost_files_.fetch_add(1, std::memory_order_relaxed);
     spdlog::error("{}: attributes of inode {}, which was closed, could not be set: {}", source_,
                   ino, std::strerror(error));
@@ -616,8 +619,10 @@ void SessionImpl::let_go(const Lingering& one) {
   if (one.file->owns_changes()) {
     // Whoever changes the file after this is somebody else: it must be known what it is now.
     backend_->getattr_open(one.source->opener(), one.source->file(),
-                           [file = one.file, source = one.source](const Result<Attr>& attr) {
-                             if (attr.ok() && !file->has_untold()) file->adopt(attr.value());
+                           [weak = std::weak_ptr(one.file)](const Result<Attr>& attr) {
+                             const std::shared_ptr<FileState> file = weak.lock();
+                             if (!file || !attr.ok() || file->has_untold()) return;
+                             file->adopt(attr.value());
                            });
   }
   const int error = one.file->data().error_since(one.told).error_number();
@@ -660,8 +665,10 @@ void SessionImpl::write_everything() {
                     inode->ino(), std::strerror(told.error_number()));
       continue;
     }
-    spdlog::error("{}: {} bytes of inode {} could not be written and are lost: {}", source_,
-                  data.info().dirty_pages * 4096, inode ? inode->ino() : opened.nodeid,
+    const cache::FileInfo info = data.info();
+    const uint64_t pages = info.dirty_pages + info.writeback_pages + info.unstable_pages;
+    spdlog::error("{}: up to {} bytes of inode {} could not be written and are lost: {}", source_,
+                  pages * 4096, inode ? inode->ino() : opened.nodeid,
                   std::strerror(status.error_number()));
   }
   drop_lingering();

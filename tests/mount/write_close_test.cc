@@ -2,6 +2,7 @@
 // fsync and unmounting.
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -196,13 +197,37 @@ TEST_CASE("close: nowait: what another changes afterwards is seen, were it of th
   }
 }
 
+TEST_CASE("close: nowait: a remote that is silent at the unmount does not keep it from ending") {
+  const test::TempDir there;
+  const std::string pid_file = there / "pid";
+  fs::create_directory(there / "files");
+  Mount mount("sftp://here" + there.path() + "/files",
+              "timeout=1s,close=nowait,ssh_command=sh -c 'echo $$ > " + pid_file +
+                  "; exec /usr/lib/openssh/sftp-server'");
+  make(mount / "first", "text", true);
+  CHECK(sync(mount) == "");
+  Fd file(mount / "second", O_WRONLY | O_CREAT | O_EXCL);
+  REQUIRE(file.write(noise(1, kMiB)) == 0);
+  pid_t server = 0;
+  std::ifstream(pid_file) >> server;
+  REQUIRE(server > 0);
+  REQUIRE(kill(server, SIGSTOP) == 0);
+  CHECK(file.shut() == 0);
+  CHECK(sync(mount).find("timed out") != std::string::npos);
+  mount.begin_end(Mount::How::kUmount);
+  CHECK(wait_until(
+      [&] { return mount.log().find("up to 1048576 bytes of inode") != std::string::npos; }));
+  CHECK(mount.finish_end() == "");
+  kill(server, SIGCONT);
+}
+
 TEST_CASE(
     "close: nowait: what the remote refuses is told by the log, by sync once, and at the next "
     "use") {
   const Tmpfs small("size=1M");
   Mount mount(small.path(), "cache_size=32M,close=nowait");
-  // Larger than the room, and less than is written before it is closed.
-  REQUIRE(write_file(mount / "file", noise(1, 3 * kMiB)) == 0);
+  // Larger than the room, and less than is written before it is closed; unless that takes a second.
+  REQUIRE(wait_until([&] { return write_file(mount / "file", noise(1, 3 * kMiB)) == 0; }));
   const std::string said = sync(mount);
   CHECK(said.find("a file that was closed has lost something") != std::string::npos);
   CHECK(sync(mount) == "");
