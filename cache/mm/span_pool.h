@@ -43,7 +43,7 @@ class SpanPool {
   // Blocks are taken from so many spans in use on, and broken, the last of them, below half.
   static constexpr uint64_t kBlockBytes = uint64_t{2} << 20;
   static constexpr uint64_t kBlockSpans = kBlockBytes / kSpanBytes;
-  static constexpr uint64_t kUsedForBlocks = 128;
+  static constexpr uint64_t kUsedForBlocks = 256;
   // Empty spans in blocks: those of two blocks, and as many as a quarter of the spans in use.
   static constexpr uint64_t kMostSpare = 2 * kBlockSpans;
 
