@@ -25,6 +25,7 @@ using test::Mounted;
 using test::noise;
 using test::read_file;
 using test::Remote;
+using test::status_of;
 using test::Tmpfs;
 using test::wait_until;
 using test::write_file;
@@ -36,12 +37,6 @@ constexpr char kNoWait[] = "ttl=1h,close=nowait";
 // Empty when all is well; else what it said.
 std::string sync(const Mount& mount) {
   return test::run_command(test::beside("cookiefsctl") + " sync " + mount.path());
-}
-
-struct stat status_of(const std::string& path) {
-  struct stat status {};
-  REQUIRE(stat(path.c_str(), &status) == 0);
-  return status;
 }
 
 bool same_time(const timespec& a, const timespec& b) {

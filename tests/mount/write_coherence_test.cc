@@ -26,6 +26,7 @@ using test::noise;
 using test::put_file;
 using test::read_file;
 using test::Remote;
+using test::status_of;
 using test::wait_until;
 using test::write_file;
 
@@ -161,12 +162,6 @@ TEST_CASE("write: the kernel's write-back leaves the time of the write, not of t
 }
 
 namespace {
-
-struct stat status_of(const std::string& path) {
-  struct stat status {};
-  REQUIRE(stat(path.c_str(), &status) == 0);
-  return status;
-}
 
 int set_mtime(const Fd& file, time_t seconds) {
   const timespec times[] = {{.tv_sec = 0, .tv_nsec = UTIME_OMIT},

@@ -135,6 +135,12 @@ std::string read_file(const std::string& path) {
   return file.error() != 0 ? errno_text(file.error()) : file.read();
 }
 
+struct stat status_of(const std::string& path) {
+  struct stat status {};
+  if (stat(path.c_str(), &status) != 0) throw std::runtime_error(path + " is not there");
+  return status;
+}
+
 std::string noise(uint64_t number, size_t bytes) {
   std::string text(bytes, '\0');
   uint64_t state = number * 2654435761u + 88172645463325252u;

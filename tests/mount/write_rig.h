@@ -7,6 +7,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -86,6 +87,8 @@ class Fd {
 int write_file(const std::string& path, const std::string& bytes);
 // A file's bytes by open, read and close; "errno N" where one fails.
 std::string read_file(const std::string& path);
+// Of what is there.
+struct stat status_of(const std::string& path);
 // Bytes that depend on the number alone.
 std::string noise(uint64_t number, size_t bytes);
 
