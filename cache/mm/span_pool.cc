@@ -270,10 +270,11 @@ void SpanPool::return_span(Span& span) {
   }
   // Many go together, as neighbours where they can.
   if (committed_ > bound_) {
+    // Blocks go whole where they can: one call of the system, and no huge page to be split.
+    if (block.spare == kBlockSpans) give_back_block(block);
     const bool enough = committed_ - idle() <= bound_;
-    if (!enough && kept_spans_ + spare_spans_ < kMostAboveBound) return;
-    trim_kept(0);
-    trim_spare(0);
+    if (enough || kept_spans_ >= kMostAboveBound) trim_kept(0);
+    if (enough || spare_spans_ >= kMostSpare) trim_spare(0);
     return;
   }
   if (const uint64_t most = most_kept(); kept_spans_ > most) trim_kept(most / 2);
@@ -405,7 +406,7 @@ void SpanPool::check_invariants() const {
   CACHE_CHECK(kept_spans_ == kept_.size());
   CACHE_CHECK(kept_spans_ <= std::max(most_kept(), kMostAboveBound));
   CACHE_CHECK(spare_spans_ == spare_.size());
-  CACHE_CHECK(spare_spans_ <= std::max(most_spare(), kMostAboveBound));
+  CACHE_CHECK(spare_spans_ <= std::max(most_spare(), kMostSpare));
   CACHE_CHECK((in_use_ + kept_spans_ + spare_spans_) * kSpanCost <= committed_);
   uint64_t held = 0;
   uint64_t spare = 0;
