@@ -632,44 +632,57 @@ void SessionImpl::let_go(const Lingering& one) {
                 source_, one.inode->ino(), std::strerror(error));
 }
 
+// After the data of all files: an answer waits behind everything that was sent before it.
+void SessionImpl::tell_all_later(const std::vector<InodeTable::OpenedFile>& files) {
+  for (const InodeTable::OpenedFile& opened : files) {
+    const InodeRef inode = inodes_->find(opened.nodeid);
+    if (inode && !opened.file->data().has_unwritten()) tell_attrs_later(*inode, opened.file);
+  }
+}
+
 Result<uint64_t> SessionImpl::sync(FuseRequest& request) {
-  for (const InodeTable::OpenedFile& opened : inodes_->opened_files()) {
-    if (!opened.file->has_untold()) continue;
-    Status status = flush(request, *opened.file, cache::FileMapping::Durable::kNo);
+  const std::vector<InodeTable::OpenedFile> files = inodes_->opened_files();
+  for (const InodeTable::OpenedFile& opened : files) {
+    if (!opened.file->data().has_unwritten()) continue;
+    const Status status = flush(request, *opened.file, cache::FileMapping::Durable::kNo);
     if (is_passing(status.error_number())) return status;
-    if (const InodeRef inode = inodes_->find(opened.nodeid)) {
-      tell_attrs_later(*inode, opened.file);
-      status = tell_attrs(request, *inode, *opened.file);
-      if (is_passing(status.error_number())) return status;
-    }
-    request.note_progress();
+  }
+  tell_all_later(files);
+  for (const InodeTable::OpenedFile& opened : files) {
+    const InodeRef inode = inodes_->find(opened.nodeid);
+    const Status told = inode ? tell_attrs(request, *inode, *opened.file) : Status();
+    if (is_passing(told.error_number())) return told;
   }
   drop_lingering();
   return lost_files_.exchange(0, std::memory_order_relaxed);
 }
 
 void SessionImpl::write_everything() {
+  const std::vector<InodeTable::OpenedFile> files = inodes_->opened_files();
   cache::TimePoint deadline = now() + timeout_;
-  for (const InodeTable::OpenedFile& opened : inodes_->opened_files()) {
-    if (!opened.file->has_untold()) continue;
+  for (const InodeTable::OpenedFile& opened : files) {
     cache::FileMapping& data = opened.file->data();
-    const InodeRef inode = inodes_->find(opened.nodeid);
+    if (!data.has_unwritten()) continue;
     const Status status = data.flush(cache::FileMapping::Durable::kNo, {deadline, nullptr});
     if (status.ok()) {
       deadline = now() + timeout_;
-      if (!inode) continue;
-      tell_attrs_later(*inode, opened.file);
-      const Status told = tell_attrs({deadline, nullptr}, *inode, *opened.file);
-      if (told.ok()) continue;
-      spdlog::error("{}: attributes of inode {} could not be set and are lost: {}", source_,
-                    inode->ino(), std::strerror(told.error_number()));
       continue;
     }
+    const InodeRef inode = inodes_->find(opened.nodeid);
     const cache::FileInfo info = data.info();
     const uint64_t pages = info.dirty_pages + info.writeback_pages + info.unstable_pages;
     spdlog::error("{}: up to {} bytes of inode {} could not be written and are lost: {}", source_,
                   pages * 4096, inode ? inode->ino() : opened.nodeid,
                   std::strerror(status.error_number()));
+  }
+  tell_all_later(files);
+  for (const InodeTable::OpenedFile& opened : files) {
+    const InodeRef inode = inodes_->find(opened.nodeid);
+    if (!inode || opened.file->data().has_unwritten()) continue;
+    const Status told = tell_attrs({deadline, nullptr}, *inode, *opened.file);
+    if (told.ok()) continue;
+    spdlog::error("{}: attributes of inode {} could not be set and are lost: {}", source_,
+                  inode->ino(), std::strerror(told.error_number()));
   }
   drop_lingering();
 }

@@ -178,6 +178,7 @@ class SessionImpl {
   // Lets those go that the remote has; of the others, tells it the attributes once it has the data.
   void drop_lingering();
   void let_go(const Lingering& one);
+  void tell_all_later(const std::vector<InodeTable::OpenedFile>& files);
   // Unmount: what is not written yet goes to the remote, unless that takes nothing for `timeout=`;
   // what does not is told.
   void write_everything();

@@ -162,6 +162,22 @@ TEST_CASE("write: a way to the remote that is slow is not taken for a dead one")
   CHECK(mount.end() == "");
 }
 
+TEST_CASE("write: nor is it at the unmount") {
+  Mount mount("sim:big=10,bandwidth=4M", "timeout=2s,cache_size=64M,close=nowait");
+  // All are made first: that is asked for, and would wait behind what is written.
+  std::vector<std::unique_ptr<Fd>> files;
+  for (int i = 0; i < 16; ++i) {
+    files.push_back(
+        std::make_unique<Fd>(mount / ("file-" + std::to_string(i)), O_WRONLY | O_CREAT));
+  }
+  const std::string text = noise(1, kMiB);
+  for (const auto& file : files) CHECK(file->write(text) == 0);
+  for (const auto& file : files) CHECK(file->shut() == 0);
+  mount.begin_end(Mount::How::kUmount);
+  CHECK(mount.finish_end() == "");
+  CHECK(mount.log().find("are lost") == std::string::npos);
+}
+
 TEST_CASE("write: sftp: the server dies with data unwritten, and comes back") {
   const Remote remote("sftp");
   test::SshServer& server = test::ssh_server();
