@@ -166,6 +166,11 @@ void operation_write(fuse_req_t req, fuse_ino_t /*ino*/, const char* bytes, size
 
 // ---- To the remote ------------------------------------------------------------------------------
 
+// Everything dirty is on its way, and attributes that are told now are set after it.
+bool goes_before_attrs(SessionImpl& session, FileMapping& data) {
+  return session.backend().new_file_attrs() == NewFileAttrs::kBehindData && data.send_all();
+}
+
 // The data, and behind it the attributes that are held. What is told: what the attributes met, and
 // what the data has survived.
 Status tell_all(SessionImpl& session, FuseRequest& request, const FileHandle& handle,
@@ -177,8 +182,7 @@ Status tell_all(SessionImpl& session, FuseRequest& request, const FileHandle& ha
     return is_passing(status.error_number()) ? status : Status();
   };
   if (!handle.state->holds_attrs()) return flush(durable);
-  const bool behind =
-      session.backend().new_file_attrs() == NewFileAttrs::kBehindData && data.send_all();
+  const bool behind = goes_before_attrs(session, data);
   const uint64_t writes = data.info().writes;
   Status status = behind ? Status() : flush(Durable::kNo);
   if (!status.ok()) return status;
@@ -217,8 +221,7 @@ Status begin_push(SessionImpl& session, FileHandle& handle) {
   state.retry_invalidation();
   if (!state.hold_kernel_mtime(handle.source)) state.hold_write_time(handle.source);
   if (state.owns_changes()) session.inodes().note_changed(*handle.inode, session.now());
-  const bool behind =
-      session.backend().new_file_attrs() == NewFileAttrs::kBehindData && data.send_all();
+  const bool behind = goes_before_attrs(session, data);
   data.finish_soon();
   if (behind || !data.has_unwritten()) session.tell_attrs_later(*handle.inode, handle.state);
   cache::MutexLock lock(handle.mutex);

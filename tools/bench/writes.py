@@ -198,12 +198,16 @@ def _times(results, work):
                      for name, rounds in results.items())
 
 
+def _best_of_peers(results, work):
+    """Seconds of the fastest peer in each round; nothing where no peer is installed."""
+    others = [rounds for name, rounds in results.items() if name != "cookiefs"]
+    return [min(one[work] for one in same) for same in zip(*others)]
+
+
 def _against_peers(load, results):
-    rounds = range(len(results["cookiefs"]))
-    others = [name for name in results if name != "cookiefs"]
     for work in WORKS:
         label = LABELS[work] + (f" of {load.files:,} files" if work in ("tar", "rm") else "")
-        best = [min(results[name][i][work] for name in others) for i in rounds] if others else []
+        best = _best_of_peers(results, work)
         ours = [one[work] for one in results["cookiefs"]]
         yield Measure("write", f"{label}: times as fast as the best peer", "",
                       ratios(best, ours) if best else [], AT_LEAST, AHEAD[work],
@@ -211,11 +215,11 @@ def _against_peers(load, results):
 
 
 def _behind_against_peers(load, results, behind):
-    others = [name for name in results if name != "cookiefs"]
-    best = [min(results[name][i]["tar"] for name in others) for i in range(len(behind))]
-    yield Measure("write", f"close=nowait: tar -x of {load.files:,} files: times as fast as the "
-                  "best peer", "", ratios(best, behind), AT_LEAST, AHEAD["tar"],
-                  note=f"cookiefs {median(behind):.3g} s")
+    best = _best_of_peers(results, "tar")
+    if best:
+        yield Measure("write", f"close=nowait: tar -x of {load.files:,} files: times as fast as "
+                      "the best peer", "", ratios(best, behind), AT_LEAST, AHEAD["tar"],
+                      note=f"cookiefs {median(behind):.3g} s")
 
 
 def _alone(load, name, rounds):
@@ -246,8 +250,7 @@ def _over_sftp(bench, load, progress):
                       note=f"sftp(1): {load.big_size / 1e6 / median([f[work] for f in floors]):.0f}"
                            " MB/s")
     yield from _against_peers(load, results)
-    if len(results) > 1:
-        yield from _behind_against_peers(load, results, behind)
+    yield from _behind_against_peers(load, results, behind)
     yield from _alone(load, "SFTP", results["cookiefs"])
 
 

@@ -159,38 +159,46 @@ void invalidate(const std::string& path) {
               directory.c_str());
 }
 
+// ---- Commands -----------------------------------------------------------------------------------
+
+struct PathArgument {
+  const char* name;
+  const char* help;
+};
+constexpr PathArgument kMountpoint{"MOUNTPOINT", "Any directory of the mount"};
+
+// A command that takes a path, and nothing else.
+void add_of_path(CLI::App* command, const PathArgument& argument,
+                 void (*run)(const std::string& path)) {
+  const auto path = std::make_shared<std::string>();
+  command->add_option(argument.name, *path, argument.help)->required();
+  command->callback([=] { run(*path); });
+}
+
 }  // namespace
 
 void add_stats(CLI::App& app) {
   const auto path = std::make_shared<std::string>();
   const auto json = std::make_shared<bool>(false);
   CLI::App* const command = app.add_subcommand("stats", "Show the counters of a mount");
-  command->add_option("MOUNTPOINT", *path, "Any directory of the mount")->required();
+  command->add_option(kMountpoint.name, *path, kMountpoint.help)->required();
   command->add_flag("--json", *json, "As JSON, with exact numbers");
   command->callback([=] { stats(*path, *json ? Form::kJson : Form::kPage); });
 }
 
 void add_drop(CLI::App& app) {
-  const auto path = std::make_shared<std::string>();
-  CLI::App* const command = app.add_subcommand("drop", "Drop all clean pages of a mount");
-  command->add_option("MOUNTPOINT", *path, "Any directory of the mount")->required();
-  command->callback([=] { drop(*path); });
+  add_of_path(app.add_subcommand("drop", "Drop all clean pages of a mount"), kMountpoint, drop);
 }
 
 void add_sync(CLI::App& app) {
-  const auto path = std::make_shared<std::string>();
-  CLI::App* const command =
-      app.add_subcommand("sync", "Wait until the remote has all that was written");
-  command->add_option("MOUNTPOINT", *path, "Any directory of the mount")->required();
-  command->callback([=] { sync(*path); });
+  add_of_path(app.add_subcommand("sync", "Wait until the remote has all that was written"),
+              kMountpoint, sync);
 }
 
 void add_invalidate(CLI::App& app) {
-  const auto path = std::make_shared<std::string>();
-  CLI::App* const command =
-      app.add_subcommand("invalidate", "Forget a directory's listing, as if it had changed");
-  command->add_option("PATH", *path, "The directory, or a file in it")->required();
-  command->callback([=] { invalidate(*path); });
+  add_of_path(
+      app.add_subcommand("invalidate", "Forget a directory's listing, as if it had changed"),
+      {"PATH", "The directory, or a file in it"}, invalidate);
 }
 
 }  // namespace ctl

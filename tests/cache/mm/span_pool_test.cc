@@ -187,10 +187,6 @@ size_t resident_spans(const std::vector<std::byte*>& spans) {
   return bytes / SpanPool::kSpanBytes;
 }
 
-}  // namespace
-
-namespace {
-
 size_t most_empty(size_t in_use) {
   const size_t kept = std::min<size_t>(SpanPool::kMostKept, in_use / 16);
   const bool small = in_use < SpanPool::kUsedForBlocks / 2;
