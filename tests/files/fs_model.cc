@@ -19,6 +19,7 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -314,12 +315,22 @@ class Looker {
     struct stat status {};
     if (lstat(path.c_str(), &status) != 0) return excuse(path, errno);
     if (S_ISDIR(status.st_mode)) return look_into(path);
-    if (!S_ISREG(status.st_mode)) return;
-    const int fd = open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0) return excuse(path, errno);
-    char buffer[4096];
-    if (read(fd, buffer, sizeof buffer) < 0) excuse(path, errno);
-    close(fd);
+    if (S_ISREG(status.st_mode)) read_file(path);
+  }
+  // Where a FIFO has taken the name since, nobody may find a reader in it.
+  void read_file(const std::string& path) {
+    const int found = open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (found < 0) return excuse(path, errno);
+    struct stat status {};
+    if (fstat(found, &status) != 0) excuse(path, errno);
+    if (S_ISREG(status.st_mode)) {
+      const std::string same = "/proc/self/fd/" + std::to_string(found);
+      const int fd = open(same.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+      char buffer[4096];
+      if (fd < 0 || read(fd, buffer, sizeof buffer) < 0) excuse(path, errno);
+      if (fd >= 0) close(fd);
+    }
+    close(found);
   }
   void excuse(const std::string& path, int error) {
     for (const int fine : {ENOENT, ENOTDIR, ELOOP, ESTALE, ENAMETOOLONG, EISDIR, ENXIO}) {
@@ -444,6 +455,8 @@ int main(int argc, char* argv[]) {
     return 2;
   }
   umask(022);
+  // A FIFO without a reader is an EPIPE on both sides, and not the end.
+  if (std::signal(SIGPIPE, SIG_IGN) == SIG_ERR) return EXIT_FAILURE;
   if (!options.compare) return run_all(options);
   return tell(options, files::tree_difference(*options.profile, options.tested, options.native),
               "the trees are the same");

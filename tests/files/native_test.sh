@@ -20,6 +20,9 @@ expect() {  # STATUS COMMAND...
 
 mkdir "$work/one" "$other/one" "$work/many" "$other/many"
 expect 0 "$build/fs_model" --steps 6000 --direct --verbose "$work/one" "$other/one"
+# This seed writes to a FIFO whose reader has gone.
+mkdir "$work/pipe" "$other/pipe"
+expect 0 "$build/fs_model" --seed 532 --steps 1500 --check-every 100000 "$work/pipe" "$other/pipe"
 expect 0 "$build/fs_model" --steps 1500 --threads 4 --verbose "$work/many" "$other/many"
 expect 0 "$build/fs_model" --compare "$work/one" "$other/one"
 expect 0 "$build/file_exerciser" --direct --two --verbose "$work/file"

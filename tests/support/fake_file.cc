@@ -262,6 +262,18 @@ void FakeFile::release(size_t most) {
   for (size_t i = 0; i < most && take(0, &pending); ++i) finish(std::move(pending));
 }
 
+void FakeFile::release_all(Kind kind) {
+  std::vector<Pending> released;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto other = [&](const Pending& pending) { return pending.call.kind != kind; };
+    const auto first = std::stable_partition(pending_.begin(), pending_.end(), other);
+    std::move(first, pending_.end(), std::back_inserter(released));
+    pending_.erase(first, pending_.end());
+  }
+  for (Pending& pending : released) finish(std::move(pending));
+}
+
 void FakeFile::release_last() {
   Pending pending;
   const size_t count = held();

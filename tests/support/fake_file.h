@@ -67,6 +67,7 @@ class FakeFile : public std::enable_shared_from_this<FakeFile> {
   [[nodiscard]] size_t held() const;
   [[nodiscard]] size_t held(Kind kind) const;
   void release(size_t most = ~size_t{0});
+  void release_all(Kind kind);
   void release_last();
   void fail(int error);
 
