@@ -303,6 +303,11 @@ void FileCore::record_error(int error) {
   ++error_count_;
 }
 
+void FileCore::note_error(int error) {
+  MutexLock lock(mutex_);
+  record_error(error);
+}
+
 ErrorMark FileCore::error_mark() const {
   MutexLock lock(mutex_);
   return {error_seen_ ? error_count_ : error_count_ - 1};

@@ -61,8 +61,8 @@ struct FillRequest : FileRequest {
   uint64_t noted = 0;          // the mapping's sequence, before it was sent
   uint64_t remote_size = 0;    // as it was known then
   uint32_t waiters = 0;
-  bool ahead = false;        // goes on when nobody waits
-  uint64_t ahead_bytes = 0;  // counted against what may be under way ahead of readers
+  bool ahead = false;  // goes on when nobody waits
+  LineUse line;        // what it takes of what may be under way ahead of readers
 };
 
 // A request that one thread sends and waits for.
@@ -100,7 +100,7 @@ struct PatientWait : DataWait {
 struct WriteRequest : FileRequest {
   uint64_t offset = 0;
   uint64_t length = 0;         // bytes sent: to the end of the file as it was
-  uint64_t room = 0;           // bytes taken of what may be under way
+  LineUse line;                // what it takes of what may be under way
   bool copying = false;        // pages are being copied, by a thread that will look at `ended`
   std::vector<PageRef> pages;  // under write-back
   std::vector<std::shared_ptr<FlushState>> flushes;
@@ -145,6 +145,7 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   Status invalidate(uint64_t size) EXCLUDES(mutex_);
   void set_remote_size(uint64_t size) EXCLUDES(mutex_);
   void discard() EXCLUDES(mutex_);
+  void note_error(int error) EXCLUDES(mutex_);
   [[nodiscard]] ErrorMark error_mark() const EXCLUDES(mutex_);
   Status check_error(ErrorMark& mark) EXCLUDES(mutex_);
   [[nodiscard]] Status error_since(const ErrorMark& mark) const EXCLUDES(mutex_);
@@ -257,7 +258,7 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   [[nodiscard]] uint64_t past_under_way(uint64_t page) const REQUIRES(mutex_);
   // What may be sent now as one request: begins in `todo`, and is dirty.
   [[nodiscard]] PageRange find_sendable(const PageRanges& todo) const REQUIRES(mutex_);
-  WritePtr pick(const PageRange& range) REQUIRES(mutex_);
+  WritePtr pick(const PageRange& range, const LineUse& line) REQUIRES(mutex_);
   // Tells where it stopped: at a page that is not dirty after all, or at the end.
   uint64_t copy_pages(WriteRequest& write, uint64_t end, std::string* bytes) EXCLUDES(mutex_);
   bool copy_page(WriteRequest& write, uint64_t key, std::string* bytes) EXCLUDES(mutex_);

@@ -4,13 +4,11 @@
 #include "cache/data/file_waits.h"
 
 namespace cache {
-namespace {
 
-constexpr uint64_t kMostAhead = uint64_t{64} << 20;  // bytes under way ahead of all readers
-
-}  // namespace
-
-uint64_t FileCore::ahead_limit() const { return std::min(kMostAhead, cache_.bound_bytes() / 4); }
+// How far ahead of a reader the pages are kept for him.
+uint64_t FileCore::ahead_limit() const {
+  return std::min(WriteBackCore::kMostAhead, cache_.bound_bytes() / 4);
+}
 
 FileCore::FillPtr FileCore::find_fill(uint64_t page) {
   for (const FillPtr& fill : fills_) {
@@ -26,13 +24,15 @@ FileCore::FillPtr FileCore::begin_fill(const Wish& wish, uint64_t first) {
   fill->noted = pages_->sequence();
   fill->remote_size = remote_size_;
   fill->ahead = wish.ahead;
+  fill->line.before = static_cast<uint64_t>(std::max<int64_t>(stats_.data_ahead_bytes.get(), 0));
+  fill->line.sent = std::chrono::steady_clock::now();
   fills_.push_back(fill);
   return fill;
 }
 
 // Requests end at multiples of their largest size, where others' begin.
 uint64_t FileCore::ask(const Wish& wish, std::vector<FillPtr>* fills, int* error) {
-  const uint64_t limit = wish.ahead ? ahead_limit() : 0;
+  const uint64_t limit = wish.ahead ? std::min(ahead_limit(), write_back_->read_window()) : 0;
   FillPtr fill;
   uint64_t page = wish.first;
   for (; page < std::min(wish.end, fill_held_from_); ++page) {
@@ -54,7 +54,7 @@ uint64_t FileCore::ask(const Wish& wish, std::vector<FillPtr>* fills, int* error
     fill->pages.push_back(std::move(grabbed.value().page));
     fill->end = page + 1;
     if (!wish.ahead) continue;
-    fill->ahead_bytes += kDataPage;
+    fill->line.bytes += kDataPage;
     stats_.data_ahead_bytes.add(kDataPage);
   }
   return page;
@@ -72,7 +72,7 @@ void FileCore::send(const std::vector<FillPtr>& fills) {
     const uint64_t bytes = (fill->end - fill->first) * kDataPage;
     reads_.fetch_add(1, std::memory_order_relaxed);
     stats_.data_read_requests.add();
-    stats_.data_read_ahead.add(fill->ahead_bytes);
+    stats_.data_read_ahead.add(fill->line.bytes);
     const FileSource::RequestId id =
         source->read(fill->first * kDataPage, static_cast<uint32_t>(bytes),
                      [self = shared_from_this(), fill](Result<std::string> answer) {
@@ -98,6 +98,7 @@ void FileCore::fill_answered(const FillPtr& fill, Result<std::string> answer) {
       std::memcpy(fill->pages[i]->content(), bytes.data() + i * kDataPage, here);
     }
     MutexLock lock(mutex_);
+    if (fill->line.bytes > 0) write_back_->note_read(fill->line);
     note_answer({fill->noted, fill->remote_size, fill->first * kDataPage,
                  (fill->end - fill->first) * kDataPage},
                 bytes.size());
@@ -133,7 +134,7 @@ void FileCore::note_answer(const Asked& asked, uint64_t bytes) {
 void FileCore::finish_fill(const FillPtr& fill, int error) {
   fill->error = error;
   std::erase(fills_, fill);
-  stats_.data_ahead_bytes.sub(static_cast<int64_t>(fill->ahead_bytes));
+  stats_.data_ahead_bytes.sub(static_cast<int64_t>(fill->line.bytes));
   if (fill->waiters == 0) fill->pages.clear();
   progress_.notify_all();
 }

@@ -94,7 +94,8 @@ PageRange FileCore::find_sendable(const PageRanges& todo) const {
     }
     if (first >= held_from_) return {};  // the caller's `todo` may be of a moment ago
     // What follows and is dirty as well goes along; requests end where others' begin.
-    uint64_t end = std::min({dirty->end, held_from_, (first / most_write_ + 1) * most_write_});
+    const uint64_t most = std::min(most_write_, write_back_->write_request() / kDataPage);
+    uint64_t end = std::min({dirty->end, held_from_, (first / most + 1) * most});
     for (const WritePtr& write : writes_) {
       if (write->first > first) end = std::min(end, write->first);
     }
@@ -102,13 +103,13 @@ PageRange FileCore::find_sendable(const PageRanges& todo) const {
   }
 }
 
-FileCore::WritePtr FileCore::pick(const PageRange& range) {
+FileCore::WritePtr FileCore::pick(const PageRange& range, const LineUse& line) {
   auto write = std::make_shared<WriteRequest>();
   write->source = writer_;
   write->first = range.first;
   write->end = range.end;
   write->offset = range.first * kDataPage;
-  write->room = range.size() * kDataPage;
+  write->line = line;
   write->copying = true;
   for (const FlushPtr& flush : flushes_) {
     if (!flush->todo.overlaps(range.first, range.end)) continue;
@@ -131,11 +132,12 @@ FileCore::Sent FileCore::send_next(const PageRanges* todo) {
     if (retry_at_ > std::chrono::steady_clock::now()) return Sent::kNothing;
     const PageRange range = find_sendable(todo != nullptr ? *todo : dirty_);
     if (range.size() == 0) return Sent::kNothing;
-    if (!write_back_->take_room(range.size() * kDataPage)) {
+    LineUse line;
+    if (!write_back_->take_room(range.size() * kDataPage, &line)) {
       reschedule();  // the thread goes on when there is room
       return Sent::kNoRoom;
     }
-    write = pick(range);
+    write = pick(range, line);
     end = write->end;
     call_begins();
   }
@@ -260,7 +262,7 @@ void FileCore::write_done(WriteRequest& write, const WriteAnswer& answer) {
   remote_size_ = std::max(remote_size_, write.offset + write.length);
   pause_ = {};
   retry_at_ = TimePoint::min();
-  write_back_->note_taken();
+  write_back_->note_taken(write.line);
   if (!answer.stable) {
     add_unstable(write.first, write.end, answer.verifier);
     for (const PageRef& page : write.pages) page->set(page_state::kPrivate);
@@ -304,7 +306,7 @@ void FileCore::take_off(WriteRequest& write) {
   write.flushes.clear();
   std::erase_if(writes_, [&](const WritePtr& other) { return other.get() == &write; });
   shrink_to_known();
-  write_back_->give_room(write.room);
+  write_back_->give_room(write.line.bytes);
   progress_.notify_all();
 }
 

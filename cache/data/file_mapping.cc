@@ -29,6 +29,8 @@ bool FileMapping::send_all() { return core_->send_all(); }
 
 void FileMapping::finish_soon() { core_->finish_soon(); }
 
+void FileMapping::note_error(int error) { core_->note_error(error); }
+
 ErrorMark FileMapping::error_mark() const { return core_->error_mark(); }
 
 Status FileMapping::check_error(ErrorMark& mark) { return core_->check_error(mark); }

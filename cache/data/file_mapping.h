@@ -95,6 +95,8 @@ class FileMapping {
   // What is dirty goes to the remote without growing old first, and is committed there; nobody
   // waits for it (a file that was closed). So until the next write().
   void finish_soon();
+  // Something else has kept the remote from having what was written: told as one of write-back.
+  void note_error(int error);
   // The first write-back error that this open file was not told of yet; then never again. One that
   // nobody has been told of yet is told to files opened later, too. Where it happened the pages
   // are dropped: reads show what the remote has.

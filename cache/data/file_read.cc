@@ -28,7 +28,8 @@ Result<size_t> FileCore::read(ReadStream& stream, const SourcePtr& source, uint6
   out = out.first(std::min<uint64_t>(out.size(), size - offset));
   Reading reading(*this, stream, source, wait);
   reading.end = offset + out.size();
-  reading.most = std::max<uint64_t>(source->max_read() / kDataPage, 1);
+  const uint64_t largest = std::min<uint64_t>(source->max_read(), write_back_->read_request());
+  reading.most = std::max<uint64_t>(largest / kDataPage, 1);
   read_ahead(reading, offset);
   size_t done = 0;
   uint64_t hits = 0;

@@ -17,7 +17,14 @@ uint64_t bytes_of(const Gauge& gauge) {
 }  // namespace
 
 WriteBackCore::WriteBackCore(PageCache& cache, const WriteBackOptions& options)
-    : cache_(cache), hooks_(cache.hook_table<DataHooks>()), options_(options) {}
+    : cache_(cache),
+      hooks_(cache.hook_table<DataHooks>()),
+      options_(options),
+      writes_(options.most_inflight),
+      reads_(kMostAhead),
+      write_request_(writes_.request()),
+      read_window_(reads_.bytes()),
+      read_request_(reads_.request()) {}
 
 void WriteBackCore::start() {
   thread_ = std::thread([this] { run(); });
@@ -106,9 +113,10 @@ void WriteBackCore::unreserve(uint64_t bytes) {
   if (throttled_ > 0) room_.notify_all();
 }
 
-bool WriteBackCore::take_room(uint64_t bytes) {
+bool WriteBackCore::take_room(uint64_t bytes, LineUse* use) {
   MutexLock lock(mutex_);
-  if (inflight_ != 0 && inflight_ + bytes > options_.most_inflight) return false;
+  if (inflight_ != 0 && inflight_ + bytes > writes_.bytes()) return false;
+  *use = {.bytes = bytes, .before = inflight_, .sent = std::chrono::steady_clock::now()};
   inflight_ += bytes;
   return true;
 }
@@ -117,6 +125,20 @@ void WriteBackCore::give_room(uint64_t bytes) {
   MutexLock lock(mutex_);
   inflight_ -= bytes;
   wake();
+}
+
+void WriteBackCore::note_taken(const LineUse& use) {
+  taken_.fetch_add(1, std::memory_order_relaxed);
+  MutexLock lock(mutex_);
+  writes_.answered(use, std::chrono::steady_clock::now());
+  write_request_.store(writes_.request(), kRelaxed);
+}
+
+void WriteBackCore::note_read(const LineUse& use) {
+  MutexLock lock(mutex_);
+  reads_.answered(use, std::chrono::steady_clock::now());
+  read_window_.store(reads_.bytes(), kRelaxed);
+  read_request_.store(reads_.request(), kRelaxed);
 }
 
 void WriteBackCore::schedule(FileCore& file, TimePoint due) {

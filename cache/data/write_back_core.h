@@ -1,13 +1,15 @@
 // WriteBackCore: what is behind a WriteBack, shared with those who may come late.
 //
 // Purpose:        counts what is dirty, lets writers wait for room, and runs the thread that asks
-//                 files, the one that is due first, to send what they have.
+//                 files, the one that is due first, to send what they have. Knows how much may be
+//                 under way to the remote, and ahead of readers from it.
 // Thread-safety:  all members from any thread.
 // Locks:          mutex_ (LockRank::kWriteBack); may be taken under kFile. A file is called with it
 //                 dropped.
 // Bounds:         reserved + dirty + under way + unstable <= dirty_percent of the cache's present
 //                 bound, but that one writer may always go on when there is nothing else;
-//                 most_inflight bytes of copies under way, but one request always.
+//                 most_inflight bytes of copies under way, less on a slow line (line_window.h),
+//                 but one request always.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +23,7 @@
 #include "cache/base/mutex.h"
 #include "cache/data/data_hooks.h"
 #include "cache/data/file_mapping.h"
+#include "cache/data/line_window.h"
 #include "cache/data/write_back.h"
 #include "cache/mm/page_cache.h"
 
@@ -28,6 +31,9 @@ namespace cache {
 
 class WriteBackCore : public std::enable_shared_from_this<WriteBackCore> {
  public:
+  static constexpr uint64_t kMostAhead = uint64_t{64}
+                                         << 20;  // bytes under way ahead of all readers
+
   WriteBackCore(PageCache& cache, const WriteBackOptions& options);
   void start();
   void stop();
@@ -38,8 +44,13 @@ class WriteBackCore : public std::enable_shared_from_this<WriteBackCore> {
   [[nodiscard]] uint64_t chunk() const;
 
   // A request's bytes, from before it is copied until it has ended.
-  bool take_room(uint64_t bytes) EXCLUDES(mutex_);
+  bool take_room(uint64_t bytes, LineUse* use) EXCLUDES(mutex_);
   void give_room(uint64_t bytes) EXCLUDES(mutex_);
+  [[nodiscard]] uint64_t write_request() const { return write_request_.load(kRelaxed); }
+  // The same ahead of readers, where data_ahead_bytes counts what is under way.
+  [[nodiscard]] uint64_t read_window() const { return read_window_.load(kRelaxed); }
+  [[nodiscard]] uint64_t read_request() const { return read_request_.load(kRelaxed); }
+  void note_read(const LineUse& use) EXCLUDES(mutex_);
 
   // When the file wants to be asked next; TimePoint::max(): it waits for an answer.
   void schedule(FileCore& file, TimePoint due) EXCLUDES(mutex_);
@@ -49,7 +60,7 @@ class WriteBackCore : public std::enable_shared_from_this<WriteBackCore> {
   // Something was written, committed or dropped.
   void changed() EXCLUDES(mutex_);
   // The remote has taken a write of any file; how many there were.
-  void note_taken() { taken_.fetch_add(1, std::memory_order_relaxed); }
+  void note_taken(const LineUse& use) EXCLUDES(mutex_);
   [[nodiscard]] uint64_t taken() const { return taken_.load(std::memory_order_relaxed); }
   // Memory is short because of what is dirty.
   void poke() EXCLUDES(mutex_);
@@ -59,15 +70,14 @@ class WriteBackCore : public std::enable_shared_from_this<WriteBackCore> {
   [[nodiscard]] bool urgent() EXCLUDES(mutex_);
 
  private:
+  static constexpr auto kRelaxed = std::memory_order_relaxed;  // figures alone
   using Due = std::set<std::pair<TimePoint, FileCore*>>;
 
   [[nodiscard]] uint64_t dirty_limit() const;
   [[nodiscard]] uint64_t background_limit() const;
   [[nodiscard]] uint64_t commit_limit() const;
   [[nodiscard]] uint64_t pending() const;  // dirty, under way, not committed; bytes
-  [[nodiscard]] bool has_room() const REQUIRES(mutex_) {
-    return inflight_ < options_.most_inflight;
-  }
+  [[nodiscard]] bool has_room() const REQUIRES(mutex_) { return inflight_ < writes_.bytes(); }
   void wake() REQUIRES(mutex_);
   [[nodiscard]] bool wait_for_work() EXCLUDES(mutex_);
   std::shared_ptr<FileCore> take_due(TimePoint now, bool urgent) EXCLUDES(mutex_);
@@ -82,6 +92,10 @@ class WriteBackCore : public std::enable_shared_from_this<WriteBackCore> {
   Due due_ GUARDED_BY(mutex_);
   uint64_t reserved_ GUARDED_BY(mutex_) = 0;
   uint64_t inflight_ GUARDED_BY(mutex_) = 0;
+  LineWindow writes_ GUARDED_BY(mutex_);
+  LineWindow reads_ GUARDED_BY(mutex_);
+  // Their figures, for those who hold no lock.
+  std::atomic<uint64_t> write_request_, read_window_, read_request_;
   uint32_t throttled_ GUARDED_BY(mutex_) = 0;
   bool wanted_ GUARDED_BY(mutex_) = false;
   bool poked_ GUARDED_BY(mutex_) = false;

@@ -178,6 +178,25 @@ TEST_CASE("write: nor is it at the unmount") {
   CHECK(mount.log().find("are lost") == std::string::npos);
 }
 
+TEST_CASE("write: on a slow way to the remote little is under way, for others wait behind it") {
+  Mount mount("sim:big=10,bandwidth=2M", "cache_size=64M,close=nowait,ttl=1h");
+  const std::string text = noise(1, 16 * kMiB);
+  REQUIRE(write_file(mount / "file", text) == 0);
+  // All of it would have been sent at once.
+  CHECK(wait_until([&] { return mount.figure("remote_latency.write.count") >= 6; }));
+  CHECK(mount.figure("unwritten.under_way_bytes") <= static_cast<int64_t>(4 * kMiB));
+  CHECK(test::run_command(test::beside("cookiefsctl") + " sync " + mount.path()) == "");
+  Fd file(mount / "file", O_RDONLY);
+  REQUIRE(posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED) == 0);  // the kernel's
+  mount.drop();
+  const bool same = file.read(8 * kMiB) == text.substr(0, 8 * kMiB);
+  CHECK(same);
+  CHECK(mount.figure("data.ahead_bytes") >= static_cast<int64_t>(4 * kMiB));
+  CHECK(mount.figure("data.ahead_bytes") <= static_cast<int64_t>(13 * kMiB));
+  CHECK(file.shut() == 0);
+  CHECK(mount.end() == "");
+}
+
 TEST_CASE("write: sftp: the server dies with data unwritten, and comes back") {
   const Remote remote("sftp");
   test::SshServer& server = test::ssh_server();

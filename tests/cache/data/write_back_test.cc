@@ -311,6 +311,19 @@ TEST_CASE("a remote that always loses what it took is an error in the end, told 
   CHECK(rig.nothing_left());
 }
 
+TEST_CASE("what else kept the remote from having it is told as an error of write-back") {
+  DataRig rig;
+  ErrorMark before = rig.mapping->error_mark();
+  rig.mapping->note_error(EEXIST);
+  CHECK(rig.mapping->error_since(before).error_number() == EEXIST);
+  CHECK(rig.mapping->check_error(before).error_number() == EEXIST);
+  CHECK(rig.mapping->check_error(before).ok());
+  ErrorMark after = rig.mapping->error_mark();
+  CHECK(rig.mapping->check_error(after).ok());
+  CHECK(rig.flush().ok());
+  CHECK(rig.nothing_left());
+}
+
 TEST_CASE("pages that are not committed are not reclaimed, and reclaim asks for a commit") {
   DataRig::Setup setup;
   setup.file.stable = false;
