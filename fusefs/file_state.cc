@@ -140,6 +140,14 @@ void FileState::made_by(const BackendFileSourcePtr& source) {
   maker_ = source;
 }
 
+void FileState::hold_time(const cache::Timespec& mtime, const BackendFileSourcePtr& source) {
+  SetAttr set;
+  set.valid = SetAttr::kMtime;
+  set.mtime = mtime;
+  MutexLock lock(mutex_);
+  keep_held(set, source);
+}
+
 bool FileState::may_hold(const SetAttr& set, const CallerPtr& caller) {
   constexpr uint32_t kOwner = SetAttr::kUid | SetAttr::kGid;
   constexpr uint32_t kMay = SetAttr::kMode | kOwner | SetAttr::kAtime | SetAttr::kMtime;

@@ -114,6 +114,8 @@ class FileState {
 
   // `source` has made the file, which was not there before.
   void made_by(const BackendFileSourcePtr& source);
+  // Programs were told that time before the remote has given one: it is held.
+  void hold_time(const cache::Timespec& mtime, const BackendFileSourcePtr& source);
   // True: `set` is held. Only while the handle that has made the file is open, by whoever made it.
   bool hold(const SetAttr& set, const CallerPtr& caller);
   // What was written since the remote's attributes were last told keeps the time that it was shown

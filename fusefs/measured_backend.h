@@ -77,6 +77,21 @@ class MeasuredBackend final : public Backend {
     return backend_->create(caller, parent, name, mode, flags,
                             timed(RemoteKind::kChange, std::move(done)));
   }
+  RequestId create_ahead(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
+                         uint32_t mode, int flags, Done<CreatedAnswer> done,
+                         Done<CreatedAnswer> late) override {
+    // The remote's own answer is what is timed.
+    const auto asked = std::chrono::steady_clock::now();
+    Histogram& latency = latencies_.of(RemoteKind::kChange);
+    return backend_->create_ahead(
+        caller, parent, name, mode, flags,
+        [&latency, asked, done = std::move(done)](Result<CreatedAnswer> answer) {
+          const bool ahead = answer.ok() && answer.value().ahead;
+          if (!ahead) latency.record(std::chrono::steady_clock::now() - asked);
+          done(std::move(answer));
+        },
+        timed(RemoteKind::kChange, std::move(late)));
+  }
   RequestId mkdir(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
                   uint32_t mode, Done<MadeAnswer> done) override {
     return backend_->mkdir(caller, parent, name, mode, timed(RemoteKind::kChange, std::move(done)));

@@ -10,6 +10,8 @@
 // A change whose answer did not come (deadline, signal) may have happened: what is known of the
 // names concerned is forgotten.
 
+#include "fusefs/ops_change.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -237,8 +239,19 @@ void operation_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const cha
 
 // ---- Creating -----------------------------------------------------------------------------------
 
-void create(SessionImpl& session, FuseRequest& request, const Place& place, const char* name,
-            mode_t mode, fuse_file_info* fi) {
+// Whether programs need not wait for the remote to make it. Somebody else's file of that name would
+// be opened as it is, of which nothing is known, unless it is emptied or must not be there.
+bool may_make_ahead(SessionImpl& session, const Place& place, const char* name, int flags) {
+  if (session.options().close_waits || !place.listing || (flags & (O_EXCL | O_TRUNC)) == 0) {
+    return false;
+  }
+  return session.has_room_ahead() && place.listing->known_absent(name, session.now());
+}
+
+// `ahead`: a number of MadeAhead; 0: the remote is waited for. Tells the node id of a file that is
+// still being made; 0: there is none.
+uint64_t create(SessionImpl& session, FuseRequest& request, const Place& place, const char* name,
+                mode_t mode, fuse_file_info* fi, uint64_t ahead) {
   Backend& backend = session.backend();
   const CallerPtr caller = session.changer(request);
   const int flags = flags_for_backend(fi->flags & (O_ACCMODE | O_EXCL | O_TRUNC)) | O_CREAT;
@@ -246,18 +259,26 @@ void create(SessionImpl& session, FuseRequest& request, const Place& place, cons
   const auto made = session.ask<CreatedAnswer>(
       request,
       [&](Backend::Done<CreatedAnswer> done) {
-        return backend.create(caller, place.object, name, mode & 07777, flags, std::move(done));
+        if (ahead == 0) {
+          return backend.create(caller, place.object, name, mode & 07777, flags, std::move(done));
+        }
+        return backend.create_ahead(caller, place.object, name, mode & 07777, flags,
+                                    std::move(done), session.made_ahead_answer(ahead));
       },
       [&backend](CreatedAnswer&& late) { backend.release(late.file); });
   if (!made.ok()) {
     note_failure(session, place, made.error_number());
-    return request.fail(made.error_number());
+    request.fail(made.error_number());
+    return 0;
   }
   const CreatedAnswer& answer = made.value();
   auto source = std::make_shared<BackendFileSource>(backend, caller, answer.file, flags);
   note_added(session, place, name, answer.entry, answer.parent, asked);
   const auto child = introduce(session, request, {*place.inode, name, answer.entry, asked});
-  if (!child.ok()) return request.fail(child.error_number());
+  if (!child.ok()) {
+    request.fail(child.error_number());
+    return 0;
+  }
   const uint64_t nodeid = child.value().entry.ino;
   const auto known = session.inodes().file(*child.value().inode);
   if (known && (flags & O_TRUNC) != 0) {
@@ -268,12 +289,16 @@ void create(SessionImpl& session, FuseRequest& request, const Place& place, cons
       make_handle(session, session.inodes().find(nodeid), answer.entry.attr, std::move(source), fi);
   handle->state->note_kernel_mtime(answer.entry.attr.mtime);
   const bool holds = backend.new_file_attrs() != NewFileAttrs::kAtOnce;
-  if (holds && (flags & O_EXCL) != 0) handle->state->made_by(handle->source);
+  if (holds && ((flags & O_EXCL) != 0 || answer.ahead)) handle->state->made_by(handle->source);
+  if (answer.ahead) handle->state->hold_time(answer.entry.attr.mtime, handle->source);
   const uint64_t fh = session.handles().add(std::move(handle));
   fi->fh = fh;
-  if (request.reply(fuse_reply_create, &child.value().entry, fi) == 0) return;
+  if (request.reply(fuse_reply_create, &child.value().entry, fi) == 0) {
+    return answer.ahead ? nodeid : 0;
+  }
   session.handles().close(fh);
   session.inodes().forget(nodeid, 1);
+  return 0;
 }
 
 void operation_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
@@ -281,7 +306,13 @@ void operation_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_
   serve<RequestKind::kChange>(req, [&](SessionImpl& session, FuseRequest& request) {
     const Result<Place> place = find_place(session, parent, name);
     if (!place.ok()) return request.fail(place.error_number());
-    create(session, request, place.value(), name, mode, fi);
+    if (!may_make_ahead(session, place.value(), name, fi->flags)) {
+      create(session, request, place.value(), name, mode, fi, 0);
+      return;
+    }
+    const uint64_t ahead = session.made_ahead().begin(parent, name);
+    session.made_ahead().introduced(ahead,
+                                    create(session, request, place.value(), name, mode, fi, ahead));
   });
 }
 
@@ -661,6 +692,21 @@ void remove_hidden(SessionImpl& session, FuseRequest& request, FileState& state)
   });
   if (!done.ok()) return;  // it stays, under a name that says what it is
   if (place.ok()) note_removed(session, place.value(), hidden->name.c_str(), done.value(), asked);
+}
+
+void settle_made_ahead(SessionImpl& session, const MadeAhead::File& file,
+                       const MadeAhead::Answer& answer) {
+  if (answer.ok() && answer.value().parent.after != 0) return;  // all is as it was told
+  const Result<Place> place = find_place(session, file.parent, file.name.c_str());
+  if (place.ok()) distrust(session, place.value());
+  const InodeRef inode = session.inodes().find(file.nodeid);
+  if (!answer.ok()) {
+    session.notifier().inval_entry(file.parent, file.name);
+    return session.note_not_made(inode, file, answer.error_number());
+  }
+  if (!inode) return;
+  session.inodes().note_changed(*inode, session.now());
+  session.notifier().inval_attributes(file.nodeid);
 }
 
 void add_change_operations(fuse_lowlevel_ops* operations) {

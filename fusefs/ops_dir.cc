@@ -402,7 +402,10 @@ void operation_releasedir(fuse_req_t req, fuse_ino_t /*ino*/, fuse_file_info* fi
 
 void operation_fsyncdir(fuse_req_t req, fuse_ino_t /*ino*/, int /*datasync*/,
                         fuse_file_info* /*fi*/) {
-  serve(req, [](SessionImpl& /*session*/, FuseRequest& request) { request.ok(); });
+  // Every change of names has been answered by the remote, but for files that are made ahead.
+  serve(req, [](SessionImpl& session, FuseRequest& request) {
+    request.fail_or_ok(session.wait_until_made(request).error_number());
+  });
 }
 
 }  // namespace

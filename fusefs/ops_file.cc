@@ -15,6 +15,7 @@
 
 #include "fusefs/dirent_encoder.h"
 #include "fusefs/ops.h"
+#include "fusefs/ops_change.h"
 
 namespace fusefs {
 namespace {

@@ -17,8 +17,4 @@ int flags_for_backend(int flags);
 std::unique_ptr<FileHandle> make_handle(SessionImpl& session, InodeRef inode, const Attr& attr,
                                         BackendFileSourcePtr source, fuse_file_info* fi);
 
-// The last close of a file that was unlinked while it was open, where the remote knows it under
-// another name since.
-void remove_hidden(SessionImpl& session, FuseRequest& request, FileState& state);
-
 }  // namespace fusefs

@@ -26,6 +26,7 @@
 #include "fusefs/measured_backend.h"
 #include "fusefs/metrics.h"
 #include "fusefs/ops.h"
+#include "fusefs/ops_change.h"
 #include "fusefs/session_impl.h"
 
 namespace fusefs {
@@ -158,6 +159,10 @@ SessionImpl::SessionImpl(const Options& options, std::unique_ptr<Backend> backen
       write_back_(std::make_unique<cache::WriteBack>(*cache_, cache::WriteBackOptions())),
       events_(std::make_unique<EventLog>(cache_->limit_bytes(), write_event)),
       inodes_(std::make_unique<InodeTable>(root)),
+      made_ahead_(std::make_shared<MadeAhead>(
+          [this](const MadeAhead::File& file, const MadeAhead::Answer& answer) {
+            settle_made_ahead(*this, file, answer);
+          })),
       ids_are_names_(backend_->child_id(root.id, "name", 1) ==
                      backend_->child_id(root.id, "name", 2)),
       ids_hold_names_(backend_->child_id(root.id, "name", 1) !=
@@ -378,6 +383,7 @@ void SessionImpl::log_totals() {
 // the cache but its tables.
 void SessionImpl::tear_down() {
   if (!backend_) return;
+  made_ahead_->close();
   tree_ahead_.reset();
   {
     std::vector<Lingering> left;  // outlives the lock
@@ -597,6 +603,41 @@ void SessionImpl::linger(Lingering one) {
   lingering_.push_back(std::move(one));
 }
 
+bool SessionImpl::has_room_ahead() {
+  constexpr size_t kMostClosing = 256;
+  cache::MutexLock lock(lingering_mutex_);
+  return lingering_.size() < kMostClosing;
+}
+
+Backend::Done<CreatedAnswer> SessionImpl::made_ahead_answer(uint64_t number) {
+  return [ahead = made_ahead_, number](const Result<CreatedAnswer>& answer) {
+    ahead->answered(number, answer);
+  };
+}
+
+Status SessionImpl::wait_until_made(FuseRequest& request) {
+  const Waiting waiting(*this, request);
+  return wait_until_made(waiting.patience());
+}
+
+Status SessionImpl::wait_until_made(const Patience& patience) {
+  const auto made = call_backend<Nothing>(*backend_, patience, [&](Backend::Done<Nothing> done) {
+    made_ahead_->when_settled([done = std::move(done)] { done(Nothing{}); });
+    return Backend::RequestId{0};
+  });
+  return made.status();
+}
+
+void SessionImpl::note_not_made(const InodeRef& inode, const MadeAhead::File& file, int error) {
+  lost_files_.fetch_add(1, std::memory_order_relaxed);
+  spdlog::error("{}: '{}' in inode {} could not be made, and what was written to it is lost: {}",
+                source_, file.name, file.parent, std::strerror(error));
+  if (!inode) return;
+  if (const auto state = inodes_->file(*inode)) state->data().note_error(error);
+  // Unless it has lost that name by now, which another may have.
+  if (!inodes_->detached(*inode)) inodes_->detach(inodes_->object(*inode));
+}
+
 void SessionImpl::drop_lingering() {
   std::vector<Lingering> left;  // outlives the lock
   {
@@ -626,7 +667,8 @@ void SessionImpl::let_go(const Lingering& one) {
                            });
   }
   const int error = one.file->data().error_since(one.told).error_number();
-  if (error == 0 || error == ESTALE) return;  // removed before all was written
+  // Removed before all was written; or never made, which the log has.
+  if (error == 0 || error == ESTALE || inodes_->detached(*one.inode)) return;
   lost_files_.fetch_add(1, std::memory_order_relaxed);
   spdlog::error("{}: inode {} was closed before the remote had all of it, and data is lost: {}",
                 source_, one.inode->ino(), std::strerror(error));
@@ -653,6 +695,8 @@ Result<uint64_t> SessionImpl::sync(FuseRequest& request) {
     const Status told = inode ? tell_attrs(request, *inode, *opened.file) : Status();
     if (is_passing(told.error_number())) return told;
   }
+  const Status made = wait_until_made(request);
+  if (!made.ok()) return made;
   drop_lingering();
   return lost_files_.exchange(0, std::memory_order_relaxed);
 }
@@ -669,6 +713,8 @@ void SessionImpl::write_everything() {
       continue;
     }
     const InodeRef inode = inodes_->find(opened.nodeid);
+    // Never made, which the log has.
+    if (status.error_number() == ESTALE && inode && inodes_->detached(*inode)) continue;
     const cache::FileInfo info = data.info();
     const uint64_t pages = info.dirty_pages + info.writeback_pages + info.unstable_pages;
     spdlog::error("{}: up to {} bytes of inode {} could not be written and are lost: {}", source_,
@@ -684,7 +730,12 @@ void SessionImpl::write_everything() {
     spdlog::error("{}: attributes of inode {} could not be set and are lost: {}", source_,
                   inode->ino(), std::strerror(told.error_number()));
   }
+  static_cast<void>(wait_until_made({deadline, nullptr}));
   drop_lingering();
+  const size_t unknown = made_ahead_->close();
+  if (unknown > 0) {
+    spdlog::error("{}: {} new files may be missing: the remote has not answered", source_, unknown);
+  }
 }
 
 uint32_t SessionImpl::block_size(const Inode& inode, const Attr& attr) {

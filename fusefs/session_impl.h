@@ -30,6 +30,7 @@
 #include "fusefs/handles.h"
 #include "fusefs/inode_table.h"
 #include "fusefs/latency.h"
+#include "fusefs/made_ahead.h"
 #include "fusefs/metrics_server.h"
 #include "fusefs/notify.h"
 #include "fusefs/options.h"
@@ -154,6 +155,18 @@ class SessionImpl {
     cache::ErrorMark told;
   };
   void linger(Lingering one);
+
+  // ---- Files that are made ahead (close=nowait) ----
+  MadeAhead& made_ahead() { return *made_ahead_; }
+  // Not too many files that were closed wait for the remote: each has a handle there.
+  bool has_room_ahead();
+  // What create_ahead() is given for the remote's own answer.
+  Backend::Done<CreatedAnswer> made_ahead_answer(uint64_t number);
+  // Until the remote has answered for all that have begun.
+  Status wait_until_made(FuseRequest& request);
+  // One is not there after all: `inode` may be null.
+  void note_not_made(const InodeRef& inode, const MadeAhead::File& file, int error);
+
   // Waits until the remote has all that was written and set before, of any file. A file of which it
   // takes nothing for `timeout=` ends it: ETIMEDOUT. Tells how many files have lost something since
   // the last one that told, without anybody's having been told by close() or fsync().
@@ -175,6 +188,7 @@ class SessionImpl {
   CallerPtr find_caller(const FuseRequest& request);
   Result<Attr> ask_attr(FuseRequest& request, const Inode& inode);
   Status tell_attrs(const Patience& patience, const Inode& inode, FileState& file);
+  Status wait_until_made(const Patience& patience);
   // Lets those go that the remote has; of the others, tells it the attributes once it has the data.
   void drop_lingering();
   void let_go(const Lingering& one);
@@ -203,6 +217,7 @@ class SessionImpl {
   std::unique_ptr<EventLog> events_;
   std::unique_ptr<cache::PressureWatcher> pressure_;  // while the loop runs
   std::unique_ptr<InodeTable> inodes_;
+  std::shared_ptr<MadeAhead> made_ahead_;
   std::unique_ptr<TreeAhead> tree_ahead_;
   HandleList handles_;
   ActiveCalls calls_;

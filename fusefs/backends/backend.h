@@ -87,7 +87,8 @@ struct MadeAnswer {
 struct CreatedAnswer {
   LookupAnswer entry;
   DirChange parent;
-  uint64_t file = 0;  // Backend::FileHandle, open
+  uint64_t file = 0;   // Backend::FileHandle, open
+  bool ahead = false;  // the remote has not answered yet: see create_ahead()
 };
 
 struct RenamedAnswer {
@@ -222,6 +223,18 @@ class Backend {
                            const std::string& /*name*/, uint32_t /*mode*/, int /*flags*/,
                            Done<CreatedAnswer> done) {
     return refuse(done);
+  }
+  // The same for a name that is known not to be there, without waiting for the remote, where enough
+  // is known of what it will say: `done` is told what that would be (`ahead`), and the handle can
+  // be used. Then `late` is called, once, with the remote's own answer, without a file; its
+  // `parent` is what `done` was told, or nothing where that was wrong: somebody else has changed
+  // the directory meanwhile, or the file got another mode or owner. Or with what kept it from
+  // making the file: every use of the handle fails with ESTALE after that. A back end that can't,
+  // or not now, does what create() does, and never calls `late`.
+  virtual RequestId create_ahead(const CallerPtr& caller, const ObjectId& parent,
+                                 const std::string& name, uint32_t mode, int flags,
+                                 Done<CreatedAnswer> done, Done<CreatedAnswer> /*late*/) {
+    return create(caller, parent, name, mode, flags, std::move(done));
   }
   virtual RequestId mkdir(const CallerPtr& /*caller*/, const ObjectId& /*parent*/,
                           const std::string& /*name*/, uint32_t /*mode*/, Done<MadeAnswer> done) {

@@ -142,6 +142,32 @@ Backend::RequestId SftpBackend::ask(sftp::Request request, Parse<T> parse, Done<
 }
 
 template <typename T>
+Backend::RequestId SftpBackend::ask_attrs(const ObjectId& object, Parse<T> parse, Done<T> done) {
+  const RequestId id = last_id_.fetch_add(1, std::memory_order_relaxed) + 1;
+  client_.post([=, this] { ask_attrs_as<T>(id, object, parse, done); });
+  return id;
+}
+
+template <typename T>
+void SftpBackend::ask_attrs_as(RequestId id, const ObjectId& object, const Parse<T>& parse,
+                               const Done<T>& done) {
+  const auto answered = [=, this](const Answer& answer) {
+    // After a lost connection this may be sent before what is to make it.
+    const bool too_early = attrs_of(answer).error_number() == ENOENT;
+    if (too_early && changes_.is_made_ahead(object)) {
+      calls_[id] = 0;
+      return changes_.after_ahead([=, this] {
+        if (calls_.contains(id)) ask_attrs_as<T>(id, object, parse, done);
+      });
+    }
+    calls_.erase(id);
+    done(parse(answer));
+  };
+  calls_[id] =
+      client_.submit(root_.attributes_request(object), SftpClient::kAnyConnection, answered);
+}
+
+template <typename T>
 Result<T> SftpBackend::ask_and_wait(sftp::Request request, Parse<T> parse) {
   const auto promise = std::make_shared<std::promise<Result<T>>>();
   auto future = promise->get_future();
@@ -184,6 +210,18 @@ Backend::RequestId SftpBackend::call(Done<T> done, Job job) {
 }
 
 template <typename T, typename Job>
+Backend::RequestId SftpBackend::call_in_turn(Done<T> done, Job job) {
+  const RequestId id = last_id_.fetch_add(1, std::memory_order_relaxed) + 1;
+  client_.post([this, id, done = std::move(done), job = std::move(job)]() mutable {
+    auto then = unless_cancelled<T>(id, std::move(done));
+    changes_.after_ahead([this, id, then = std::move(then), job = std::move(job)]() mutable {
+      if (calls_.contains(id)) job(std::move(then));
+    });
+  });
+  return id;
+}
+
+template <typename T, typename Job>
 Backend::RequestId SftpBackend::call_for_file(Done<T> done, Job job) {
   const RequestId id = last_id_.fetch_add(1, std::memory_order_relaxed) + 1;
   client_.post([this, id, done = std::move(done), job = std::move(job)]() mutable {
@@ -207,8 +245,8 @@ Backend::RequestId SftpBackend::lookup(const CallerPtr& /*caller*/, const Object
     done(Status::error(bad_name != 0 ? bad_name : ENAMETOOLONG));
     return 0;
   }
-  return ask<LookupAnswer>(
-      root_.attributes_request(id),
+  return ask_attrs<LookupAnswer>(
+      id,
       [id](const Answer& answer) -> Result<LookupAnswer> {
         const Result<FileAttrs> attrs = attrs_of(answer);
         if (!attrs.ok()) return attrs.status();
@@ -220,8 +258,8 @@ Backend::RequestId SftpBackend::lookup(const CallerPtr& /*caller*/, const Object
 
 Backend::RequestId SftpBackend::getattr(const CallerPtr& /*caller*/, const ObjectId& id,
                                         Done<Attr> done) {
-  return ask<Attr>(
-      root_.attributes_request(id),
+  return ask_attrs<Attr>(
+      id,
       [id](const Answer& answer) -> Result<Attr> {
         const Result<FileAttrs> attrs = attrs_of(answer);
         if (!attrs.ok()) return Status::error(gone_is_stale(attrs.error_number()));
@@ -326,11 +364,21 @@ Backend::RequestId SftpBackend::create(const CallerPtr& /*caller*/, const Object
   });
 }
 
+Backend::RequestId SftpBackend::create_ahead(const CallerPtr& /*caller*/, const ObjectId& parent,
+                                             const std::string& name, uint32_t mode, int flags,
+                                             Done<CreatedAnswer> done, Done<CreatedAnswer> late) {
+  if (const int wrong = check_child(parent, name); wrong != 0) return refuse(done, wrong);
+  const uint32_t how = open_flags(flags) | ((flags & O_EXCL) != 0 ? sftp::kOpenExclusive : 0);
+  return call_for_file<CreatedAnswer>(std::move(done), [=, this](Done<CreatedAnswer> then) {
+    changes_.create_ahead(parent, name, mode, how, std::move(then), late);
+  });
+}
+
 Backend::RequestId SftpBackend::mkdir(const CallerPtr& /*caller*/, const ObjectId& parent,
                                       const std::string& name, uint32_t mode,
                                       Done<MadeAnswer> done) {
   if (const int wrong = check_child(parent, name); wrong != 0) return refuse(done, wrong);
-  return call<MadeAnswer>(std::move(done), [=, this](Done<MadeAnswer> then) {
+  return call_in_turn<MadeAnswer>(std::move(done), [=, this](Done<MadeAnswer> then) {
     changes_.mkdir(parent, name, mode, std::move(then));
   });
 }
@@ -355,7 +403,7 @@ Backend::RequestId SftpBackend::symlink(const CallerPtr& /*caller*/, const Objec
                                         Done<MadeAnswer> done) {
   if (const int wrong = check_child(parent, name); wrong != 0) return refuse(done, wrong);
   if (target.size() >= kMaxPath) return refuse(done, ENAMETOOLONG);
-  return call<MadeAnswer>(std::move(done), [=, this](Done<MadeAnswer> then) {
+  return call_in_turn<MadeAnswer>(std::move(done), [=, this](Done<MadeAnswer> then) {
     changes_.symlink(parent, name, target, std::move(then));
   });
 }
@@ -364,7 +412,7 @@ Backend::RequestId SftpBackend::link(const CallerPtr& /*caller*/, const ObjectId
                                      const ObjectId& parent, const std::string& name,
                                      Done<MadeAnswer> done) {
   if (const int wrong = check_child(parent, name); wrong != 0) return refuse(done, wrong);
-  return call<MadeAnswer>(std::move(done), [=, this](Done<MadeAnswer> then) {
+  return call_in_turn<MadeAnswer>(std::move(done), [=, this](Done<MadeAnswer> then) {
     changes_.link(id, parent, name, std::move(then));
   });
 }
@@ -372,7 +420,7 @@ Backend::RequestId SftpBackend::link(const CallerPtr& /*caller*/, const ObjectId
 Backend::RequestId SftpBackend::unlink(const CallerPtr& /*caller*/, const ObjectId& parent,
                                        const std::string& name, Done<DirChange> done) {
   if (const int wrong = check_child(parent, name); wrong != 0) return refuse(done, wrong);
-  return call<DirChange>(std::move(done), [=, this](Done<DirChange> then) {
+  return call_in_turn<DirChange>(std::move(done), [=, this](Done<DirChange> then) {
     changes_.unlink(parent, name, std::move(then));
   });
 }
@@ -380,7 +428,7 @@ Backend::RequestId SftpBackend::unlink(const CallerPtr& /*caller*/, const Object
 Backend::RequestId SftpBackend::rmdir(const CallerPtr& /*caller*/, const ObjectId& parent,
                                       const std::string& name, Done<DirChange> done) {
   if (const int wrong = check_child(parent, name); wrong != 0) return refuse(done, wrong);
-  return call<DirChange>(std::move(done), [=, this](Done<DirChange> then) {
+  return call_in_turn<DirChange>(std::move(done), [=, this](Done<DirChange> then) {
     changes_.rmdir(parent, name, std::move(then));
   });
 }
@@ -393,16 +441,20 @@ Backend::RequestId SftpBackend::rename(const CallerPtr& /*caller*/, const Object
   if (const int wrong = check_child(to_parent, to_name); wrong != 0) return refuse(done, wrong);
   const sftp::SftpRename::Name from{from_parent, join(from_parent, from_name)};
   const sftp::SftpRename::Name to{to_parent, join(to_parent, to_name)};
-  return call<RenamedAnswer>(std::move(done), [=, this](Done<RenamedAnswer> then) {
-    rename_.rename(from, to, flags, std::move(then));
+  return call_in_turn<RenamedAnswer>(std::move(done), [=, this](const Done<RenamedAnswer>& then) {
+    // To exchange them moves both.
+    for (const sftp::SftpRename::Name& name : {from, to}) changes_.begin_move(name.id);
+    rename_.rename(from, to, flags, [=, this](Result<RenamedAnswer> answer) {
+      for (const sftp::SftpRename::Name& name : {from, to}) changes_.end_move(name.id);
+      then(std::move(answer));
+    });
   });
 }
 
 Backend::RequestId SftpBackend::setattr(const CallerPtr& /*caller*/, const ObjectId& id,
                                         FileHandle file, const SetAttr& set, Done<Attr> done) {
-  return call<Attr>(std::move(done), [=, this](Done<Attr> then) {
-    setattr_.setattr(id, file, set, std::move(then));
-  });
+  const auto job = [=, this](Done<Attr> then) { setattr_.setattr(id, file, set, std::move(then)); };
+  return file != 0 ? call<Attr>(std::move(done), job) : call_in_turn<Attr>(std::move(done), job);
 }
 
 ObjectId SftpBackend::moved_id(const ObjectId& id, const ObjectId& from, const ObjectId& to) const {

@@ -72,6 +72,9 @@ class SftpBackend final : public Backend {
                        Done<uint64_t> done) override;
   [[nodiscard]] bool counts_links() const override { return false; }
 
+  RequestId create_ahead(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
+                         uint32_t mode, int flags, Done<CreatedAnswer> done,
+                         Done<CreatedAnswer> late) override;
   RequestId create(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
                    uint32_t mode, int flags, Done<CreatedAnswer> done) override;
   RequestId mkdir(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
@@ -123,7 +126,13 @@ class SftpBackend final : public Backend {
   // One request, one answer.
   template <typename T>
   RequestId ask(sftp::Request request, Parse<T> parse, Done<T> done);
-  // The same, waited for.
+  // The attributes of an object. What the server does not know yet is asked for once more.
+  template <typename T>
+  RequestId ask_attrs(const ObjectId& object, Parse<T> parse, Done<T> done);
+  template <typename T>
+  void ask_attrs_as(RequestId id, const ObjectId& object, const Parse<T>& parse,
+                    const Done<T>& done);
+  // One request, waited for.
   template <typename T>
   Result<T> ask_and_wait(sftp::Request request, Parse<T> parse);
   // For calls that are several requests: a completion that runs unless the call was cancelled.
@@ -132,7 +141,11 @@ class SftpBackend final : public Backend {
   // Runs `job` on the loop with such a completion.
   template <typename T, typename Job>
   RequestId call(Done<T> done, Job job);
-  // The same for what answers with an open file: one that nobody wants any more is closed.
+  // The same once nothing is being made ahead, for what changes something. It is not begun where
+  // nobody waits for it any more.
+  template <typename T, typename Job>
+  RequestId call_in_turn(Done<T> done, Job job);
+  // As call(), for what answers with an open file: one that nobody wants any more is closed.
   template <typename T, typename Job>
   RequestId call_for_file(Done<T> done, Job job);
   [[nodiscard]] std::string explain(const std::string& path, int error_number) const;

@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "fusefs/backends/sftp/failure_reason.h"
@@ -16,6 +17,10 @@ enum ChangePlace : size_t { kParentBefore, kBefore, kItself, kAfter, kParentAfte
 enum RemovalPlace : size_t { kRemovalItself = 1, kRemovalParentAfter };
 // In the group of a look.
 enum LookPlace : size_t { kObject, kTarget, kLinked };
+
+bool same_access(const FileAttrs& one, const FileAttrs& other) {
+  return one.permissions == other.permissions && one.uid == other.uid && one.gid == other.gid;
+}
 
 bool is_type(const Result<FileAttrs>& attrs, mode_t type) {
   return attrs.ok() && (attrs.value().permissions & S_IFMT) == type;
@@ -49,7 +54,60 @@ void SftpChanges::create(const ObjectId& parent, const std::string& name, uint32
     answer.file = parts_.files.adopt(id, flags, outcome.attrs, outcome.handle);
     done(std::move(answer));
   };
+  after_ahead([this, creation] { start(creation); });
+}
+
+void SftpChanges::create_ahead(const ObjectId& parent, const std::string& name, uint32_t mode,
+                               uint32_t flags, Done<CreatedAnswer> done, Done<CreatedAnswer> late) {
+  const bool may = ahead_.size() < kMostAhead && after_ahead_.empty() && !is_moving(parent);
+  auto promise = may ? parts_.tokens.promise(parent, mode, wall_seconds_now()) : std::nullopt;
+  if (!promise) return create(parent, name, mode, flags, std::move(done));
+  const ChangePtr creation = change(Kind::kCreate, parent, name);
+  creation->mode = mode;
+  creation->flags = flags | kOpenCreate;
+  creation->promise = std::move(promise);
+  const FileAttrs& attrs = creation->promise->attrs;
+  CreatedAnswer answer;
+  answer.entry = {creation->id, to_attr(attrs, inode_of(creation->id), wall_seconds_now())};
+  answer.parent = creation->promise->change;
+  answer.file = parts_.files.promise(creation->id, flags, attrs);
+  answer.ahead = true;
+  creation->done = [this, id = creation->id, change = answer.parent,
+                    file = parts_.files.find(answer.file),
+                    late = std::move(late)](int error, const Outcome& outcome) {
+    if (error != 0) {
+      late(Status::error(error));
+      parts_.files.fail(file);
+    } else {
+      CreatedAnswer made;
+      made.entry = {id, to_attr(outcome.attrs, inode_of(id), wall_seconds_now())};
+      if (outcome.promise_kept) made.parent = change;
+      late(std::move(made));
+      parts_.files.fulfil(file, outcome.attrs, outcome.handle);
+    }
+    end_ahead(id);
+  };
+  ahead_.insert(creation->id);
   start(creation);
+  done(std::move(answer));
+}
+
+void SftpChanges::after_ahead(std::function<void()> change) {
+  if (ahead_.empty()) return change();
+  after_ahead_.push_back(std::move(change));
+}
+
+bool SftpChanges::is_moving(const ObjectId& directory) const {
+  return std::any_of(moving_.begin(), moving_.end(), [&](const ObjectId& from) {
+    return !moved_path(directory, from, "x").empty();
+  });
+}
+
+void SftpChanges::end_ahead(const ObjectId& id) {
+  ahead_.erase(ahead_.find(id));
+  if (!ahead_.empty()) return;
+  const auto waiting = std::exchange(after_ahead_, {});
+  for (const auto& change : waiting) change();
 }
 
 void SftpChanges::mkdir(const ObjectId& parent, const std::string& name, uint32_t mode,
@@ -186,9 +244,20 @@ void SftpChanges::succeed(const ChangePtr& change, const GroupAnswer& answer) {
   outcome.attrs = after.value();
   if (change->kind == Kind::kCreate) outcome.handle = handle_of(answer.answers[kItself]).value();
   // Where a file was only opened, the directory is as it was.
-  if (!before.ok() && parent_before.ok() && parent_after.ok()) {
+  const bool known = !before.ok() && parent_before.ok() && parent_after.ok();
+  if (change->promise) {
+    // Where the connection was lost, a listing may have been answered before the file was there.
+    const bool at_once = change->attempts == 1;
+    const bool kept = known && at_once &&
+                      parts_.tokens.keep_promise(change->parent, parent_before.value(),
+                                                 parent_after.value(), *change->promise);
+    outcome.promise_kept = kept && same_access(outcome.attrs, change->promise->attrs);
+  } else if (known) {
     outcome.parent = parts_.tokens.note(change->parent, parent_before.value(), parent_after.value(),
                                         wall_seconds_now());
+    if (change->kind == Kind::kCreate) {
+      parts_.tokens.note_child(change->parent, change->mode, outcome.attrs);
+    }
   }
   finish(change, outcome);
 }
@@ -202,7 +271,14 @@ void SftpChanges::finish(const ChangePtr& change, const Outcome& outcome) {
   change->done(0, outcome);
 }
 
-void SftpChanges::fail(const ChangePtr& change, int error) { change->done(error, {}); }
+void SftpChanges::fail(const ChangePtr& change, int error) {
+  // Programs have written to it, and nobody is left who would try again.
+  if (change->promise && (error == ECONNRESET || error == ETIMEDOUT)) {
+    change->attempts = 1;
+    return look(change);
+  }
+  change->done(error, {});
+}
 
 void SftpChanges::close_handle(const GroupAnswer& answer) {
   const Result<std::string> handle = handle_of(answer.answers[kItself]);
@@ -256,9 +332,9 @@ void SftpChanges::explain_failure(const ChangePtr& change) {
   const Request figures = statvfs_request(parts_.root.of(change->parent));
   if (change->kind == Kind::kLink) {
     return find_reason_of_two(parts_.client, statvfs_request(parts_.root.of(change->source)),
-                              figures, [change](int error) { fail(change, error); });
+                              figures, [this, change](int error) { fail(change, error); });
   }
-  find_reason(parts_.client, figures, SftpClient::kAnyConnection, 0, [change](int error) {
+  find_reason(parts_.client, figures, SftpClient::kAnyConnection, 0, [this, change](int error) {
     // All else that keeps a directory from going would have had a word of its own, but for a mount.
     const bool in_use = change->kind == Kind::kRmdir && error != EROFS;
     fail(change, in_use ? ENOTEMPTY : error);

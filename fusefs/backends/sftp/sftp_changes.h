@@ -14,9 +14,13 @@
 // Thread-safety:  the client's loop only. Completions run on it.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
+#include <unordered_set>
 
 #include "fusefs/backends/sftp/dir_tokens.h"
 #include "fusefs/backends/sftp/sftp_files.h"
@@ -43,6 +47,19 @@ class SftpChanges {
   // `flags`: those of codec.h's open_request().
   void create(const ObjectId& parent, const std::string& name, uint32_t mode, uint32_t flags,
               Done<CreatedAnswer> done);
+  // See Backend::create_ahead(). All other changes wait until what was made ahead has been made
+  // (the back end sees to it, see after_ahead(); create() does itself): were the connection lost
+  // between the two, nobody could tell what had happened. It is tried for as long as the server is
+  // away, as its data is.
+  void create_ahead(const ObjectId& parent, const std::string& name, uint32_t mode, uint32_t flags,
+                    Done<CreatedAnswer> done, Done<CreatedAnswer> late);
+  // It was told to be there, and the server has not said so yet.
+  [[nodiscard]] bool is_made_ahead(const ObjectId& id) const { return ahead_.contains(id); }
+  // Runs `change` when nothing is being made ahead.
+  void after_ahead(std::function<void()> change);
+  // Between these two nothing is made ahead below that name: it may be another by then.
+  void begin_move(const ObjectId& from) { moving_.insert(from); }
+  void end_move(const ObjectId& from) { moving_.erase(moving_.find(from)); }
   void mkdir(const ObjectId& parent, const std::string& name, uint32_t mode, Done<MadeAnswer> done);
   void symlink(const ObjectId& parent, const std::string& name, const std::string& target,
                Done<MadeAnswer> done);
@@ -58,6 +75,7 @@ class SftpChanges {
     FileAttrs attrs;  // of what was made
     std::string handle;
     DirChange parent;
+    bool promise_kept = false;
   };
   struct Change {
     Kind kind = Kind::kCreate;
@@ -68,6 +86,7 @@ class SftpChanges {
     int64_t begun = 0;    // seconds since 1970
     bool absent = false;  // it is known that the name was not there before
     uint32_t attempts = 0;
+    std::optional<DirTokens::Promise> promise;  // made ahead
     std::function<void(int error, const Outcome&)> done;
     [[nodiscard]] bool is_removal() const { return kind == Kind::kUnlink || kind == Kind::kRmdir; }
   };
@@ -82,7 +101,7 @@ class SftpChanges {
   void on_removed(const ChangePtr& removal, const GroupAnswer& answer);
   void succeed(const ChangePtr& change, const GroupAnswer& answer);
   void finish(const ChangePtr& change, const Outcome& outcome);
-  static void fail(const ChangePtr& change, int error);
+  void fail(const ChangePtr& change, int error);
   void close_handle(const GroupAnswer& answer);
 
   void explain(const ChangePtr& change, const GroupAnswer& answer);
@@ -94,7 +113,15 @@ class SftpChanges {
   void on_look(const ChangePtr& change, const GroupAnswer& answer);
   static bool happened(const Change& change, const GroupAnswer& answer);
 
+  [[nodiscard]] bool is_moving(const ObjectId& directory) const;
+  void end_ahead(const ObjectId& id);
+
+  static constexpr size_t kMostAhead = 64;
+
   const TreeParts parts_;
+  std::unordered_multiset<ObjectId> ahead_;  // files that are being made
+  std::deque<std::function<void()>> after_ahead_;
+  std::multiset<ObjectId> moving_;
 };
 
 }  // namespace fusefs::sftp

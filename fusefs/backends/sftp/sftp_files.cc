@@ -43,6 +43,31 @@ SftpFiles::FileHandle SftpFiles::adopt(const ObjectId& id, uint32_t flags, const
   return enter(file);
 }
 
+SftpFiles::FileHandle SftpFiles::promise(const ObjectId& id, uint32_t flags,
+                                         const FileAttrs& attrs) {
+  const auto file = std::make_shared<File>();
+  file->object = object_of(id, flags, attrs);
+  file->access = flags & kAccess;
+  file->opening = true;
+  return enter(file);
+}
+
+void SftpFiles::fulfil(const FilePtr& file, const FileAttrs& attrs, const std::string& handle) {
+  note(*file->object, attrs);
+  file->connection = client_.connection();
+  if (file->released) {
+    close(handle, file->connection);
+    return opened(file, EBADF);
+  }
+  file->handle = handle;
+  opened(file, 0);
+}
+
+void SftpFiles::fail(const FilePtr& file) {
+  file->failed = true;
+  opened(file, ESTALE);
+}
+
 SftpFiles::FileHandle SftpFiles::enter(const FilePtr& file) {
   ++file->object->open;
   objects_[file->object->id] = file->object;
@@ -73,6 +98,8 @@ void SftpFiles::close(const std::string& handle, uint64_t connection) {
 }
 
 void SftpFiles::clear() {
+  // Who waits for a file keeps it.
+  for (const auto& [number, file] : files_) file->waiting.clear();
   files_.clear();
   objects_.clear();
 }
@@ -82,7 +109,7 @@ void SftpFiles::clear() {
 void SftpFiles::with_handle(const FilePtr& file, std::function<void(int)> done) {
   if (file->released) return done(EBADF);
   if (!file->handle.empty() && file->connection == client_.connection()) return done(0);
-  if (file->object->unlinked) return done(ESTALE);
+  if (file->object->unlinked || file->failed) return done(ESTALE);
   file->handle.clear();
   file->waiting.push_back(std::move(done));
   if (std::exchange(file->opening, true)) return;
@@ -142,13 +169,15 @@ void SftpFiles::opened(const FilePtr& file, int error) {
 
 // ---- What we do to files ------------------------------------------------------------------------
 
-// What is open under that id already, unless that is another file by now, or one that somebody else
-// has changed: what its readers saw is not what the new one's will.
+// What is open under that id already, unless that is another file by now (this one has just been
+// made), or one that somebody else has changed: what its readers saw is not what the new one's
+// will.
 SftpFiles::ObjectPtr SftpFiles::object_of(const ObjectId& id, uint32_t flags,
                                           const FileAttrs& attrs) {
   ObjectPtr known = object(id);
   const bool truncated = (flags & kOpenTruncate) != 0;
-  if (known && (truncated || unchanged(*known, attrs))) {
+  const bool is_new = (flags & kOpenExclusive) != 0;
+  if (known && !is_new && (truncated || unchanged(*known, attrs))) {
     note(*known, attrs);
     return known;
   }

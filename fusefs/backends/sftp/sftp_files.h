@@ -3,7 +3,8 @@
 // Purpose:        keeps a handle on the server for every open file, and opens it again where the
 //                 connection was lost: by the path that it has by then, never truncated nor made,
 //                 and only as long as size and modification time are what they were, so that no
-//                 reader gets half of one file and half of another.
+//                 reader gets half of one file and half of another. What is being made elsewhere
+//                 may have its file here before it is there: whatever is done with that waits.
 // Our own changes are allowed for: what they made of size and time is noted when they are answered.
 //                 Where an answer was lost with the connection, what they may have made counts as
 //                 unchanged: any later time, and any size up to where they would have reached.
@@ -61,6 +62,7 @@ class SftpFiles {
     uint64_t connection = 0;
     bool released = false;
     bool opening = false;
+    bool failed = false;                            // it was never made
     std::vector<std::function<void(int)>> waiting;  // until it is open again
 
     [[nodiscard]] bool readable() const { return (access & kOpenRead) != 0; }
@@ -75,9 +77,13 @@ class SftpFiles {
 
   // `flags`: kOpenRead, kOpenWrite, kOpenTruncate.
   void open(const ObjectId& id, uint32_t flags, Done<FileHandle> done);
-  // A file that was opened elsewhere, on the present connection.
+  // A file that was opened elsewhere, on the present connection; kOpenExclusive: and made.
   FileHandle adopt(const ObjectId& id, uint32_t flags, const FileAttrs& attrs,
                    const std::string& handle);
+  // A file that is being opened elsewhere, and what it will be; fulfil() or fail() follows.
+  FileHandle promise(const ObjectId& id, uint32_t flags, const FileAttrs& attrs);
+  void fulfil(const FilePtr& file, const FileAttrs& attrs, const std::string& handle);
+  void fail(const FilePtr& file);
   void release(FileHandle file);
   [[nodiscard]] FilePtr find(FileHandle file) const;
   // Calls `done` with 0 when the file's handle is good, at once where it is; else with an errno.
