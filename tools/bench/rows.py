@@ -21,7 +21,7 @@ from contenders import (BenchError, Cookiefs, DirectoryHandle, MemoryCgroup, alt
 from report import AT_LEAST, AT_MOST, Measure
 from servers import DelayProxy, Ganesha, Sshd
 from work import MILLION, local, million, work
-from writes import write
+from writes import unpack, write
 
 MIB = 1 << 20
 BUFFERS = {"32 KiB": 32 << 10, "1 MiB": MIB}
@@ -850,5 +850,5 @@ def callgrind(bench, progress):
 
 ROWS = {function.__name__: function
         for function in (warm, memory, cold, refill, squeeze, seek, stalls, pressure, scaling,
-                         unmount, compare, sftp, nfs, walk, work, write, million, local,
-                         callgrind)}
+                         unmount, compare, sftp, nfs, walk, work, write, unpack,
+                         million, local, callgrind)}
