@@ -43,8 +43,8 @@ class MadeAhead {
 
   // Runs it once all that have begun by now are settled: at once where there are none.
   void when_settled(std::function<void()> then);
-  // Nothing is settled any more afterwards; waits for what just is. Waiters run. How many were left:
-  // nobody knows what has become of these files.
+  // Nothing is settled any more afterwards; waits for what just is. Waiters run. How many were
+  // left: nobody knows what has become of these files.
   size_t close();
 
  private:
