@@ -12,6 +12,7 @@
 #include "cache/mm/page_cache.h"
 #include "tests/fusefs/backends/example_backend.h"
 #include "tests/support/fake_file.h"
+#include "tests/support/set_attr.h"
 
 namespace {
 
@@ -150,22 +151,10 @@ TEST_CASE("trap 30: a change elsewhere meets dirty pages: they stay, the rest go
 namespace {
 
 using fusefs::SetAttr;
+using test::set_mode;
+using test::set_mtime;
 
 constexpr cache::Timespec kThen = {.seconds = 50, .nanoseconds = 7};
-
-SetAttr set_mtime(const cache::Timespec& time) {
-  SetAttr set;
-  set.valid = SetAttr::kMtime;
-  set.mtime = time;
-  return set;
-}
-
-SetAttr set_mode(uint32_t mode) {
-  SetAttr set;
-  set.valid = SetAttr::kMode;
-  set.mode = mode;
-  return set;
-}
 
 // The file is being made, by `caller`.
 struct MakerRig : FileRig {

@@ -19,6 +19,7 @@ namespace fs = std::filesystem;
 
 using test::Fd;
 using test::Mount;
+using test::name_of;
 using test::noise;
 using test::read_file;
 using test::status_of;
@@ -91,8 +92,6 @@ class Ahead {
  private:
   Mount mount_;
 };
-
-std::string name_of(size_t i) { return "file-" + std::to_string(i); }
 
 bool said(const Mount& mount, const std::string& words) {
   return mount.log().find(words) != std::string::npos;

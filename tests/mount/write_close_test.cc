@@ -22,6 +22,7 @@ using test::Fd;
 using test::kMiB;
 using test::Mount;
 using test::Mounted;
+using test::name_of;
 using test::noise;
 using test::read_file;
 using test::Remote;
@@ -57,7 +58,6 @@ void make(const std::string& path, const std::string& text, bool plain) {
   REQUIRE(file.shut() == 0);
 }
 
-std::string name_of(size_t i) { return "file-" + std::to_string(i); }
 std::string text_of(size_t i) { return noise(i, 1 + i * 7'777); }
 
 }  // namespace

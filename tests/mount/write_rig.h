@@ -89,6 +89,8 @@ int write_file(const std::string& path, const std::string& bytes);
 std::string read_file(const std::string& path);
 // Of what is there.
 struct stat status_of(const std::string& path);
+// One of many.
+inline std::string name_of(size_t number) { return "file-" + std::to_string(number); }
 // Bytes that depend on the number alone.
 std::string noise(uint64_t number, size_t bytes);
 

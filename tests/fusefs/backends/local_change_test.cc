@@ -18,6 +18,7 @@
 #include "fusefs/backends/local/local_attr.h"
 #include "fusefs/backends/local/local_backend.h"
 #include "tests/support/random.h"
+#include "tests/support/set_attr.h"
 #include "tests/support/temp_dir.h"
 
 namespace fusefs {
@@ -25,6 +26,8 @@ namespace {
 
 using local::Resolver;
 using test::put_file;
+using test::set_mode;
+using test::set_size;
 using test::TempDir;
 using test::text_of;
 
@@ -128,20 +131,6 @@ bool exists(const std::string& path) {
 
 CallerPtr caller_of(uint32_t uid, uint32_t gid) {
   return std::make_shared<const Caller>(Caller{uid, gid, {}});
-}
-
-SetAttr set_mode(uint32_t mode) {
-  SetAttr set;
-  set.valid = SetAttr::kMode;
-  set.mode = mode;
-  return set;
-}
-
-SetAttr set_size(uint64_t size) {
-  SetAttr set;
-  set.valid = SetAttr::kSize;
-  set.size = size;
-  return set;
 }
 
 TEST_CASE("a file that is created is open, empty and has the mode that was asked for") {

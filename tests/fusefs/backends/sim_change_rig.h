@@ -9,8 +9,12 @@
 #include <vector>
 
 #include "tests/fusefs/backends/sim_harness.h"
+#include "tests/support/set_attr.h"
 
 namespace fusefs::sim_test {
+
+using test::set_mode;
+using test::set_size;
 
 inline const char* const kFile3 = "file-0000000000000000003";  // in big
 
@@ -86,19 +90,5 @@ class Sim {
  private:
   std::unique_ptr<SimBackend> backend_;
 };
-
-inline SetAttr set_mode(uint32_t mode) {
-  SetAttr set;
-  set.valid = SetAttr::kMode;
-  set.mode = mode;
-  return set;
-}
-
-inline SetAttr set_size(uint64_t size) {
-  SetAttr set;
-  set.valid = SetAttr::kSize;
-  set.size = size;
-  return set;
-}
 
 }  // namespace fusefs::sim_test
