@@ -630,8 +630,9 @@ Status SessionImpl::wait_until_made(const Patience& patience) {
 
 void SessionImpl::note_not_made(const InodeRef& inode, const MadeAhead::File& file, int error) {
   lost_files_.fetch_add(1, std::memory_order_relaxed);
-  spdlog::error("{}: '{}' in inode {} could not be made, and what was written to it is lost: {}",
-                source_, file.name, file.parent, std::strerror(error));
+  const InodeRef parent = inodes_->find(file.parent);
+  spdlog::error("{}: {:?} in inode {} could not be made, and what was written to it is lost: {}",
+                source_, file.name, parent ? parent->ino() : file.parent, std::strerror(error));
   if (!inode) return;
   if (const auto state = inodes_->file(*inode)) state->data().note_error(error);
   // Unless it has lost that name by now, which another may have.

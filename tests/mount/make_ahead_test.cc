@@ -175,16 +175,17 @@ TEST_CASE("ahead: other changes of the names come after it") {
 }
 
 TEST_CASE("ahead: a name that somebody else has made meanwhile is theirs, and sync says so") {
+  const std::string name = "file\n";  // in the log it is one line
   Ahead ahead;
   ahead.server.stop();
-  std::ofstream(ahead.there("file")) << "theirs" << std::flush;
-  Fd file(ahead / "file", O_RDWR | O_CREAT | O_EXCL);
+  std::ofstream(ahead.there(name)) << "theirs" << std::flush;
+  Fd file(ahead / name, O_RDWR | O_CREAT | O_EXCL);
   REQUIRE(file.get() >= 0);
   CHECK(file.write("ours") == 0);
   const bool closed_before = GENERATE(true, false);
   if (closed_before) CHECK(file.shut() == 0);
   ahead.server.go();
-  CHECK(wait_until([&] { return said(ahead.mount(), "'file' in inode"); }));
+  CHECK(wait_until([&] { return said(ahead.mount(), "\"file\\n\" in inode"); }));
   CHECK(said(ahead.mount(), "could not be made, and what was written to it is lost: File exists"));
   if (!closed_before) {
     CHECK(file.sync() == EEXIST);
@@ -192,8 +193,8 @@ TEST_CASE("ahead: a name that somebody else has made meanwhile is theirs, and sy
   }
   CHECK(ahead.sync().find("a file that was closed has lost something") != std::string::npos);
   CHECK(ahead.sync() == "");
-  CHECK(wait_until([&] { return read_file(ahead / "file") == "theirs"; }));
-  CHECK(read_file(ahead.there("file")) == "theirs");
+  CHECK(wait_until([&] { return read_file(ahead / name) == "theirs"; }));
+  CHECK(read_file(ahead.there(name)) == "theirs");
   // Told once.
   const std::string log = ahead.mount().log();
   CHECK(log.find("is lost") == log.rfind("is lost"));
