@@ -82,9 +82,12 @@ void SftpFiles::release(FileHandle number) {
   files_.erase(found);
   file->released = true;
   close(std::exchange(file->handle, {}), file->connection);
-  if (--file->object->open > 0) return;
-  const auto object = objects_.find(file->object->id);
-  if (object != objects_.end() && object->second == file->object) objects_.erase(object);
+  if (--file->object->open == 0) {
+    const auto object = objects_.find(file->object->id);
+    if (object != objects_.end() && object->second == file->object) objects_.erase(object);
+  }
+  // Who waits for it keeps it, and would for as long as the server is away.
+  for (const auto& done : std::exchange(file->waiting, {})) done(EBADF);
 }
 
 SftpFiles::FilePtr SftpFiles::find(FileHandle number) const {
