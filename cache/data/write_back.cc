@@ -20,8 +20,8 @@ WriteBackCore::WriteBackCore(PageCache& cache, const WriteBackOptions& options)
     : cache_(cache),
       hooks_(cache.hook_table<DataHooks>()),
       options_(options),
-      writes_(options.most_inflight),
-      reads_(kMostAhead),
+      writes_(options.most_inflight, options.line_wait),
+      reads_(kMostAhead, options.line_wait),
       write_request_(writes_.request()),
       read_window_(reads_.bytes()),
       read_request_(reads_.request()) {}

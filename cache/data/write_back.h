@@ -24,6 +24,8 @@ struct WriteBackOptions {
   uint64_t background_bytes = uint64_t{8} << 20;  // ... at so many already
   std::chrono::milliseconds expire{1000};         // what has been dirty for so long is written
   uint64_t most_inflight = uint64_t{16} << 20;    // bytes of requests under way, outside the budget
+  // How long what is under way, either way, may keep others' requests waiting (line_window.h).
+  std::chrono::milliseconds line_wait{300};
 };
 
 class WriteBack {

@@ -30,11 +30,12 @@ inline std::string pattern(uint64_t offset, uint64_t size, uint64_t salt = 0) {
 struct DataRig {
   struct Setup {
     uint64_t cache_bytes = uint64_t{32} << 20;
-    // Only what is flushed, or too much, is written: tests say when.
+    // Only what is flushed, or too much, is written: tests say when. No machine is too slow.
     cache::WriteBackOptions write_back{.dirty_percent = 40,
                                        .background_percent = 10,
                                        .expire = std::chrono::hours(1),
-                                       .most_inflight = uint64_t{16} << 20};
+                                       .most_inflight = uint64_t{16} << 20,
+                                       .line_wait = std::chrono::hours(1)};
     FakeFile::Options file{};
     std::string content{};
   };

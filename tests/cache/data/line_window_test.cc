@@ -91,7 +91,7 @@ TEST_CASE("LineWindow: nothing waits long behind what is under way, however slow
       const Duration longest = sender.run(seconds(60));
       // One request's own time, which no window can shorten, and what may stand before it.
       const auto own = std::chrono::nanoseconds(256 * kKiB * 1'000'000'000 / rate);
-      CHECK(longest <= rtt + own + LineWindow::kLong + own);
+      CHECK(longest <= rtt + own + LineWindow::kWait + own);
       CHECK(sender.window.bytes() >= LineWindow::kLeast);
     }
   }
