@@ -444,9 +444,9 @@ Backend::RequestId SftpBackend::rename(const CallerPtr& /*caller*/, const Object
   return call_in_turn<RenamedAnswer>(std::move(done), [=, this](const Done<RenamedAnswer>& then) {
     // To exchange them moves both.
     for (const sftp::SftpRename::Name& name : {from, to}) changes_.begin_move(name.id);
-    rename_.rename(from, to, flags, [=, this](Result<RenamedAnswer> answer) {
+    rename_.rename(from, to, flags, [=, this](const Result<RenamedAnswer>& answer) {
       for (const sftp::SftpRename::Name& name : {from, to}) changes_.end_move(name.id);
-      then(std::move(answer));
+      then(answer);
     });
   });
 }

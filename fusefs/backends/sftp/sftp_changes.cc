@@ -65,7 +65,7 @@ void SftpChanges::create_ahead(const ObjectId& parent, const std::string& name, 
   const ChangePtr creation = change(Kind::kCreate, parent, name);
   creation->mode = mode;
   creation->flags = flags | kOpenCreate;
-  creation->promise = std::move(promise);
+  creation->promise = promise;
   const FileAttrs& attrs = creation->promise->attrs;
   CreatedAnswer answer;
   answer.entry = {creation->id, to_attr(attrs, inode_of(creation->id), wall_seconds_now())};
