@@ -5,14 +5,12 @@
 // What is proven: a directory that was old (kYoung) before our change and has the time that its
 //                 token was made of: nobody else changed it since. One that was young: its time
 //                 and size are what they were right after our own last change, or when we made it.
-//                 Another's change
-//                 within that same second that left the size as it was is not seen then. It is
-//                 seen later: the token that a change of ours gives never comes again, so whoever
-//                 compares it with what the server tells lists the directory anew.
-// What is promised: the outcome of making a file in a directory where we have just made another
-// one:
-//                 the token it leads to, and attributes as that one got them. Whether that is how
-//                 it was is known when the server has answered.
+//                 Another's change within that same second that left the size as it was is not seen
+//                 then. It is seen later: the token that a change of ours gives never comes again,
+//                 so whoever compares it with what the server tells lists the directory anew.
+// What is promised: the outcome of making a file where we have just made another one: the token it
+//                 leads to, and attributes as that one got them. Whether that is how it was is
+//                 known when the server has answered.
 // Thread-safety:  the client's loop only.
 // Bounds:         kMost directories; where there are more, all are forgotten.
 #pragma once

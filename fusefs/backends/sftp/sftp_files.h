@@ -84,6 +84,7 @@ class SftpFiles {
   FileHandle promise(const ObjectId& id, uint32_t flags, const FileAttrs& attrs);
   void fulfil(const FilePtr& file, const FileAttrs& attrs, const std::string& handle);
   void fail(const FilePtr& file);
+  // EBADF to whoever waits for it.
   void release(FileHandle file);
   [[nodiscard]] FilePtr find(FileHandle file) const;
   // Calls `done` with 0 when the file's handle is good, at once where it is; else with an errno.
