@@ -37,7 +37,7 @@ std::optional<DirTokens::Promise> DirTokens::promise(const ObjectId& directory, 
   if (found == last_.end()) return std::nullopt;
   Last& last = found->second;
   // What becomes of permissions that no sibling asked for is not known.
-  const bool known = last.promised != 0 && last.child && (mode & ~last.child_mode & 07777) == 0;
+  const bool known = last.child && (mode & ~last.child_mode & 07777) == 0;
   if (!known || int64_t{last.mtime} <= wall_seconds - kYoung) return std::nullopt;
   Promise promise;
   promise.change = {.before = last.promised, .after = unique_token(), .attr = {}};

@@ -54,7 +54,7 @@ class DirTokens {
     uint32_t mtime = 0;
     uint64_t size = 0;
     uint64_t token = 0;
-    uint64_t promised = 0;  // the last token; 0: none can be
+    uint64_t promised = 0;  // the last token: `token`, or what leads on from it
     std::optional<FileAttrs> child = {};
     uint32_t child_mode = 0;  // as asked for
   };

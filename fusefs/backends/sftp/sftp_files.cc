@@ -55,10 +55,7 @@ SftpFiles::FileHandle SftpFiles::promise(const ObjectId& id, uint32_t flags,
 void SftpFiles::fulfil(const FilePtr& file, const FileAttrs& attrs, const std::string& handle) {
   note(*file->object, attrs);
   file->connection = client_.connection();
-  if (file->released) {
-    close(handle, file->connection);
-    return opened(file, EBADF);
-  }
+  if (file->released) return close(handle, file->connection);
   file->handle = handle;
   opened(file, 0);
 }
