@@ -1,7 +1,6 @@
 // close=nowait: files that are made while the remote has not answered yet, over SFTP.
 
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,43 +22,11 @@ using test::name_of;
 using test::noise;
 using test::read_file;
 using test::status_of;
+using test::StoppableServer;
 using test::wait_until;
 using test::write_file;
 
 namespace {
-
-// A directory, and a server of it that can be stopped.
-class Server {
- public:
-  Server() { fs::create_directory(work_ / "files"); }
-  ~Server() { go(); }
-  Server(const Server&) = delete;
-  Server& operator=(const Server&) = delete;
-
-  [[nodiscard]] std::string source() const { return "sftp://here" + (work_ / "files"); }
-  [[nodiscard]] std::string options(const std::string& more) const {
-    return more + ",ssh_command=sh -c 'echo $$ > " + (work_ / "pid") +
-           "; exec /usr/lib/openssh/sftp-server'";
-  }
-  [[nodiscard]] std::string operator/(const std::string& name) const {
-    return work_ / ("files/" + name);
-  }
-  void stop() const { signal(SIGSTOP); }
-  void go() const { signal(SIGCONT); }
-  // The connection is lost with whatever it had not answered.
-  void end() const { signal(SIGKILL); }
-
- private:
-  void signal(int number) const {
-    if (const pid_t server = pid(); server > 0) kill(server, number);
-  }
-  [[nodiscard]] pid_t pid() const {
-    pid_t server = 0;
-    std::ifstream(work_ / "pid") >> server;
-    return server;  // 0: never started
-  }
-  const test::TempDir work_;
-};
 
 // The mount of it, with a directory 'd' in which a file was made just now.
 class Ahead {
@@ -75,9 +42,7 @@ class Ahead {
   }
   [[nodiscard]] std::string there(const std::string& name) const { return server / ("d/" + name); }
   // Empty when all is well; else what it said.
-  [[nodiscard]] std::string sync() const {
-    return test::run_command(test::beside("cookiefsctl") + " sync " + mount_.path());
-  }
+  [[nodiscard]] std::string sync() const { return test::sync(mount_); }
   [[nodiscard]] std::set<std::string> names() const {
     std::set<std::string> found;
     for (const auto& entry : fs::directory_iterator(mount_ / "d")) {
@@ -87,7 +52,7 @@ class Ahead {
   }
   Mount& mount() { return mount_; }
 
-  const Server server;
+  const StoppableServer server;
 
  private:
   Mount mount_;
@@ -268,7 +233,7 @@ TEST_CASE("ahead: nothing is taken for made that is not known to be new, or like
 }
 
 TEST_CASE("ahead: by default a file is there when it was made") {
-  const Server server;
+  const StoppableServer server;
   Mount mount(server.source(), server.options("ttl=1h"));
   REQUIRE(mkdir((mount / "d").c_str(), 0755) == 0);
   for (size_t i = 0; i < 5; ++i) {

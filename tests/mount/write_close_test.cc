@@ -2,7 +2,6 @@
 // fsync and unmounting.
 
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -27,6 +26,7 @@ using test::noise;
 using test::read_file;
 using test::Remote;
 using test::status_of;
+using test::sync;
 using test::Tmpfs;
 using test::wait_until;
 using test::write_file;
@@ -34,11 +34,6 @@ using test::write_file;
 namespace {
 
 constexpr char kNoWait[] = "ttl=1h,close=nowait";
-
-// Empty when all is well; else what it said.
-std::string sync(const Mount& mount) {
-  return test::run_command(test::beside("cookiefsctl") + " sync " + mount.path());
-}
 
 bool same_time(const timespec& a, const timespec& b) {
   return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
@@ -193,27 +188,19 @@ TEST_CASE("close: nowait: what another changes afterwards is seen, were it of th
 }
 
 TEST_CASE("close: nowait: a remote that is silent at the unmount does not keep it from ending") {
-  const test::TempDir there;
-  const std::string pid_file = there / "pid";
-  fs::create_directory(there / "files");
-  Mount mount("sftp://here" + there.path() + "/files",
-              "timeout=1s,close=nowait,ssh_command=sh -c 'echo $$ > " + pid_file +
-                  "; exec /usr/lib/openssh/sftp-server'");
+  const test::StoppableServer server;
+  Mount mount(server.source(), server.options("timeout=1s,close=nowait"));
   make(mount / "first", "text", true);
   CHECK(sync(mount) == "");
   Fd file(mount / "second", O_WRONLY | O_CREAT | O_EXCL);
   REQUIRE(file.write(noise(1, kMiB)) == 0);
-  pid_t server = 0;
-  std::ifstream(pid_file) >> server;
-  REQUIRE(server > 0);
-  REQUIRE(kill(server, SIGSTOP) == 0);
+  server.stop();
   CHECK(file.shut() == 0);
   CHECK(sync(mount).find("timed out") != std::string::npos);
   mount.begin_end(Mount::How::kUmount);
   CHECK(wait_until(
       [&] { return mount.log().find("up to 1048576 bytes of inode") != std::string::npos; }));
   CHECK(mount.finish_end() == "");
-  kill(server, SIGCONT);
 }
 
 TEST_CASE(

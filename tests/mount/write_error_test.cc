@@ -167,8 +167,7 @@ TEST_CASE("write: nor is it at the unmount") {
   // All are made first: that is asked for, and would wait behind what is written.
   std::vector<std::unique_ptr<Fd>> files;
   for (int i = 0; i < 16; ++i) {
-    files.push_back(
-        std::make_unique<Fd>(mount / ("file-" + std::to_string(i)), O_WRONLY | O_CREAT));
+    files.push_back(std::make_unique<Fd>(mount / test::name_of(i), O_WRONLY | O_CREAT));
   }
   const std::string text = noise(1, kMiB);
   for (const auto& file : files) CHECK(file->write(text) == 0);
@@ -185,7 +184,7 @@ TEST_CASE("write: on a slow way to the remote little is under way, for others wa
   // All of it would have been sent at once.
   CHECK(wait_until([&] { return mount.figure("remote_latency.write.count") >= 6; }));
   CHECK(mount.figure("unwritten.under_way_bytes") <= static_cast<int64_t>(4 * kMiB));
-  CHECK(test::run_command(test::beside("cookiefsctl") + " sync " + mount.path()) == "");
+  CHECK(test::sync(mount) == "");
   Fd file(mount / "file", O_RDONLY);
   REQUIRE(posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED) == 0);  // the kernel's
   mount.drop();

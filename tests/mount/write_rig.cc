@@ -1,11 +1,13 @@
 #include "tests/mount/write_rig.h"
 
+#include <signal.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
 
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <stdexcept>
 
 #include "tests/support/child.h"
@@ -91,6 +93,38 @@ std::string Remote::options(const std::string& more) const {
   return own + (own.empty() || more.empty() ? "" : ",") + more;
 }
 
+StoppableServer::StoppableServer() : directory_(work_ / "files"), pid_file_(work_ / "pid") {
+  fs::create_directory(directory_);
+}
+
+StoppableServer::~StoppableServer() { go(); }
+
+std::string StoppableServer::options(const std::string& more) const {
+  return more + ",ssh_command=sh -c 'echo $$ > " + pid_file_ +
+         "; exec /usr/lib/openssh/sftp-server'";
+}
+
+void StoppableServer::stop() const {
+  const pid_t server = pid();
+  if (server == 0 || kill(server, SIGSTOP) != 0)
+    throw std::runtime_error("no server to be stopped");
+}
+
+void StoppableServer::go() const {
+  if (const pid_t server = pid(); server != 0) kill(server, SIGCONT);
+}
+
+void StoppableServer::end() const {
+  const pid_t server = pid();
+  if (server == 0 || kill(server, SIGKILL) != 0) throw std::runtime_error("no server to be ended");
+}
+
+pid_t StoppableServer::pid() const {
+  pid_t server = 0;
+  std::ifstream(pid_file_) >> server;
+  return server;
+}
+
 int Fd::write(const std::string& bytes, uint64_t offset) const {
   for (size_t done = 0; done < bytes.size();) {
     const ssize_t got =
@@ -155,6 +189,10 @@ std::string noise(uint64_t number, size_t bytes) {
 
 std::string beside(const std::string& program) {
   return fs::read_symlink("/proc/self/exe").parent_path() / program;
+}
+
+std::string sync(const Mount& mount) {
+  return run_command(beside("cookiefsctl") + " sync " + mount.path());
 }
 
 std::string run_command(const std::string& command) {

@@ -61,6 +61,33 @@ class Mounted : public Mount {
       : Mount(remote.source(), remote.options(options)) {}
 };
 
+// A directory, and an SFTP server of it for a mount of its own, which can be stopped.
+class StoppableServer {
+ public:
+  StoppableServer();
+  ~StoppableServer();
+  StoppableServer(const StoppableServer&) = delete;
+  StoppableServer& operator=(const StoppableServer&) = delete;
+
+  [[nodiscard]] std::string source() const { return "sftp://here" + directory_; }
+  // Mount options: those that it needs, and these.
+  [[nodiscard]] std::string options(const std::string& more) const;
+  [[nodiscard]] std::string operator/(const std::string& name) const {
+    return directory_ + "/" + name;
+  }
+  // It answers nothing, until go().
+  void stop() const;
+  void go() const;
+  // The connection is lost with whatever it had not answered.
+  void end() const;
+
+ private:
+  [[nodiscard]] pid_t pid() const;  // the latest one; 0: none was started
+
+  const TempDir work_;
+  const std::string directory_, pid_file_;
+};
+
 class Fd {
  public:
   Fd(const std::string& path, int flags, unsigned mode = 0644)
@@ -93,6 +120,9 @@ struct stat status_of(const std::string& path);
 inline std::string name_of(size_t number) { return "file-" + std::to_string(number); }
 // Bytes that depend on the number alone.
 std::string noise(uint64_t number, size_t bytes);
+
+// `cookiefsctl sync`: empty when all is well, else what it said.
+std::string sync(const Mount& mount);
 
 // A program that lies beside the test's: empty when it ended with 0, else what it said.
 std::string run_beside(const std::string& program, const std::vector<std::string>& arguments);
