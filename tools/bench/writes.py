@@ -1,5 +1,5 @@
-"""The rows about contents: what writing, reading, unpacking and removing files takes, over SFTP against the peers and
-against OpenSSH's own client, over NFS alone.
+"""The rows about contents: what writing, reading, unpacking and removing files takes, over SFTP
+against the peers and against OpenSSH's own client, over NFS alone.
 
 Each figure is of a new mount. Writing ends when all of it is in the remote's file, which lies on
 this machine and is looked at: so nobody gains by telling early.
@@ -195,7 +195,7 @@ def _times(seconds):
 
 
 def _best_of_peers(seconds):
-    """Of {contender: seconds of each round} those of the fastest peer; nothing where there is none."""
+    """Of {contender: seconds of each round} those of the fastest peer; nothing without peers."""
     return [min(same) for same in zip(*(times for name, times in seconds.items()
                                         if not name.startswith("cookiefs")))]
 
@@ -276,10 +276,10 @@ def _unpacked_over_sftp(bench, load, progress):
 
 
 def unpack(bench, progress):
-    """An archive of 10,000 small files (--quick: 500) unpacked at 10 ms over SFTP"""
+    """An archive of 10,000 small files (--quick: 200) unpacked at 10 ms over SFTP"""
     for program, why in peers.missing(("sshfs", "rclone")):
         yield Measure("unpack", program, problem=why)
-    with _loaded(bench, bench.rounds(500, 10_000)) as load:
+    with _loaded(bench, bench.rounds(200, 10_000)) as load:
         seconds = _unpacked_over_sftp(bench, load, progress)
         best = _best_of_peers(seconds)
         for name in ("cookiefs", "cookiefs, close=nowait"):
