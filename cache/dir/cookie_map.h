@@ -50,9 +50,13 @@ inline uint64_t next_array_key(uint64_t key) {
   return key_of_number(((key >> kArrayShift) + 1) & kFirstNumber);
 }
 inline uint64_t name_bits(std::string_view name) { return hash_bytes(name) & kNameMask; }
-inline uint64_t cookie(uint64_t key, uint32_t index, std::string_view name) {
+// `name_hash`: hash_bytes() of the entry's name.
+inline uint64_t cookie(uint64_t key, uint32_t index, uint64_t name_hash) {
   const uint64_t array = key == 0 ? kFirstNumber << kArrayShift : key;
-  return array | uint64_t{index + 1} << kNameBits | name_bits(name);
+  return array | uint64_t{index + 1} << kNameBits | (name_hash & kNameMask);
+}
+inline uint64_t cookie(uint64_t key, uint32_t index, std::string_view name) {
+  return cookie(key, index, hash_bytes(name));
 }
 inline uint64_t array_of(uint64_t cookie) {
   const uint64_t number = cookie >> kArrayShift;

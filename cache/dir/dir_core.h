@@ -94,11 +94,18 @@ struct CursorState {
   } edge;
   // Brent's cycle detection over one pass: a chain that comes back to a key, or to an entry under
   // the same cookie and name, is a server's bug. (A cookie alone may be another's by mistake.)
+  static constexpr uint64_t kNoCheckpoint = ~uint64_t{0};
   uint64_t checkpoint = 0;
   uint64_t checkpoint_cookie = 0;
   uint64_t checkpoint_name = 0;  // hashed
   uint64_t arrays_passed = 0;
   uint64_t next_checkpoint = 1;
+  void forget_checkpoint() {
+    checkpoint = kNoCheckpoint;
+    checkpoint_cookie = 0;
+    arrays_passed = 0;
+    next_checkpoint = 1;
+  }
   int owed_error = 0;  // met after entries had been given: the next read() reports it
 };
 
@@ -160,11 +167,22 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
   };
   struct Reading;  // one read() call
 
+  // dir_switch.cc
+  // From now on this directory shows mapped cookies: `fill` has met one that does not fit. Ends all
+  // fills but this one.
+  void switch_to_mapped(const Fill& fill) REQUIRES(mutex_);
+  // Arrays that may stay, with other cookies.
+  [[nodiscard]] std::vector<PageRef> arrays_to_map() REQUIRES(mutex_);
+  bool map_array(PageRef held) REQUIRES(mutex_);
+  // `position` is the remote's own cookie: the place after it, mapped.
+  void place_native(CursorState& cursor) REQUIRES(mutex_);
+  // Of a cursor from before the switch: the same place, mapped. False: there is none.
+  bool map_place(CursorState& cursor) EXCLUDES(mutex_);
+
   // dir_read.cc: reading.
   void place(CursorState& cursor, uint64_t position) EXCLUDES(mutex_);
   static bool step_back(CursorState& cursor, uint64_t position);
   void place_mapped(CursorState& cursor) EXCLUDES(mutex_);
-  void place_native(CursorState& cursor) REQUIRES(mutex_);
   void place_by_order(CursorState& cursor) EXCLUDES(mutex_);
   void place_by_scan(CursorState& cursor) EXCLUDES(mutex_);
   void know_around(CursorState& cursor) const;
@@ -200,7 +218,7 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
   static void step_to(CursorState& cursor, uint64_t key, std::string_view token);
   void set_waker(const ReadOptions& options);
   // True when the wait must end: interrupted, past the deadline, or closing; says why.
-  bool wait_a_while(const ReadOptions& options, int* error) REQUIRES(mutex_);
+  bool wait_a_while(const Reading& reading, int* error) REQUIRES(mutex_);
   void prefetch(const Reading& reading) EXCLUDES(mutex_);
   bool find_way_back(Reading& reading, const ArrayView& view);
   static void find_way_back_by_place(Reading& reading, const ArrayView& view);
@@ -445,10 +463,15 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
 // One read() call.
 struct DirCore::Reading {
   Reading(CursorState& at, const ReadOptions& how, EntrySink& to)
-      : cursor(at), options(how), sink(to) {}
+      : cursor(at), options(how), sink(to), deadline(how.deadline) {
+    if (deadline != TimePoint::max()) patience = deadline - std::chrono::steady_clock::now();
+  }
   CursorState& cursor;
   const ReadOptions& options;
   EntrySink& sink;
+  // On the way to a place that only the listing tells, each array passed is a sign of life.
+  TimePoint deadline;
+  Duration patience{};
   bool consumed = false;
   int stuck = EIO;  // what it ends with when it gets nowhere; ENOMEM once there was no memory
   PageRef filled;   // of the array that this call waited for

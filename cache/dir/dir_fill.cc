@@ -499,18 +499,7 @@ bool DirCore::cookies_fit(Fill& fill, const DirAnswer& answer) {
   if (kind_ == CookieKind::kOpaque || mapped_.load(std::memory_order_relaxed)) return true;
   for (const DirAnswer::Entry& entry : answer.entries) {
     if (cookie_map::fits(entry.cookie)) continue;
-    // From now on this directory shows mapped cookies. Readers that hold others find their way
-    // back by name.
-    gave_native_ = anchors_.size() > 1 || fill.builder.count() > 0;
-    switch_change_ = change_;
-    // The arrays first: who sees the switch, without a lock, must find none of before it. An array
-    // taken for a mapped one leads to a key that the remote can be told nothing for.
-    invalidate_locked(Forgotten::kNumbering);
-    CACHE_RACE_POINT("switch to mapped cookies");
-    mapped_.store(true, std::memory_order_release);
-    for (const FillPtr& other : std::vector<FillPtr>(fill_owners_)) {
-      end_fill(*other, kErrBadCookie);
-    }
+    switch_to_mapped(fill);
     end_fill(fill, kErrBadCookie);
     return false;
   }

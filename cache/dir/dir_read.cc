@@ -20,15 +20,6 @@ constexpr uint32_t kSearchedArrays = 4;  // some 800 entries that came between
 
 constexpr uint32_t kOrderProof = 12;
 
-constexpr uint64_t kNoCheckpoint = ~uint64_t{0};
-
-void forget_checkpoint(CursorState& cursor) {
-  cursor.checkpoint = kNoCheckpoint;
-  cursor.checkpoint_cookie = 0;
-  cursor.arrays_passed = 0;
-  cursor.next_checkpoint = 1;
-}
-
 }  // namespace
 
 Status DirCore::read(CursorState& cursor, uint64_t position, const ReadOptions& options,
@@ -51,7 +42,7 @@ Status DirCore::read(CursorState& cursor, uint64_t position, const ReadOptions& 
     if (outcome.step == Step::kUncached) {
       cursor.uncached = true;
     } else if (outcome.step == Step::kNative) {
-      forget_checkpoint(cursor);
+      cursor.forget_checkpoint();
       MutexLock lock(mutex_);
       place_native(cursor);
     } else if (outcome.step == Step::kLost) {
@@ -75,7 +66,7 @@ void DirCore::place(CursorState& cursor, uint64_t position) {
   if (position == 0 && own_names_.any()) forget_for_added();
   const bool back = step_back(cursor, position);
   if (!back) cursor = CursorState{};
-  cursor.checkpoint = kNoCheckpoint;
+  cursor.checkpoint = CursorState::kNoCheckpoint;
   cursor.held = cursor.position = position;
   if (position == 0 || !back) {
     cursor.mapped = mapped_.load(std::memory_order_acquire);
@@ -139,17 +130,6 @@ void DirCore::place_mapped(CursorState& cursor) {
     cursor.seek_key = key;
     cursor.maybe_native = gave_native_ && change_ == switch_change_;
   }
-}
-
-// The remote's own cookie, shown before a larger one made the directory switch to mapped ones:
-// still a place to resume from. The arrays from there on do not meet the chain's boundaries, which
-// is the price of a rare case.
-void DirCore::place_native(CursorState& cursor) {
-  cursor.seek_key = 0;
-  cursor.maybe_native = false;
-  cursor.token.assign(reinterpret_cast<const char*>(&cursor.position), sizeof(cursor.position));
-  cursor.key = mapped_key_of(cursor.token);
-  cursor.position = cursor.key;
 }
 
 // Where cookies are ordered the anchors tell which array holds the position, resident or not.
@@ -372,6 +352,10 @@ DirCore::Outcome DirCore::next_array(Reading& reading, const ArrayView& left, co
   }
   step_to(cursor, end.next_key, end.token);
   cursor.era = left.header().era;
+  const bool passes_by = reading.way_back || cursor.seek_key != 0;
+  if (passes_by && reading.deadline != TimePoint::max()) {
+    reading.deadline = std::chrono::steady_clock::now() + reading.patience;
+  }
   if (goes_round(cursor, left)) {
     stats_.bad_answers.add();
     invalidate(Forgotten::kNumbering);  // the next try asks the remote
@@ -580,6 +564,7 @@ void DirCore::remember_here(CursorState& cursor, const ArrayView& view, uint32_t
 DirCore::Outcome DirCore::recover(Reading& reading, int error) {
   CursorState& cursor = reading.cursor;
   if (reading.consumed) return {Step::kDone, {}};
+  if (map_place(cursor)) return {Step::kAgain, {}};
   if (++reading.recoveries > kMaxRecoveries) {
     return {Step::kDone, Status::error(error == kErrBadCookie ? EIO : error)};
   }
@@ -595,7 +580,7 @@ DirCore::Outcome DirCore::recover(Reading& reading, int error) {
   cursor.mapped = mapped_.load(std::memory_order_acquire);
   cursor.seek_key = 0;
   cursor.maybe_native = false;
-  forget_checkpoint(cursor);
+  cursor.forget_checkpoint();
   step_to(cursor, 0, {});
   reading.way_back = cursor.lost = cursor.position != 0;
   reading.best = {};
@@ -659,7 +644,7 @@ DirCore::Outcome DirCore::way_back_ended(Reading& reading) {
   if (cursor.index > 0) {
     cursor.recent[cursor.recent_count++ % CursorState::kRecent] = reading.best.name;
   }
-  forget_checkpoint(cursor);  // the search may have been beyond this place
+  cursor.forget_checkpoint();  // the search may have been beyond this place
   return {Step::kAgain, {}};
 }
 
@@ -675,16 +660,17 @@ void DirCore::set_waker(const ReadOptions& options) {
   });
 }
 
-bool DirCore::wait_a_while(const ReadOptions& options, int* error) {
+bool DirCore::wait_a_while(const Reading& reading, int* error) {
+  const Interrupt* const interrupt = reading.options.interrupt;
   if (closed_) {
     *error = ENOTCONN;
-  } else if (options.interrupt != nullptr && options.interrupt->triggered()) {
+  } else if (interrupt != nullptr && interrupt->triggered()) {
     *error = EINTR;
-  } else if (options.deadline == TimePoint::max()) {
+  } else if (reading.deadline == TimePoint::max()) {
     progress_.wait(mutex_);
     return false;
-  } else if (progress_.wait_until(mutex_, options.deadline) ||
-             std::chrono::steady_clock::now() < options.deadline) {
+  } else if (progress_.wait_until(mutex_, reading.deadline) ||
+             std::chrono::steady_clock::now() < reading.deadline) {
     return false;
   } else {
     *error = ETIMEDOUT;
@@ -738,7 +724,7 @@ DirCore::Outcome DirCore::read_fill(Reading& reading) {
     }
     if (fill != nullptr) {
       outcome = wait_for_fill(reading, fill);
-    } else if (error == ENOMEM && std::chrono::steady_clock::now() < reading.options.deadline) {
+    } else if (error == ENOMEM && std::chrono::steady_clock::now() < reading.deadline) {
       // Everything is pinned by others at this moment; their replies will be sent soon.
       reading.stuck = ENOMEM;
       progress_.wait_until(mutex_, std::chrono::steady_clock::now() + kMemoryWait);
@@ -791,7 +777,7 @@ DirCore::Outcome DirCore::wait_for_fill(Reading& reading, const FillPtr& fill) {
       send_request(fill);
       continue;
     }
-    if (wait_a_while(reading.options, &error)) {
+    if (wait_a_while(reading, &error)) {
       if (fill->waiters == 1) end_fill(*fill, error);  // the last one leaves
       break;
     }

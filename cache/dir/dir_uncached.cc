@@ -93,7 +93,7 @@ DirCore::Outcome DirCore::ask_own(Reading& reading) {
         });
     mutex_.lock();
     --calls_out_;
-    while (!wait->done && !wait_a_while(reading.options, &error)) {
+    while (!wait->done && !wait_a_while(reading, &error)) {
     }
     // A completion that comes after this one looked writes to what nobody reads any more.
     done = wait->done;
@@ -143,6 +143,8 @@ DirCore::Outcome DirCore::build_own(Reading& reading, const DirAnswer& answer, u
     return {Step::kAgain, {}};
   }
   MutexLock lock(mutex_);
+  // These entries get the cookies that the directory shows, and the reader has others.
+  if (outdated(cursor)) return {Step::kLost, Status::error(kErrBadCookie)};
   if (known < log_begins_) return {Step::kAgain, {}};  // what was removed meanwhile is not known
   cursor.own_removals = own_removals_.load(std::memory_order_relaxed);
   for (size_t i = first; i < n && cursor.own.size() < kMaxOwnArrays; ++i) {

@@ -71,7 +71,7 @@ TEST_CASE("what a directory holds: from nothing to all of it, and a part") {
   }
 }
 
-// The reader that is under way then looks for its place from the beginning.
+// What is held by then stays.
 TEST_CASE("positions count from the beginning also after a switch to mapped cookies") {
   DirRig rig(with_style(CookieStyle::kHuge, 300));
   rig.source->fill(kEntries);

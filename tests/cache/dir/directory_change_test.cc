@@ -303,6 +303,26 @@ TEST_CASE("a strict verifier: every change makes every cookie bad (trap 13)") {
   }
 }
 
+// A listing that takes longer than a caller waits for one answer, and goes on all the time.
+TEST_CASE("the way back may take longer than a wait for the remote") {
+  DirRig rig(with_style(CookieStyle::kHashed, 100));
+  rig.source->fill(9000);
+  rig.revalidate();
+  Lister lister(*rig.dir);
+  REQUIRE(lister.read_up_to(8500).ok());
+  rig.source->renumber();
+  rig.revalidate();
+  rig.source->on_request(
+      [](FakeSource::Number) { std::this_thread::sleep_for(std::chrono::milliseconds(25)); });
+  // 85 answers and more are 2.1 s; finding out that the way back is needed takes 0.6 s.
+  ReadOptions options;
+  options.deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(1500);
+  REQUIRE(lister.read(100, options).ok());
+  rig.source->end_hooks();
+  REQUIRE(lister.read_all(500).ok());
+  check_exact(lister.got.names, rig.source->names());
+}
+
 // The way back by name goes over arrays that are gone again, to fills in the middle of the listing
 // that the remote refuses: what the reader has passed proves that the numbering is the same.
 TEST_CASE("changes and evictions overtake the way back again and again (trap 13)") {

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <list>
 #include <thread>
 
 #include "cache/base/race_point.h"
@@ -122,6 +123,143 @@ TEST_CASE("trap 12: a seek to a place of before or after the switch, its anchor 
   seeker.seek(whole.got.cookies[5699]);
   CHECK(seeker.read_all(500).error_number() == ESTALE);
   CHECK(seeker.got.names.empty());
+}
+
+// They had the remote's own cookies, and the remote still knows them: nothing is listed again, and
+// what is held stays.
+TEST_CASE("trap 12: readers go on at the switch where they are") {
+  for (const uint64_t reply : {uint64_t{1}, uint64_t{70}, uint64_t{202}, uint64_t{5000}}) {
+    INFO("by " << reply);
+    DirRig rig(with_style(CookieStyle::kOrdered, 400));
+    rig.source->set_entries(half_fitting(8000, 12'000));
+    rig.revalidate();
+    // At the start and in the middle of an array, in the first one, and where only the number
+    // tells.
+    std::list<Lister> slow;
+    for (const size_t at : {size_t{1}, size_t{100}, size_t{202}, size_t{3 * 202}, size_t{5555}}) {
+      REQUIRE(slow.emplace_back(*rig.dir).read_up_to(at).ok());
+    }
+    Lister seeker(*rig.dir);
+    seeker.seek(slow.back().got.cookies[4444]);
+    REQUIRE(seeker.read_up_to(10).ok());
+    rig.source->forget_requests();
+    Lister first(*rig.dir);
+    REQUIRE(first.read_all(reply).ok());
+    check_exact(first.got.names, rig.source->names());
+    // What nobody had listed, by 400.
+    CHECK(rig.source->requests().size() <= 20);
+    rig.source->forget_requests();
+    for (Lister& lister : slow) {
+      REQUIRE(lister.read_all(reply).ok());
+      check_exact(lister.got.names, rig.source->names());
+    }
+    REQUIRE(seeker.read_all(reply).ok());
+    CHECK(seeker.got.names.size() == 12'000 - 4445);
+    CHECK(rig.source->requests().size() <= 2);
+    CHECK(rig.dir->info().arrays <= 12'000 / 202 + 3);
+  }
+}
+
+TEST_CASE("trap 12: what is held at the switch keeps its attributes, and no room is no harm") {
+  for (const uint64_t mib : {uint64_t{64}, uint64_t{1}}) {
+    INFO("in " << mib << " MiB");
+    DirRig rig(with_style(CookieStyle::kOrdered, 400),
+               {.limit_bytes = mib << 20,
+                .min_bytes = uint64_t{1} << 20,
+                .background = cache::PageCacheOptions::Background::kNone});
+    rig.source->set_entries(half_fitting(20'000, 24'000));
+    rig.revalidate();
+    ReadOptions options;
+    options.want_attrs = true;
+    Lister lister(*rig.dir);
+    REQUIRE(lister.read_all(300, options).ok());
+    check_exact(lister.got.names, rig.source->names());
+    const auto held = rig.dir->content();
+    CHECK(held.arrays_with_attrs == rig.dir->info().arrays);
+    CHECK(held.complete == (mib == 64));
+    Lister next(*rig.dir);
+    REQUIRE(next.read_all(300, options).ok());
+    CHECK(next.got.names == lister.got.names);
+    CHECK(next.got.cookies.back() == lister.got.cookies.back());
+  }
+}
+
+TEST_CASE("trap 12: a name that we have removed before the switch is gone after it") {
+  DirRig rig(with_style(CookieStyle::kOrdered, 400));
+  rig.source->set_entries(half_fitting(3000, 6000));
+  rig.revalidate();
+  std::vector<std::string> names = rig.source->names();
+  Lister slow(*rig.dir);
+  REQUIRE(slow.read_up_to(500).ok());
+  for (const size_t at : {size_t{600}, size_t{450}, size_t{300}}) {
+    const auto told = rig.source->remove_told(names[at]);
+    REQUIRE(told);
+    (void)rig.dir->note_removed(names[at], told->before, told->after);
+  }
+  Lister first(*rig.dir);
+  REQUIRE(first.read_all(300).ok());
+  check_exact(first.got.names, rig.source->names());
+  REQUIRE(slow.read_all(70).ok());
+  names.erase(names.begin() + 600);
+  check_exact(slow.got.names, names);
+  Lister again(*rig.dir);
+  REQUIRE(again.read_all(300).ok());
+  check_exact(again.got.names, rig.source->names());
+}
+
+TEST_CASE("trap 12: at the switch the entry that a reader was given last is gone") {
+  for (const size_t at : {size_t{1}, size_t{100}, size_t{202}, size_t{1000}}) {
+    INFO("after " << at);
+    DirRig rig(with_style(CookieStyle::kOrdered, 400));
+    rig.source->set_entries(half_fitting(3000, 6000));
+    rig.revalidate();
+    std::vector<std::string> names = rig.source->names();
+    Lister slow(*rig.dir);
+    REQUIRE(slow.read_up_to(at).ok());
+    Lister first(*rig.dir);
+    REQUIRE(first.read_all(500).ok());
+    rig.source->remove(names[at - 1]);
+    rig.source->remove(names[at]);
+    rig.revalidate();
+    REQUIRE(slow.read_all(70).ok());
+    names.erase(names.begin() + static_cast<ptrdiff_t>(at));
+    check_exact(slow.got.names, names);
+  }
+}
+
+// What it is given has cookies of before the switch, or of after it, but none of another place.
+TEST_CASE("trap 12: a directory switches while somebody asks for entries past its arrays") {
+  auto options = with_style(CookieStyle::kOrdered, 400);
+  options.manual = true;
+  DirRig rig(options);
+  rig.source->set_entries(half_fitting(600, 1000));
+  rig.revalidate();
+  const std::vector<std::string> names = rig.source->names();
+  Lister first(*rig.dir);
+  std::thread listing([&] { (void)first.read_up_to(10).ok(); });
+  rig.source->allow(1);
+  listing.join();
+  REQUIRE(first.last == 10);
+  REQUIRE(rig.source->wait_requests(2));  // ahead of it, and what meets the switch
+  Lister seeker(*rig.dir);
+  seeker.seek(rig.source->entries()[299].cookie);
+  std::thread seeking([&] { (void)seeker.read(20).ok(); });
+  REQUIRE(rig.source->wait_requests(3));
+  rig.source->allow(1);
+  REQUIRE(rig.source->wait_answered(2));
+  rig.source->allow_all();
+  seeking.join();
+  REQUIRE(seeker.last > 0);
+  for (size_t i = 0; i < seeker.last; ++i) {
+    INFO("entry " << i);
+    CHECK(seeker.got.names[i] == names[300 + i]);
+    Lister other(*rig.dir);
+    other.seek(seeker.got.cookies[i]);
+    REQUIRE(other.read(1).ok());
+    CHECK(other.got.names == std::vector{names[301 + i]});
+  }
+  REQUIRE(seeker.read_all(70).ok());
+  check_exact(seeker.got.names, {names.begin() + 300, names.end()});
 }
 
 // As long as no anchor was forgotten, a number that none of them knows is the remote's own.
