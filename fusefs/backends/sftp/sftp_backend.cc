@@ -129,8 +129,8 @@ std::string SftpBackend::explain(const std::string& path, int error_number) cons
 template <typename T>
 Backend::RequestId SftpBackend::ask(sftp::Request request, Parse<T> parse, Done<T> done) {
   const RequestId id = last_id_.fetch_add(1, std::memory_order_relaxed) + 1;
-  client_.post([this, id, request = std::move(request), parse = std::move(parse),
-                done = std::move(done)]() mutable {
+  client_.run_or_post([this, id, request = std::move(request), parse = std::move(parse),
+                       done = std::move(done)]() mutable {
     calls_[id] = client_.submit(
         std::move(request), SftpClient::kAnyConnection,
         [this, id, parse = std::move(parse), done = std::move(done)](const Answer& answer) {
@@ -144,7 +144,7 @@ Backend::RequestId SftpBackend::ask(sftp::Request request, Parse<T> parse, Done<
 template <typename T>
 Backend::RequestId SftpBackend::ask_attrs(const ObjectId& object, Parse<T> parse, Done<T> done) {
   const RequestId id = last_id_.fetch_add(1, std::memory_order_relaxed) + 1;
-  client_.post([=, this] { ask_attrs_as<T>(id, object, parse, done); });
+  client_.run_or_post([=, this] { ask_attrs_as<T>(id, object, parse, done); });
   return id;
 }
 
@@ -203,7 +203,7 @@ void SftpBackend::cancel(RequestId id) {
 template <typename T, typename Job>
 Backend::RequestId SftpBackend::call(Done<T> done, Job job) {
   const RequestId id = last_id_.fetch_add(1, std::memory_order_relaxed) + 1;
-  client_.post([this, id, done = std::move(done), job = std::move(job)]() mutable {
+  client_.run_or_post([this, id, done = std::move(done), job = std::move(job)]() mutable {
     job(unless_cancelled<T>(id, std::move(done)));
   });
   return id;
@@ -212,7 +212,7 @@ Backend::RequestId SftpBackend::call(Done<T> done, Job job) {
 template <typename T, typename Job>
 Backend::RequestId SftpBackend::call_in_turn(Done<T> done, Job job) {
   const RequestId id = last_id_.fetch_add(1, std::memory_order_relaxed) + 1;
-  client_.post([this, id, done = std::move(done), job = std::move(job)]() mutable {
+  client_.run_or_post([this, id, done = std::move(done), job = std::move(job)]() mutable {
     auto then = unless_cancelled<T>(id, std::move(done));
     changes_.after_ahead([this, id, then = std::move(then), job = std::move(job)]() mutable {
       if (calls_.contains(id)) job(std::move(then));
@@ -224,7 +224,7 @@ Backend::RequestId SftpBackend::call_in_turn(Done<T> done, Job job) {
 template <typename T, typename Job>
 Backend::RequestId SftpBackend::call_for_file(Done<T> done, Job job) {
   const RequestId id = last_id_.fetch_add(1, std::memory_order_relaxed) + 1;
-  client_.post([this, id, done = std::move(done), job = std::move(job)]() mutable {
+  client_.run_or_post([this, id, done = std::move(done), job = std::move(job)]() mutable {
     calls_[id] = 0;
     job([this, id, done = std::move(done)](Result<T> result) {
       if (calls_.erase(id) != 0) return done(std::move(result));

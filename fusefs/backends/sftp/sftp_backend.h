@@ -5,9 +5,10 @@
 //                 hosts, certificates and known hosts work as users have them. An SFTP codec of our
 //                 own, because libraries at hand send one READDIR at a time.
 // Ownership:      owns the connection with its thread, the listings and the open files.
-// Thread-safety:  as backend.h says. Everything happens on the connection's thread; the members
-//                 only post to it.
-// Locks:          none of its own; completions run on that thread with none held.
+// Thread-safety:  as backend.h says. Everything happens in the connection's loop (sftp_client.h),
+// of
+//                 which callers take a turn while it is at rest.
+// Locks:          none of its own; completions run in the loop with none held.
 // Errors:         as backend.h says. SFTP's word for most failures is FAILURE: what looks that went
 //                 with the request, or the file system's figures, explain; else EIO.
 // Changes:        sftp_changes.h, sftp_rename.h, sftp_setattr.h, sftp_file_io.h. SFTP makes regular
@@ -138,7 +139,7 @@ class SftpBackend final : public Backend {
   // For calls that are several requests: a completion that runs unless the call was cancelled.
   template <typename T>
   Done<T> unless_cancelled(RequestId id, Done<T> done);
-  // Runs `job` on the loop with such a completion.
+  // Runs `job` in the loop with such a completion.
   template <typename T, typename Job>
   RequestId call(Done<T> done, Job job);
   // The same once nothing is being made ahead, for what changes something. It is not begun where

@@ -68,9 +68,7 @@ void SftpClient::stop() {
   {
     MutexLock lock(mutex_);
     stopping_ = true;
-    const uint64_t one = 1;
-    // Full means that it is awake anyway.
-    if (::write(wake_, &one, sizeof one) < 0) CACHE_CHECK(errno == EAGAIN);
+    wake();
   }
   if (thread_.joinable()) thread_.join();
 }
@@ -79,9 +77,52 @@ void SftpClient::post(std::function<void()> job) {
   MutexLock lock(mutex_);
   if (stopping_) return;
   posts_.push_back(std::move(job));
-  if (posts_.size() > 1) return;
+  if (posts_.size() == 1) wake();
+}
+
+// Full means that it is awake anyway.
+void SftpClient::wake() {
   const uint64_t one = 1;
   if (::write(wake_, &one, sizeof one) < 0) CACHE_CHECK(errno == EAGAIN);
+}
+
+// ---- The turn -----------------------------------------------------------------------------------
+
+void SftpClient::run_or_post(std::function<void()> job) {
+  if (!borrow_turn()) return post(std::move(job));
+  const TimePoint tick = next_tick_;
+  job();
+  flush();
+  // The loop waits for something else now.
+  const bool changed = !out_.empty() || next_tick_ < tick;
+  return_turn();
+  if (changed) wake();
+}
+
+bool SftpClient::borrow_turn() {
+  Turn free = Turn::kFree;
+  if (!turn_.compare_exchange_strong(free, Turn::kLent, std::memory_order_acquire, kRelaxed)) {
+    return false;
+  }
+  {
+    MutexLock lock(mutex_);
+    if (!stopping_ && posts_.empty()) return true;
+  }
+  return_turn();
+  return false;
+}
+
+void SftpClient::return_turn() {
+  turn_.store(Turn::kFree, std::memory_order_release);
+  turn_.notify_one();
+}
+
+void SftpClient::take_turn_back() {
+  Turn free = Turn::kFree;
+  while (!turn_.compare_exchange_strong(free, Turn::kLoop, std::memory_order_acquire, kRelaxed)) {
+    turn_.wait(Turn::kLent, std::memory_order_acquire);
+    free = Turn::kFree;
+  }
 }
 
 BackendCounters SftpClient::counters() const {
@@ -147,7 +188,10 @@ void SftpClient::wait_for_events(TimePoint until) {
   }
   const auto nanoseconds = std::chrono::duration_cast<std::chrono::nanoseconds>(left).count();
   const timespec patience = {.tv_sec = 0, .tv_nsec = static_cast<long>(nanoseconds)};
-  if (::ppoll(events.data(), events.size(), &patience, nullptr) <= 0) return;
+  turn_.store(Turn::kFree, std::memory_order_release);
+  const int ready = ::ppoll(events.data(), events.size(), &patience, nullptr);
+  take_turn_back();
+  if (ready <= 0) return;
   uint64_t ignored = 0;
   if (events[0].revents != 0 && ::read(wake_, &ignored, sizeof ignored) < 0) {
     CACHE_CHECK(errno == EAGAIN);

@@ -4,8 +4,10 @@
 //                 the replies, gives up what is late, and starts the child again when it is gone.
 // Ownership:      owns the child and one thread, which runs everything: replies, what was posted,
 //                 the ticks. Both are gone when stop() returns; what waited is dropped.
-// Thread-safety:  post(), connect(), stop() and counters() from any thread; all else, marked
-//                 'loop', on the client's own thread only.
+// Thread-safety:  post(), run_or_post(), connect(), stop() and counters() from any thread; all
+// else,
+//                 marked 'loop', is for whoever has the loop's turn: its own thread, which lends
+//                 it to others while it waits for events. One thread has it at a time.
 // Locks:          LockRank::kBackend around the queue of posts; none is held when anything is
 //                 called.
 // Errors:         an Answer's `error`: ETIMEDOUT (kRequestPatience); ECONNRESET: the connection was
@@ -98,6 +100,10 @@ class SftpClient {
   void stop();
   // Runs `job` on the loop.
   void post(std::function<void()> job);
+  // The same by the caller itself, before it returns, where the loop is at rest and everything
+  // posted before has run: what asks for one thing saves a switch of threads on its way out. `job`
+  // may call its caller back then, and leaves to do nothing that set_after_batch() is for.
+  void run_or_post(std::function<void()> job);
   [[nodiscard]] BackendCounters counters() const;
 
   // ---- loop ----
@@ -136,9 +142,15 @@ class SftpClient {
     uint32_t nonsense = 0;
   };
   using WireId = uint32_t;
+  // Who may touch what is marked 'loop'.
+  enum class Turn : uint32_t { kLoop, kFree, kLent };
 
   void run();
   bool run_posts();
+  void wake();
+  bool borrow_turn();
+  void return_turn();
+  void take_turn_back();
   void wait_for_events(cache::TimePoint until);
   void on_socket_readable();
   void take_packets();
@@ -176,6 +188,9 @@ class SftpClient {
 
   // Statistics: relaxed, they order nothing.
   std::atomic<uint64_t> requests_{0}, inflight_{0}, inflight_peak_{0}, errors_{0};
+
+  // Orders what one who had the turn did before what the next one does.
+  std::atomic<Turn> turn_{Turn::kLoop};
 
   // ---- loop ----
   State state_ = State::kDown;
