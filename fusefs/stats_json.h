@@ -1,9 +1,8 @@
 // The figures of one mount, and their JSON: what `cookiefsctl stats --json` prints.
 //
 // Shape:          {"source": "...", "cache": {"limit_bytes": N, ...}, ...}: objects of numbers
-// (those
-//                 of latencies: an object for each kind), and never an array. Keys are stable:
-//                 scripts read them.
+//                 (those of latencies: an object for each kind), and never an array. Keys are
+//                 stable: scripts read them.
 // Thread-safety:  pure functions.
 // Errors:         none; text that is not UTF-8 is shown with U+FFFD for what is wrong in it.
 #pragma once

@@ -3,8 +3,8 @@
 // Purpose:        entries go into the page's columns, names and attributes into staging; sealing
 //                 packs names (and the next array's token) into one allocation of exact size.
 // Ownership:      refers to a page that its user keeps pinned and locked until it is sealed;
-// count(),
-//                 position() and last_cookie() may be asked after that, when the page may be gone.
+//                 count(), position() and last_cookie() may be asked after that, when the page may
+//                 be gone.
 // Thread-safety:  none of its own: one lock guards builder and readers of its view.
 // Errors:         seal() is false when there is no memory; the array can then be read through
 //                 view() but not be cached.

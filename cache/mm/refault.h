@@ -4,9 +4,8 @@
 // Thread-safety:  all members from any thread; entries are relaxed atomics, and a lost update costs
 //                 a wrong guess, never correctness.
 // Bound:          a fixed table of 8 bytes a slot, in sets of four (half a cache line); of a full
-// set
-//                 the oldest eviction is forgotten. With one slot a set a loop over half the table
-//                 would lose a third of its pages, and each of them count as never read.
+//                 set the oldest eviction is forgotten. With one slot a set a loop over half the
+//                 table would lose a third of its pages, and each of them count as never read.
 // Source:         Linux mm/workingset.c (refault distance), kept outside the index.
 #pragma once
 

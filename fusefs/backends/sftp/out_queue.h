@@ -6,8 +6,7 @@
 // Ownership:      shares the bytes of requests until the socket has taken them.
 // Thread-safety:  none; the connection's own thread.
 // Errors:         send_to() leaves in the queue what could not be sent, for whatever reason;
-// whoever
-//                 reads from the socket learns of its end.
+//                 whoever reads from the socket learns of its end.
 #pragma once
 
 #include <cstddef>

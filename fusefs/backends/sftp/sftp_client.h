@@ -5,9 +5,8 @@
 // Ownership:      owns the child and one thread, which runs everything: replies, what was posted,
 //                 the ticks. Both are gone when stop() returns; what waited is dropped.
 // Thread-safety:  post(), run_or_post(), connect(), stop() and counters() from any thread; all
-// else,
-//                 marked 'loop', is for whoever has the loop's turn: its own thread, which lends
-//                 it to others while it waits for events. One thread has it at a time.
+//                 else, marked 'loop', is for whoever has the loop's turn: its own thread, which
+//                 lends it to others while it waits for events. One thread has it at a time.
 // Locks:          LockRank::kBackend around the queue of posts; none is held when anything is
 //                 called.
 // Errors:         an Answer's `error`: ETIMEDOUT (kRequestPatience); ECONNRESET: the connection was
