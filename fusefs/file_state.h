@@ -35,8 +35,9 @@ class BackendFileSource final : public cache::FileSource {
   RequestId read(uint64_t offset, uint32_t size, Done<std::string> done) override {
     return backend_.read(opener_, file_, offset, size, std::move(done));
   }
-  RequestId write(uint64_t offset, std::string bytes, Done<cache::WriteAnswer> done) override {
-    return backend_.write(opener_, file_, offset, std::move(bytes), std::move(done));
+  RequestId write(uint64_t offset, std::string bytes, cache::StableHow how,
+                  Done<cache::WriteAnswer> done) override {
+    return backend_.write(opener_, file_, offset, std::move(bytes), how, std::move(done));
   }
   RequestId commit(Done<uint64_t> done) override {
     return backend_.fsync(opener_, file_, std::move(done));

@@ -46,8 +46,8 @@ class MeasuredBackend final : public Backend {
   }
   void release(FileHandle file) override { backend_->release(file); }
   RequestId write(const CallerPtr& caller, FileHandle file, uint64_t offset, std::string bytes,
-                  Done<WriteAnswer> done) override {
-    return backend_->write(caller, file, offset, std::move(bytes),
+                  StableHow how, Done<WriteAnswer> done) override {
+    return backend_->write(caller, file, offset, std::move(bytes), how,
                            timed(RemoteKind::kWrite, std::move(done)));
   }
   RequestId fsync(const CallerPtr& caller, FileHandle file, Done<uint64_t> done) override {

@@ -31,7 +31,11 @@ FileCore::SourcePtr FileCore::commit_source(const SourcePtr& through) {
 Status FileCore::commit_all(FileMapping::Durable durable, const SourcePtr& through,
                             const DataWait& wait) {
   MutexLock lock(mutex_);
-  if (durable == FileMapping::Durable::kNo && unstable_.empty() && commit_ == nullptr) return {};
+  const bool is_durable = tells_durable_ && undurable_ == committed_;
+  if (unstable_.empty() && commit_ == nullptr &&
+      (durable == FileMapping::Durable::kNo || is_durable)) {
+    return {};
+  }
   const uint64_t needed = commits_begun_ + 1;
   for (;;) {
     const Status status = wait_for(wait, [this]() REQUIRES(mutex_) { return commit_ == nullptr; });
@@ -60,6 +64,7 @@ FileCore::CommitPtr FileCore::begin_commit(const SourcePtr& source) {
   auto commit = std::make_shared<CommitRequest>();
   commit->source = source;
   commit->number = ++commits_begun_;
+  commit->undurable = undurable_;
   commit->covered.swap(unstable_);
   unstable_since_ = TimePoint::max();
   commit_ = commit;
@@ -111,7 +116,10 @@ void FileCore::commit_answered(const CommitPtr& commit, const Result<uint64_t>& 
   drop_pages(dropped);
   {
     MutexLock lock(mutex_);
-    if (error == 0) commits_done_ = commit->number;
+    if (error == 0) {
+      commits_done_ = commit->number;
+      committed_ = commit->undurable;
+    }
     commit->ended = true;
     commit->error = error;
     drop_later(std::move(commit->source));

@@ -79,7 +79,8 @@ struct FlushState {
   PageRanges todo;              // to be picked
   uint32_t pending = 0;         // writes under way that it waits for
   int error = 0;
-  bool lost = false;  // a commit has told that something must be written once more
+  bool lost = false;     // a commit has told that something must be written once more
+  bool commits = false;  // what has been written is committed afterwards
 
   // Once more; what lies beside it is not waited for: a truncation would hold it back for ever.
   void again(uint64_t from, uint64_t to) { todo.insert(std::max(from, first), std::min(to, end)); }
@@ -99,7 +100,8 @@ struct PatientWait : DataWait {
 
 struct WriteRequest : FileRequest {
   uint64_t offset = 0;
-  uint64_t length = 0;         // bytes sent: to the end of the file as it was
+  uint64_t length = 0;  // bytes sent: to the end of the file as it was
+  StableHow how = StableHow::kUnstable;
   LineUse line;                // what it takes of what may be under way
   bool copying = false;        // pages are being copied, by a thread that will look at `ended`
   std::vector<PageRef> pages;  // under write-back
@@ -108,6 +110,7 @@ struct WriteRequest : FileRequest {
 
 struct CommitRequest : FileRequest {
   uint64_t number = 0;
+  uint64_t undurable = 0;  // undurable_, when it began
   // What it covers, by the verifier of the writes.
   std::vector<std::pair<uint64_t, PageRanges>> covered;
 };
@@ -259,6 +262,9 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   // What may be sent now as one request: begins in `todo`, and is dirty.
   [[nodiscard]] PageRange find_sendable(const PageRanges& todo) const REQUIRES(mutex_);
   WritePtr pick(const PageRange& range, const LineUse& line) REQUIRES(mutex_);
+  // The only request that a commit would be for is made durable itself (as the kernel's NFS client
+  // does it): a round trip less.
+  [[nodiscard]] StableHow how_to_write(const WriteRequest& write) const REQUIRES(mutex_);
   // Tells where it stopped: at a page that is not dirty after all, or at the end.
   uint64_t copy_pages(WriteRequest& write, uint64_t end, std::string* bytes) EXCLUDES(mutex_);
   bool copy_page(WriteRequest& write, uint64_t key, std::string* bytes) EXCLUDES(mutex_);
@@ -269,6 +275,7 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   void write_refused(WriteRequest& write, int error) EXCLUDES(mutex_);
   void write_done(WriteRequest& write, const WriteAnswer& answer) REQUIRES(mutex_);
   void write_again(WriteRequest& write) REQUIRES(mutex_);
+  void note_durable(const WriteAnswer& answer) REQUIRES(mutex_);
   void end_writeback(WriteRequest& write) REQUIRES(mutex_);
   void take_off(WriteRequest& write) REQUIRES(mutex_);
   // Into a gauge and into what is unwritten. What changes from one state to another is added there
@@ -279,7 +286,8 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   void remove_dirty(uint64_t first, uint64_t end) REQUIRES(mutex_);
   void back_off() REQUIRES(mutex_);
   void record_error(int error) REQUIRES(mutex_);
-  [[nodiscard]] FlushPtr begin_flush(uint64_t first, uint64_t end) REQUIRES(mutex_);
+  enum class Then : uint8_t { kNothing, kCommit };  // ... once all is written
+  [[nodiscard]] FlushPtr begin_flush(uint64_t first, uint64_t end, Then then) REQUIRES(mutex_);
   void end_flush(const FlushPtr& flush) REQUIRES(mutex_);
   Status write_all(const FlushPtr& flush, PatientWait* wait) EXCLUDES(mutex_);
   // Without a commit.
@@ -354,6 +362,12 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   Duration pause_ GUARDED_BY(mutex_){};
   uint64_t commits_begun_ GUARDED_BY(mutex_) = 0;
   uint64_t commits_done_ GUARDED_BY(mutex_) = 0;  // the number of the last that succeeded
+  // Writes that were not durable when they were answered, and how many of them a commit has
+  // covered; and whether the remote says such a thing of any: if not, only a commit is to be relied
+  // on.
+  uint64_t undurable_ GUARDED_BY(mutex_) = 0;
+  uint64_t committed_ GUARDED_BY(mutex_) = 0;
+  bool tells_durable_ GUARDED_BY(mutex_) = false;
   uint32_t rewrites_ GUARDED_BY(mutex_) = 0;
   TimePoint last_write_ GUARDED_BY(mutex_) = TimePoint::min();
   std::atomic<uint64_t> last_written_page_{~uint64_t{0}};

@@ -66,13 +66,15 @@ Result<WriteAnswer> FileCore::call_write(const SourcePtr& source, uint64_t offse
   requests_written_.fetch_add(1, std::memory_order_relaxed);
   stats_.data_writes.add();
   const Status status = call_out(call, wait, [&] {
-    return source->write(offset, std::move(bytes),
+    return source->write(offset, std::move(bytes), StableHow::kFileSync,
                          [self = shared_from_this(), call](const Result<WriteAnswer>& got) {
                            self->call_answered(call, got.error_number(),
                                                [&] { call->written = got.value(); });
                          });
   });
   if (!status.ok()) return status;
+  MutexLock lock(mutex_);
+  note_durable(call->written);
   return call->written;
 }
 

@@ -119,8 +119,17 @@ FileCore::WritePtr FileCore::pick(const PageRange& range, const LineUse& line) {
   count_pages(stats_.writeback_bytes, range.size());
   remove_dirty(range.first, range.end);
   remove_unstable(range.first, range.end);
+  write->how = how_to_write(*write);
   writes_.push_back(write);
   return write;
+}
+
+StableHow FileCore::how_to_write(const WriteRequest& write) const {
+  const bool alone = dirty_.empty() && writes_.empty() && unstable_.empty() && commit_ == nullptr;
+  const bool commits =
+      finishing_ || std::any_of(write.flushes.begin(), write.flushes.end(),
+                                [](const FlushPtr& flush) { return flush->commits; });
+  return alone && commits ? StableHow::kFileSync : StableHow::kUnstable;
 }
 
 FileCore::Sent FileCore::send_next(const PageRanges* todo) {
@@ -222,7 +231,7 @@ void FileCore::send_write(const WritePtr& write, std::string bytes) {
   requests_written_.fetch_add(1, std::memory_order_relaxed);
   stats_.data_writes.add();
   const FileSource::RequestId id =
-      source->write(offset, std::move(bytes),
+      source->write(offset, std::move(bytes), write->how,
                     [self = shared_from_this(), write](const Result<WriteAnswer>& answer) {
                       self->write_answered(write, answer);
                     });
@@ -263,11 +272,20 @@ void FileCore::write_done(WriteRequest& write, const WriteAnswer& answer) {
   pause_ = {};
   retry_at_ = TimePoint::min();
   write_back_->note_taken(write.line);
+  note_durable(answer);
   if (!answer.stable) {
     add_unstable(write.first, write.end, answer.verifier);
     for (const PageRef& page : write.pages) page->set(page_state::kPrivate);
   }
   end_writeback(write);
+}
+
+void FileCore::note_durable(const WriteAnswer& answer) {
+  if (answer.durable) {
+    tells_durable_ = true;
+  } else {
+    ++undurable_;
+  }
 }
 
 void FileCore::write_again(WriteRequest& write) {
@@ -387,8 +405,9 @@ void FileCore::background(Need write, Need commit) {
 
 // --- flush --------------------------------------------------------------------------------------
 
-FileCore::FlushPtr FileCore::begin_flush(uint64_t first, uint64_t end) {
+FileCore::FlushPtr FileCore::begin_flush(uint64_t first, uint64_t end, Then then) {
   auto flush = std::make_shared<FlushState>();
+  flush->commits = then == Then::kCommit;
   flush->first = first;
   flush->end = end;
   for (uint64_t from = first;;) {
@@ -461,7 +480,7 @@ Status FileCore::write_range(uint64_t first, uint64_t end, const DataWait& wait)
         })) {
       return {};
     }
-    flush = begin_flush(first, end);
+    flush = begin_flush(first, end, Then::kNothing);
   }
   PatientWait patient(wait);
   Status status = write_all(flush, &patient);
@@ -478,7 +497,7 @@ Status FileCore::flush(FileMapping::Durable durable, const DataWait& wait, uint6
   FlushPtr flush;
   {
     MutexLock lock(mutex_);
-    flush = begin_flush(from / kDataPage, pages_up_to(to));
+    flush = begin_flush(from / kDataPage, pages_up_to(to), Then::kCommit);
   }
   PatientWait patient(wait);
   Status status;

@@ -24,7 +24,14 @@ struct WriteAnswer {
   // verifier. True: it will not, as far as a commit() has any meaning there.
   bool stable = true;
   uint64_t verifier = 0;  // of the remote's life; another one: what was not stable may be lost
+  // It is on the remote's disk, and so is everything else that was changed there: only writes that
+  // say otherwise need a commit() (NFS).
+  bool durable = false;
 };
+
+// Of a write (RFC 1813, stable_how): whether a commit is to follow. A remote may do more than it
+// is asked for, or less: its answer tells.
+enum class StableHow : uint8_t { kUnstable, kFileSync };
 
 // The network, or the remote for the time being: to be tried again. Everything else is its last
 // word.
@@ -41,7 +48,8 @@ class FileSource {
   // Fewer bytes than asked for only at the end of the file.
   virtual RequestId read(uint64_t offset, uint32_t size, Done<std::string> done) = 0;
   // All of the bytes, or an error: then any part of them may have been written. May be repeated.
-  virtual RequestId write(uint64_t offset, std::string bytes, Done<WriteAnswer> done) = 0;
+  virtual RequestId write(uint64_t offset, std::string bytes, StableHow how,
+                          Done<WriteAnswer> done) = 0;
   // Makes durable what has been written before; tells the verifier of the remote's present life.
   virtual RequestId commit(Done<uint64_t> done) = 0;
   virtual void cancel(RequestId id) = 0;

@@ -1,8 +1,7 @@
 // PageRanges: a set of page numbers as disjoint ranges.
 //
 // Purpose:        which pages of a file are dirty, or under way, or not committed: mostly a few
-// long
-//                 runs.
+//                 long runs.
 // Thread-safety:  none; its owner's lock.
 // Cost:           logarithmic in the number of ranges.
 #pragma once

@@ -39,6 +39,7 @@ namespace fusefs {
 
 using cache::Attr;
 using cache::Result;
+using cache::StableHow;
 using cache::Status;
 using cache::WriteAnswer;
 
@@ -182,7 +183,7 @@ class Backend {
   // All of the bytes, or an error. What was written is in the remote's own hands (a daemon that is
   // killed loses nothing), but for WriteAnswer::stable.
   virtual RequestId write(const CallerPtr& /*caller*/, FileHandle /*file*/, uint64_t /*offset*/,
-                          std::string /*bytes*/, Done<WriteAnswer> done) {
+                          std::string /*bytes*/, StableHow /*how*/, Done<WriteAnswer> done) {
     return refuse(done);
   }
   // Durable on the remote's disk, as far as it can promise that; tells WriteAnswer's verifier.

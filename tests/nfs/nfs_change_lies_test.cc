@@ -82,8 +82,9 @@ class Liar {
             .error_number();
       case kWrite:
         return rig_
-            .wait<test::WriteAnswer>(
-                [&](auto done) { backend.write(nullptr, file_, 0, "content", done); })
+            .wait<test::WriteAnswer>([&](auto done) {
+              backend.write(nullptr, file_, 0, "content", cache::StableHow::kUnstable, done);
+            })
             .error_number();
       case kCommit:
         return rig_.wait<uint64_t>([&](auto done) { backend.fsync(nullptr, file_, done); })

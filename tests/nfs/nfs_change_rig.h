@@ -118,8 +118,10 @@ class ChangeRig : public NfsRig {
     return wait<Attr>([&](auto done) { backend().setattr(who, id, file, set, done); });
   }
   Result<WriteAnswer> write(File file, uint64_t offset, const std::string& bytes,
-                            const CallerPtr& who = nullptr) {
-    return wait<WriteAnswer>([&](auto done) { backend().write(who, file, offset, bytes, done); });
+                            const CallerPtr& who = nullptr,
+                            cache::StableHow how = cache::StableHow::kUnstable) {
+    return wait<WriteAnswer>(
+        [&](auto done) { backend().write(who, file, offset, bytes, how, done); });
   }
   Result<uint64_t> fsync(File file) {
     return wait<uint64_t>([&](auto done) { backend().fsync(nullptr, file, done); });

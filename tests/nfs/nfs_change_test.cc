@@ -212,6 +212,27 @@ TEST_CASE("files are written, truncated and read back") {
   }
 }
 
+TEST_CASE("what is asked to be durable is, in one request") {
+  const WritableDir dir("disk", "durable");
+  ChangeRig rig("disk", 0, {{"wsize", "64K"}});
+  const auto made = rig.create(rig.find("durable"), "file");
+  REQUIRE(made.ok());
+  const uint64_t before = rig.backend().counters().requests;
+  const auto write = [&](const std::string& bytes) {
+    return rig.write(made.value().file, 0, bytes, nullptr, cache::StableHow::kFileSync);
+  };
+  const auto written = write("content");
+  REQUIRE(written.ok());
+  CHECK(written.value().stable);
+  CHECK(written.value().durable);
+  CHECK(rig.backend().counters().requests == before + 1);
+  // In several requests, which are for a commit where the server makes a difference.
+  const auto large = write(std::string(200 << 10, 'x'));
+  REQUIRE(large.ok());
+  CHECK(large.value().durable == large.value().stable);
+  rig.backend().release(made.value().file);
+}
+
 TEST_CASE("what is written is stable, or is with the commit's verifier") {
   const WritableDir dir("disk", "verified");
   ChangeRig rig("disk");

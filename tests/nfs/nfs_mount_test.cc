@@ -189,6 +189,26 @@ TEST_CASE(
   std::filesystem::remove_all(top);
 }
 
+TEST_CASE("a small file is written, and made durable, in one request", "[mount]") {
+  const std::string version = GENERATE("3", "4");
+  const std::string path = mount_server().directory("plain") + "/small" + version;
+  {
+    Mount mount(mount_server().url("/plain", 0, version));
+    const int fd = open((mount / ("small" + version)).c_str(), O_CREAT | O_EXCL | O_WRONLY, 0644);
+    REQUIRE(fd >= 0);
+    REQUIRE(write(fd, "first", 5) == 5);
+    CHECK(fsync(fd) == 0);
+    CHECK(test::text_of(path) == "first");
+    REQUIRE(write(fd, " second", 7) == 7);
+    CHECK(close(fd) == 0);
+    CHECK(test::text_of(path) == "first second");
+    CHECK(mount.figure("data.writes") == 2);
+    CHECK(mount.figure("data.commits") == 0);
+    CHECK(mount.end() == "");
+  }
+  std::filesystem::remove(path);
+}
+
 TEST_CASE("cookies at and above 2^63: a directory in the server's memory", "[mount]") {
   const std::string version = GENERATE("3", "4");
   NfsWriter writer(mount_server().url("/mem"));

@@ -28,20 +28,22 @@ class FakeFile::Source final : public cache::FileSource {
         });
   }
 
-  RequestId write(uint64_t offset, std::string bytes, Done<WriteAnswer> done) override {
+  RequestId write(uint64_t offset, std::string bytes, cache::StableHow how,
+                  Done<WriteAnswer> done) override {
     const uint64_t size = bytes.size();
+    const bool syncs = file_->options_.file_sync && how == cache::StableHow::kFileSync;
     auto answer = std::make_shared<WriteAnswer>();
     return file_->submit(
-        {Kind::kWrite, offset, size},
-        [file = file_.get(), offset, bytes = std::move(bytes), answer] {
+        {Kind::kWrite, offset, size, how},
+        [file = file_.get(), offset, syncs, bytes = std::move(bytes), answer] {
           const std::lock_guard lock(file->mutex_);
           const auto put = [&](std::string& to) {
             if (to.size() < offset + bytes.size()) to.resize(offset + bytes.size(), '\0');
             to.replace(offset, bytes.size(), bytes);
           };
           put(file->content_);
-          if (file->options_.stable) put(file->durable_);
-          *answer = {file->options_.stable, file->verifier_};
+          if (file->options_.stable || syncs) put(file->durable_);
+          *answer = {file->options_.stable || syncs, file->verifier_, syncs};
           return 0;
         },
         [answer, done](int error) {

@@ -33,6 +33,7 @@ class FakeFile : public std::enable_shared_from_this<FakeFile> {
     uint32_t max_read = 1U << 20;
     uint32_t max_write = 1U << 20;
     bool stable = true;
+    bool file_sync = false;  // not stable: but for writes that are asked to be; they are durable
     Answers answers = Answers::kAtOnce;
     uint64_t seed = 1;
   };
@@ -40,6 +41,7 @@ class FakeFile : public std::enable_shared_from_this<FakeFile> {
     Kind kind = Kind::kRead;
     uint64_t offset = 0;
     uint64_t size = 0;
+    cache::StableHow how = cache::StableHow::kUnstable;  // of a write
   };
   // An errno for this call, or 0; runs when the call is carried out, with no lock held.
   using Fault = std::function<int(const Call&)>;

@@ -249,7 +249,8 @@ Backend::RequestId LocalBackend::read(const CallerPtr& /*caller*/, FileHandle fi
 void LocalBackend::release(FileHandle file) { files_.release(file); }
 
 Backend::RequestId LocalBackend::write(const CallerPtr& /*caller*/, FileHandle file,
-                                       uint64_t offset, std::string bytes, Done<WriteAnswer> done) {
+                                       uint64_t offset, std::string bytes, StableHow /*how*/,
+                                       Done<WriteAnswer> done) {
   return answer_now(counters_, done, [&] { return files_.write(file, offset, bytes); });
 }
 

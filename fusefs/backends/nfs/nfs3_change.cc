@@ -308,19 +308,18 @@ void Nfs3::create(uint64_t id, const CallerPtr& caller, const NewObjectPtr& obje
   });
 }
 
-void Nfs3::write(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file, uint64_t offset,
-                 std::shared_ptr<const std::string> bytes, size_t from, size_t size,
+void Nfs3::write(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file, WriteArgs args,
                  Done<Written> done) {
-  constexpr uint32_t kUnstable = 0;
+  const size_t size = args.size;
   call_raw<Written>(
       id, caller,
       {.procedure = kWrite3,
        .encode =
-           [file, offset, bytes = std::move(bytes), from, size] {
+           [file, args = std::move(args)] {
              XdrWriter out;
-             out.reserve(size + 128);
-             out.opaque(file->handle()).u64(offset).u32(static_cast<uint32_t>(size)).u32(kUnstable);
-             out.opaque(std::string_view(*bytes).substr(from, size));
+             out.reserve(args.size + 128);
+             out.opaque(file->handle()).u64(args.offset).u32(static_cast<uint32_t>(args.size));
+             out.u32(stable_how(args.how)).opaque(args.piece());
              return out.take();
            },
        .decode = [size](XdrReader& in, bool /*repeated*/) -> Result<Written> {
@@ -328,7 +327,7 @@ void Nfs3::write(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file, 
          read_wcc(in);
          Written written;
          written.count = in.u32();
-         written.answer.stable = in.u32() != kUnstable;
+         written.answer.stable = in.u32() != stable_how(StableHow::kUnstable);
          written.answer.verifier = in.verifier();
          const bool some = written.count > 0 && written.count <= size;
          return some ? Result<Written>(written) : Status::error(EIO);

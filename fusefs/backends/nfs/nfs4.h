@@ -52,8 +52,7 @@ class Nfs4 final : public Protocol {
   void close(OpenFilePtr file) override;
   void create(uint64_t id, const CallerPtr& caller, const NewObjectPtr& object, int flags,
               Done<CreatedObject> done) override;
-  void write(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file, uint64_t offset,
-             std::shared_ptr<const std::string> bytes, size_t from, size_t size,
+  void write(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file, WriteArgs args,
              Done<Written> done) override;
   void commit(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file,
               Done<uint64_t> done) override;

@@ -101,23 +101,22 @@ void Nfs4::create(uint64_t id, const CallerPtr& caller, const NewObjectPtr& obje
 
 // ---- Contents -----------------------------------------------------------------------------------
 
-void Nfs4::write(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file, uint64_t offset,
-                 std::shared_ptr<const std::string> bytes, size_t from, size_t size,
+void Nfs4::write(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file, WriteArgs args,
                  Done<Written> done) {
-  constexpr uint32_t kUnstable = 0;
+  const size_t size = args.size;
   const FilePtr4 open = stateful(file);
   if (open == nullptr) return done(Status::error(EBADF));
   const auto used = std::make_shared<StateId4>();
   RawCall<Written>::Spec spec{
       .procedure = kCompound4Raw,
       .encode =
-          [open, used, offset, bytes = std::move(bytes), from, size] {
+          [open, used, args = std::move(args)] {
             Ops4 ops;
-            ops.reserve(size + 256);
+            ops.reserve(args.size + 256);
             ops.put(open->handle());
             XdrWriter& out = ops.op(Op4::kWrite);
             put_stateid(out, use_state(open, used));
-            out.u64(offset).u32(kUnstable).opaque(std::string_view(*bytes).substr(from, size));
+            out.u64(args.offset).u32(stable_how(args.how)).opaque(args.piece());
             return ops.bytes();
           },
       .decode = [this, open, used, size](XdrReader& in, bool /*repeated*/) -> Result<Written> {
@@ -127,7 +126,7 @@ void Nfs4::write(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file, 
           return Status::error(opens_->judge(open, *used, results.status()));
         Written written;
         written.count = in.u32();
-        written.answer.stable = in.u32() != kUnstable;
+        written.answer.stable = in.u32() != stable_how(StableHow::kUnstable);
         written.answer.verifier = in.verifier();
         const bool some = written.count > 0 && written.count <= size;
         return some ? Result<Written>(written) : Status::error(EIO);

@@ -210,18 +210,21 @@ Backend::RequestId NfsBackend::read(const CallerPtr& caller, FileHandle file, ui
 class NfsBackend::WriteJob : public std::enable_shared_from_this<NfsBackend::WriteJob> {
  public:
   WriteJob(NfsBackend& backend, RequestId id, CallerPtr caller, OpenFilePtr file, std::string bytes,
-           Done<WriteAnswer> done)
+           StableHow how, Done<WriteAnswer> done)
       : backend_(backend),
         id_(id),
         caller_(std::move(caller)),
         file_(std::move(file)),
         bytes_(std::make_shared<const std::string>(std::move(bytes))),
+        // One commit is less than many of its kind.
+        how_(bytes_->size() <= backend.write_bytes_ ? how : StableHow::kUnstable),
         done_(std::move(done)) {}
 
   void step(uint64_t offset, size_t from) {
     const size_t size = std::min<size_t>(bytes_->size() - from, backend_.write_bytes_);
     backend_.protocol_->write(
-        id_, caller_, file_, offset + from, bytes_, from, size,
+        id_, caller_, file_,
+        {.offset = offset + from, .bytes = bytes_, .from = from, .size = size, .how = how_},
         [self = shared_from_this(), offset, from](const Result<Written>& written) {
           self->take(offset, from, written);
         });
@@ -239,6 +242,7 @@ class NfsBackend::WriteJob : public std::enable_shared_from_this<NfsBackend::Wri
     } else if (from == 0) {
       answer_.verifier = part.verifier;
     }
+    answer_.durable = answer_.stable;
     from += written.value().count;
     if (from < bytes_->size()) return step(offset, from);
     done_(answer_);
@@ -249,12 +253,13 @@ class NfsBackend::WriteJob : public std::enable_shared_from_this<NfsBackend::Wri
   const CallerPtr caller_;
   const OpenFilePtr file_;
   const std::shared_ptr<const std::string> bytes_;
+  const StableHow how_;
   const Done<WriteAnswer> done_;
   WriteAnswer answer_;  // one part at a time: nobody else uses it meanwhile
 };
 
 Backend::RequestId NfsBackend::write(const CallerPtr& caller, FileHandle file, uint64_t offset,
-                                     std::string bytes, Done<WriteAnswer> done) {
+                                     std::string bytes, StableHow how, Done<WriteAnswer> done) {
   OpenFilePtr open = find_file(file);
   if (open == nullptr) return refuse(done, EBADF);
   if (bytes.empty()) {
@@ -262,7 +267,7 @@ Backend::RequestId NfsBackend::write(const CallerPtr& caller, FileHandle file, u
     return 0;
   }
   const RequestId id = client_->new_id();
-  std::make_shared<WriteJob>(*this, id, identity(caller), std::move(open), std::move(bytes),
+  std::make_shared<WriteJob>(*this, id, identity(caller), std::move(open), std::move(bytes), how,
                              std::move(done))
       ->step(offset, 0);
   return id;

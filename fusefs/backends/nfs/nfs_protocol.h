@@ -101,6 +101,20 @@ struct NameIn {
   std::string name;
 };
 
+// Bytes [from, from + size) of `bytes`, to be written at `offset`.
+struct WriteArgs {
+  uint64_t offset = 0;
+  std::shared_ptr<const std::string> bytes;
+  size_t from = 0, size = 0;
+  StableHow how = StableHow::kUnstable;
+  [[nodiscard]] std::string_view piece() const {
+    return std::string_view(*bytes).substr(from, size);
+  }
+};
+
+// As both versions have it on the wire; DATA_SYNC is 1.
+constexpr uint32_t stable_how(StableHow how) { return how == StableHow::kFileSync ? 2 : 0; }
+
 struct Written {
   uint32_t count = 0;
   WriteAnswer answer;
@@ -171,8 +185,7 @@ class Protocol {
   virtual void create(uint64_t id, const CallerPtr& caller, const NewObjectPtr& object, int flags,
                       Done<CreatedObject> done) = 0;
   // Some of the bytes, at least one.
-  virtual void write(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file, uint64_t offset,
-                     std::shared_ptr<const std::string> bytes, size_t from, size_t size,
+  virtual void write(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file, WriteArgs args,
                      Done<Written> done) = 0;
   virtual void commit(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file,
                       Done<uint64_t> done) = 0;

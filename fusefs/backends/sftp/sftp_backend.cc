@@ -316,7 +316,8 @@ void SftpBackend::release(FileHandle file) {
 }
 
 Backend::RequestId SftpBackend::write(const CallerPtr& /*caller*/, FileHandle file, uint64_t offset,
-                                      std::string bytes, Done<WriteAnswer> done) {
+                                      std::string bytes, StableHow /*how*/,
+                                      Done<WriteAnswer> done) {
   return call<WriteAnswer>(std::move(done), [this, file, offset, bytes = std::move(bytes)](
                                                 Done<WriteAnswer> then) mutable {
     file_io_.write(file, offset, std::move(bytes), std::move(then));

@@ -1,13 +1,11 @@
 // SftpBackend: a directory of a host that SSH reaches.
 //
 // Purpose:        lists, reads and changes over a child `ssh -s host sftp`, so that ssh_config,
-// agents, jump
-//                 hosts, certificates and known hosts work as users have them. An SFTP codec of our
-//                 own, because libraries at hand send one READDIR at a time.
+//                 agents, jump hosts, certificates and known hosts work as users have them. An SFTP
+//                 codec of our own, because libraries at hand send one READDIR at a time.
 // Ownership:      owns the connection with its thread, the listings and the open files.
-// Thread-safety:  as backend.h says. Everything happens in the connection's loop (sftp_client.h),
-// of
-//                 which callers take a turn while it is at rest.
+// Thread-safety:  as backend.h says. Everything happens in the connection's loop, of which callers
+//                 take a turn while it is at rest (sftp_client.h).
 // Locks:          none of its own; completions run in the loop with none held.
 // Errors:         as backend.h says. SFTP's word for most failures is FAILURE: what looks that went
 //                 with the request, or the file system's figures, explain; else EIO.
@@ -62,7 +60,7 @@ class SftpBackend final : public Backend {
   void release(FileHandle file) override;
   [[nodiscard]] NewFileAttrs new_file_attrs() const override { return NewFileAttrs::kBehindData; }
   RequestId write(const CallerPtr& caller, FileHandle file, uint64_t offset, std::string bytes,
-                  Done<WriteAnswer> done) override;
+                  StableHow how, Done<WriteAnswer> done) override;
   // The verifier is always 0: whether the server's machine was started anew nobody tells.
   RequestId fsync(const CallerPtr& caller, FileHandle file, Done<uint64_t> done) override;
   RequestId getattr_open(const CallerPtr& caller, FileHandle file, Done<Attr> done) override;

@@ -61,7 +61,7 @@ class SimBackend final : public Backend {
                  Done<std::string> done) override;
   void release(FileHandle file) override;
   RequestId write(const CallerPtr& caller, FileHandle file, uint64_t offset, std::string bytes,
-                  Done<WriteAnswer> done) override;
+                  StableHow how, Done<WriteAnswer> done) override;
   RequestId fsync(const CallerPtr& caller, FileHandle file, Done<uint64_t> done) override;
   RequestId getattr_open(const CallerPtr& caller, FileHandle file, Done<Attr> done) override;
   RequestId fallocate(const CallerPtr& caller, FileHandle file, int mode, uint64_t offset,

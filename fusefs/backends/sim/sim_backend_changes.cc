@@ -26,12 +26,12 @@ MadeAnswer SimBackend::answer_of(const SimChanges::Made& made) const {
 // --- Data ---
 
 SimBackend::RequestId SimBackend::write(const CallerPtr& /*caller*/, FileHandle file,
-                                        uint64_t offset, std::string bytes,
+                                        uint64_t offset, std::string bytes, StableHow how,
                                         Done<WriteAnswer> done) {
   const uint64_t size = bytes.size();
-  auto serve = [this, file, offset, bytes = std::move(bytes)] {
+  auto serve = [this, file, offset, how, bytes = std::move(bytes)] {
     MutexLock lock(mutex_);
-    return files_.write(file, offset, bytes);
+    return files_.write(file, offset, bytes, how);
   };
   return call<WriteAnswer>(SimRequestKind::kWrite, std::move(serve), std::move(done), size);
 }
@@ -299,7 +299,8 @@ cache::Status SimBackend::write_elsewhere(std::string_view path, std::string_vie
   if (!node.ok()) return node.status();
   const Result<FileHandle> file = files_.open(node.value(), O_WRONLY);
   if (!file.ok()) return file.status();
-  const Result<WriteAnswer> written = files_.write(file.value(), offset, bytes);
+  const Result<WriteAnswer> written =
+      files_.write(file.value(), offset, bytes, StableHow::kFileSync);
   const Result<uint64_t> committed = files_.commit(file.value());
   files_.close(file.value());
   return written.ok() ? committed.status() : written.status();

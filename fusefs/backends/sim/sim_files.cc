@@ -80,19 +80,21 @@ Status SimFiles::change(const SimNode& node, const std::function<void(SimContent
   return Status();
 }
 
-Result<WriteAnswer> SimFiles::write(Handle file, uint64_t offset, std::string_view bytes) {
+Result<WriteAnswer> SimFiles::write(Handle file, uint64_t offset, std::string_view bytes,
+                                    StableHow how) {
   const Result<SimNode> node = opened(file, O_RDONLY);
   if (!node.ok()) return node.status();
   if (!in_range(offset, bytes.size())) return Status::error(EFBIG);
   if (bytes.empty()) return WriteAnswer{.stable = true, .verifier = verifier_};
   const Status room = check_space(node.value(), offset, bytes.size());
   if (!room.ok()) return room;
-  const bool unstable = tree_.config().unstable;
+  const bool may_lose = tree_.config().unstable;
+  const bool unstable = may_lose && how == StableHow::kUnstable;
   const Status status = change(node.value(), [&](SimContent& changing) {
     changing.write(offset, bytes, unstable ? SimContent::Stable::kNo : SimContent::Stable::kYes);
   });
   if (!status.ok()) return status;
-  return WriteAnswer{.stable = !unstable, .verifier = verifier_};
+  return WriteAnswer{.stable = !unstable, .verifier = verifier_, .durable = may_lose && !unstable};
 }
 
 Result<uint64_t> SimFiles::commit(Handle file) {
@@ -146,7 +148,8 @@ Result<uint64_t> SimFiles::copy(Handle from, uint64_t from_offset, Handle to, ui
     const auto step = static_cast<uint32_t>(std::min(length - copied, kCopyStep));
     const Result<std::string> bytes = tree_.read(source.value(), from_offset + copied, step);
     if (!bytes.ok()) return bytes.status();
-    const Result<WriteAnswer> written = write(to, to_offset + copied, bytes.value());
+    const Result<WriteAnswer> written =
+        write(to, to_offset + copied, bytes.value(), StableHow::kUnstable);
     if (!written.ok() && copied == 0) return written.status();
     if (!written.ok()) break;
     copied += step;

@@ -28,7 +28,8 @@ class SimFiles {
   void close(Handle file) { tree_.close(ino_of(file)); }
   [[nodiscard]] Result<Attr> attr(Handle file) const;
   [[nodiscard]] Result<std::string> read(Handle file, uint64_t offset, uint32_t size) const;
-  [[nodiscard]] Result<WriteAnswer> write(Handle file, uint64_t offset, std::string_view bytes);
+  [[nodiscard]] Result<WriteAnswer> write(Handle file, uint64_t offset, std::string_view bytes,
+                                          StableHow how);
   [[nodiscard]] Result<uint64_t> commit(Handle file);
   [[nodiscard]] Result<Nothing> allocate(Handle file, int mode, uint64_t offset, uint64_t length);
   [[nodiscard]] Result<uint64_t> copy(Handle from, uint64_t from_offset, Handle to,

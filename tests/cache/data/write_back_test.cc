@@ -1,4 +1,5 @@
 // Write-back: when dirty data goes, in which requests, what happens to what is refused or lost.
+#include <algorithm>
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <thread>
@@ -10,6 +11,7 @@ namespace {
 
 using cache::ErrorMark;
 using cache::FileMapping;
+using cache::StableHow;
 using Kind = FakeFile::Kind;
 using Durable = FileMapping::Durable;
 using std::chrono::milliseconds;
@@ -364,6 +366,117 @@ TEST_CASE("fsync commits although everything was written long ago, through whom 
   CHECK(
       rig.mapping->flush(Durable::kYes, DataRig::patience(), 0, UINT64_MAX, rig.file->open()).ok());
   CHECK(rig.file->count(Kind::kCommit) == 2);
+  CHECK(rig.nothing_left());
+}
+
+namespace {
+
+DataRig::Setup syncing() {
+  DataRig::Setup setup;
+  setup.file.stable = false;
+  setup.file.file_sync = true;
+  setup.file.max_write = 64 << 10;
+  return setup;
+}
+
+size_t synced(const DataRig& rig) {
+  const auto calls = rig.file->calls(Kind::kWrite);
+  return static_cast<size_t>(std::count_if(calls.begin(), calls.end(), [](const auto& call) {
+    return call.how == StableHow::kFileSync;
+  }));
+}
+
+}  // namespace
+
+TEST_CASE("where all is one request, that is made durable, and no commit follows") {
+  DataRig rig(syncing());
+  for (const Durable durable : {Durable::kNo, Durable::kYes}) {
+    for (uint64_t i = 0; i < 3; ++i) {
+      CHECK(rig.write(i * kPage, pattern(i * kPage, 100)).ok());
+      CHECK(rig.flush(durable).ok());
+      CHECK(rig.file->durable() == rig.file->content());
+    }
+    CHECK(rig.flush(durable).ok());
+  }
+  CHECK(rig.file->count(Kind::kWrite) == 6);
+  CHECK(synced(rig) == 6);
+  CHECK(rig.file->count(Kind::kCommit) == 0);
+  CHECK(rig.nothing_left());
+}
+
+TEST_CASE("several requests are committed together") {
+  DataRig rig(syncing());
+  const std::string bytes = pattern(0, 200 << 10);
+  CHECK(rig.write(0, bytes).ok());
+  CHECK(rig.flush().ok());
+  CHECK(rig.file->count(Kind::kWrite) == 4);
+  CHECK(rig.file->count(Kind::kCommit) == 1);
+  // In one request, but not next to each other.
+  CHECK(rig.write(0, "x").ok());
+  CHECK(rig.write(3 * kPage, "y").ok());
+  CHECK(rig.flush().ok());
+  CHECK(rig.file->count(Kind::kCommit) == 2);
+  CHECK(synced(rig) == 0);
+  CHECK(rig.file->durable() == rig.file->content());
+  CHECK(rig.nothing_left());
+}
+
+TEST_CASE("what waits for a commit is committed with what is written later") {
+  DataRig rig(syncing());
+  CHECK(rig.write(0, "first").ok());
+  CHECK(rig.mapping->send_all());  // for nobody who waits
+  CHECK(rig.write(5 * kPage, "second").ok());
+  CHECK(rig.flush().ok());
+  CHECK(synced(rig) == 0);
+  CHECK(rig.file->count(Kind::kCommit) == 1);
+  CHECK(rig.file->durable() == rig.file->content());
+  CHECK(rig.nothing_left());
+}
+
+TEST_CASE("fsync commits what was not durable when it was written, once") {
+  DataRig rig(syncing());
+  CHECK(rig.write(0, "first").ok());
+  CHECK(rig.mapping->send_all());
+  CHECK(rig.flush().ok());
+  CHECK(rig.file->count(Kind::kCommit) == 1);
+  // Nothing says yet that this remote's writes ever are durable.
+  CHECK(rig.flush(Durable::kYes).ok());
+  CHECK(rig.file->count(Kind::kCommit) == 2);
+  CHECK(rig.write(0, "second").ok());
+  CHECK(rig.flush(Durable::kYes).ok());
+  CHECK(rig.flush(Durable::kYes).ok());
+  CHECK(rig.file->count(Kind::kCommit) == 2);
+  CHECK(rig.file->durable() == rig.file->content());
+  // One that fails has committed nothing.
+  CHECK(rig.write(kPage, "third").ok());
+  CHECK(rig.mapping->send_all());
+  rig.file->set_fault(
+      [](const FakeFile::Call& call) { return call.kind == Kind::kCommit ? EIO : 0; });
+  CHECK(rig.flush(Durable::kYes).error_number() == EIO);
+  rig.file->set_fault({});
+  CHECK(rig.flush(Durable::kYes).ok());
+  CHECK(rig.file->durable() == rig.file->content());
+  CHECK(rig.nothing_left());
+}
+
+TEST_CASE("a direct write is durable in one request") {
+  DataRig rig(syncing());
+  const std::string bytes = pattern(0, 2 * kPage);
+  CHECK(
+      rig.mapping->write_direct(rig.source, 0, DataRig::bytes_of(bytes), DataRig::patience()).ok());
+  CHECK(synced(rig) == 1);
+  CHECK(rig.file->count(Kind::kCommit) == 0);
+  CHECK(rig.file->durable() == bytes);
+  CHECK(rig.nothing_left());
+}
+
+TEST_CASE("what is being finished for nobody is made durable in one request, too") {
+  DataRig rig(syncing());
+  CHECK(rig.write(0, "x").ok());
+  rig.mapping->finish_soon();
+  CHECK(eventually([&] { return !rig.mapping->has_unwritten(); }));
+  CHECK(synced(rig) == 1);
+  CHECK(rig.file->count(Kind::kCommit) == 0);
   CHECK(rig.nothing_left());
 }
 

@@ -93,7 +93,7 @@ class Local {
     return ask<std::string>(&Backend::read, nullptr, file, offset, size);
   }
   auto write(uint64_t file, uint64_t offset, const std::string& bytes) {
-    return ask<WriteAnswer>(&Backend::write, nullptr, file, offset, bytes);
+    return ask<WriteAnswer>(&Backend::write, nullptr, file, offset, bytes, StableHow::kUnstable);
   }
   auto fsync(uint64_t file) { return ask<uint64_t>(&Backend::fsync, nullptr, file); }
   auto getattr_open(uint64_t file) { return ask<Attr>(&Backend::getattr_open, nullptr, file); }

@@ -272,7 +272,7 @@ TEST_CASE("whatever is done with the handle waits until the file is there") {
   set.mode = 0600;
   set.mtime.seconds = 5000;
   const uint64_t inflight = rig->counters().inflight;
-  rig->write(nullptr, file, 0, "text", writing.completion());
+  rig->write(nullptr, file, 0, "text", StableHow::kUnstable, writing.completion());
   rig->setattr(nullptr, rig.id("f"), file, set, setting.completion());
   rig->read(nullptr, file, 1, 9, reading.completion());
   rig->getattr_open(nullptr, file, getting.completion());
@@ -316,8 +316,8 @@ TEST_CASE("a name that somebody else has made meanwhile is refused, and all that
   auto made = rig.begin({{"theirs"}, {"ours"}});
   const auto theirs = made[0].told.get().value().file, ours = made[1].told.get().value().file;
   Pending<Result<WriteAnswer>> writing, writing_ours;
-  rig->write(nullptr, theirs, 0, "lost", writing.completion());
-  rig->write(nullptr, ours, 0, "text", writing_ours.completion());
+  rig->write(nullptr, theirs, 0, "lost", StableHow::kUnstable, writing.completion());
+  rig->write(nullptr, ours, 0, "text", StableHow::kUnstable, writing_ours.completion());
   wait_for_loop(*rig);
   test::put_file(rig.path("theirs"), "content");
   rig.resume();
@@ -486,7 +486,7 @@ TEST_CASE("what is being made when the connection is lost is made once, and gets
     for (size_t i = 0; i < files.size(); ++i) {
       REQUIRE(made[i].is_told());
       rig->write(nullptr, made[i].told.get().value().file, 0, "text of " + files[i].name,
-                 writing[i].completion());
+                 StableHow::kUnstable, writing[i].completion());
     }
     Pending<Result<DirChange>> removing;
     rig->unlink(nullptr, rig.parent(), "e", removing.completion());
@@ -519,7 +519,8 @@ TEST_CASE("what is being made is made in the end, however often the connection i
           "; dd bs=1 count=40 status=none | " + server + "; else exec " + server + "; fi'");
   auto made = rig.begin({{"f"}, {"emptied", O_RDWR | O_TRUNC}});
   Pending<Result<WriteAnswer>> writing;
-  rig->write(nullptr, made[0].told.get().value().file, 0, "text", writing.completion());
+  rig->write(nullptr, made[0].told.get().value().file, 0, "text", StableHow::kUnstable,
+             writing.completion());
   wait_for_loop(*rig);
   test::put_file(broken);
   rig.kill_server();
@@ -573,7 +574,8 @@ TEST_CASE("a back end ends with files under way, and whatever waits for them") {
     auto made = rig.begin({{"a"}, {"b"}, {"c"}}, 0666, stopped);
     Pending<Result<WriteAnswer>> writing;
     Pending<Result<DirChange>> removing;
-    rig->write(nullptr, made[0].told.get().value().file, 0, "text", writing.completion());
+    rig->write(nullptr, made[0].told.get().value().file, 0, "text", StableHow::kUnstable,
+               writing.completion());
     rig->release(made[1].told.get().value().file);
     rig->unlink(nullptr, rig.parent(), "c", removing.completion());
     wait_for_loop(*rig);

@@ -136,7 +136,7 @@ inline Result<std::string> read_file(Backend& backend, Backend::FileHandle file,
 inline Result<WriteAnswer> write_file(Backend& backend, Backend::FileHandle file, uint64_t offset,
                                       const std::string& bytes) {
   return answer_of<WriteAnswer>(
-      [&](auto done) { backend.write(nullptr, file, offset, bytes, done); });
+      [&](auto done) { backend.write(nullptr, file, offset, bytes, StableHow::kUnstable, done); });
 }
 inline Result<CreatedAnswer> create(Backend& backend, const ObjectId& parent,
                                     const std::string& name, int flags = O_RDWR | O_EXCL,

@@ -167,10 +167,12 @@ TEST_CASE("attributes and bytes are there, whenever the connection is lost") {
     const auto reader = open_file(*backend, "f").value();
     const std::string bytes(1 << 20, 'x');
     const auto size = [&] { return fs::file_size(dir / "f"); };
-    CHECK(cut<WriteAnswer>(
-              *backend, moment, [&](auto done) { backend->write(nullptr, file, 3, bytes, done); },
-              [&] { return size() == 3 + bytes.size(); })
-              .ok());
+    CHECK(
+        cut<WriteAnswer>(
+            *backend, moment,
+            [&](auto done) { backend->write(nullptr, file, 3, bytes, StableHow::kUnstable, done); },
+            [&] { return size() == 3 + bytes.size(); })
+            .ok());
     const bool right = test::text_of(dir / "f") == "bef" + bytes;
     CHECK(right);
     SetAttr shorter;
@@ -214,7 +216,7 @@ TEST_CASE("many writes under way when the connection is lost are all written") {
     std::vector<Pending<Result<WriteAnswer>>> pending(kWrites);
     for (size_t i = 0; i < kWrites; ++i) {
       backend->write(nullptr, file, i * kSize, std::string(kSize, static_cast<char>('a' + i)),
-                     pending[i].completion());
+                     StableHow::kUnstable, pending[i].completion());
     }
     CHECK(test::eventually([&] { return backend->counters().inflight >= kWrites; }));
     kill_server();
@@ -237,7 +239,7 @@ TEST_CASE("writes go on over a far sshd's connection that breaks in the middle")
   std::vector<Pending<Result<WriteAnswer>>> pending(kWrites);
   for (size_t i = 0; i < kWrites; ++i) {
     backend->write(nullptr, file, i * kSize, std::string(kSize, static_cast<char>('A' + i)),
-                   pending[i].completion());
+                   StableHow::kUnstable, pending[i].completion());
   }
   CHECK(pending[1].get().ok());
   proxy.cut();

@@ -64,7 +64,7 @@ TEST_CASE("a large write is one round trip, in requests of the server's size") {
     const pid_t server = process_of("sftp-server");
     kill(server, SIGSTOP);
     Pending<Result<WriteAnswer>> pending;
-    backend->write(nullptr, file, 7, pattern(1 << 20), pending.completion());
+    backend->write(nullptr, file, 7, pattern(1 << 20), StableHow::kUnstable, pending.completion());
     // And one that tells what has become of the file.
     CHECK(test::eventually([&] { return backend->counters().inflight == requests + 1; }));
     kill(server, SIGCONT);
@@ -82,7 +82,8 @@ TEST_CASE("many writes at once") {
   constexpr size_t kWrites = 100, kSize = 300'000;
   std::vector<Pending<Result<WriteAnswer>>> pending(kWrites);
   for (size_t i = 0; i < kWrites; ++i) {
-    backend->write(nullptr, file, i * kSize, pattern(kSize, i), pending[i].completion());
+    backend->write(nullptr, file, i * kSize, pattern(kSize, i), StableHow::kUnstable,
+                   pending[i].completion());
   }
   for (auto& one : pending) CHECK(one.get().ok());
   const std::string content = test::text_of(dir / "file");

@@ -61,8 +61,9 @@ class Sim {
   auto read(uint64_t file, uint64_t offset, uint32_t size) {
     return as<std::string>(nullptr, &Backend::read, file, offset, size);
   }
-  auto write(uint64_t file, uint64_t offset, const std::string& bytes) {
-    return as<WriteAnswer>(nullptr, &Backend::write, file, offset, bytes);
+  auto write(uint64_t file, uint64_t offset, const std::string& bytes,
+             StableHow how = StableHow::kUnstable) {
+    return as<WriteAnswer>(nullptr, &Backend::write, file, offset, bytes, how);
   }
   auto fsync(uint64_t file) { return as<uint64_t>(nullptr, &Backend::fsync, file); }
   auto getattr_open(uint64_t file) { return as<Attr>(nullptr, &Backend::getattr_open, file); }
