@@ -44,6 +44,7 @@ struct CursorState {
   std::string token;           // mapped cookies: what the remote is told for that array
   uint64_t seek_key = 0;       // mapped: walking the chain from its start to this array; 0: not
   bool maybe_native = false;   // the remote's own cookie, if no array on that walk has the key
+  uint64_t native = 0;         // the same place in the remote's own cookies; 0: not known
   uint32_t index = 0;          // of the next entry, as far as known
   Page* hint = nullptr;        // where that array was; looked at again before use
   uint64_t ordinal = 0;        // entries given in this pass
@@ -168,9 +169,9 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
   struct Reading;  // one read() call
 
   // dir_switch.cc
-  // From now on this directory shows mapped cookies: `fill` has met one that does not fit. Ends all
-  // fills but this one.
-  void switch_to_mapped(const Fill& fill) REQUIRES(mutex_);
+  // From now on this directory shows mapped cookies. Ends all fills but `met`, which has met one
+  // that does not fit, where it was a fill.
+  void switch_to_mapped(const Fill* met) REQUIRES(mutex_);
   // Arrays that may stay, with other cookies.
   [[nodiscard]] std::vector<PageRef> arrays_to_map() REQUIRES(mutex_);
   bool map_array(PageRef held) REQUIRES(mutex_);

@@ -499,7 +499,7 @@ bool DirCore::cookies_fit(Fill& fill, const DirAnswer& answer) {
   if (kind_ == CookieKind::kOpaque || mapped_.load(std::memory_order_relaxed)) return true;
   for (const DirAnswer::Entry& entry : answer.entries) {
     if (cookie_map::fits(entry.cookie)) continue;
-    switch_to_mapped(fill);
+    switch_to_mapped(&fill);
     end_fill(fill, kErrBadCookie);
     return false;
   }

@@ -447,6 +447,10 @@ DirCore::Outcome DirCore::read_view(Reading& reading, const ArrayView& view, con
       return next_array(reading, view, end);
     }
   }
+  if (!from && cursor.native != 0) {
+    cursor.position = std::exchange(cursor.native, 0);
+    return {Step::kNative, {}};
+  }
   if (!from) {
     return cursor.mapped || other_era ? Outcome{Step::kLost, Status::error(ESTALE)}
                                       : Outcome{Step::kUncached, {}};
@@ -513,6 +517,7 @@ void DirCore::note_given(Reading& reading, const ArrayView& view, uint32_t from,
     attr_hint_.set(nullptr, cursor.key, from - 1);
   }
   reading.consumed = true;
+  cursor.native = 0;
   cursor.era = view.header().era;
   cursor.index = from + taken;
   cursor.held = cursor.position = view.cookie(cursor.index - 1);
@@ -575,6 +580,8 @@ DirCore::Outcome DirCore::recover(Reading& reading, int error) {
   const bool refused = error == kErrBadCookie && !known;
   if (refused && pages_->sequence() == reading.sequence) invalidate(Forgotten::kNumbering);
   reading.sequence = pages_->sequence();
+  reading.filled.reset();
+  cursor.native = 0;
   cursor.own.clear();
   cursor.uncached = false;
   cursor.mapped = mapped_.load(std::memory_order_acquire);

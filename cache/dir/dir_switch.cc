@@ -45,8 +45,8 @@ class ArrayCopy {
 
 }  // namespace
 
-void DirCore::switch_to_mapped(const Fill& fill) {
-  gave_native_ = anchors_.size() > 1 || fill.builder.count() > 0;
+void DirCore::switch_to_mapped(const Fill* met) {
+  gave_native_ = met == nullptr || anchors_.size() > 1 || met->builder.count() > 0;
   switch_change_ = change_;
   std::vector<PageRef> held = arrays_to_map();
   // The arrays first: who sees the switch, without a lock, must find none of before it. An array
@@ -55,9 +55,10 @@ void DirCore::switch_to_mapped(const Fill& fill) {
   CACHE_RACE_POINT("switch to mapped cookies");
   mapped_.store(true, std::memory_order_release);
   for (const FillPtr& other : std::vector<FillPtr>(fill_owners_)) {
-    if (other.get() != &fill) end_fill(*other, kErrBadCookie);
+    if (other.get() != met) end_fill(*other, kErrBadCookie);
   }
-  // From the last on: each makes room for the next.
+  // From the first on: each makes room for the next, and the last ones are the youngest.
+  std::reverse(held.begin(), held.end());
   for (bool room = true; room && !held.empty(); held.pop_back()) {
     room = map_array(std::move(held.back()));
   }
@@ -66,7 +67,7 @@ void DirCore::switch_to_mapped(const Fill& fill) {
 // None where we have changed the directory ourselves: what arrays lack then, and where they may
 // overlap, is forgotten with them.
 std::vector<PageRef> DirCore::arrays_to_map() {
-  if (own_names_.any() || overlaps_ || unproven_ || !other_stamps_.empty()) return {};
+  if (own_names_.any() || patched_ || overlaps_ || unproven_ || !other_stamps_.empty()) return {};
   std::vector<uint64_t> keys;
   pages_->for_each([&](const Page& page) {
     if (page.uptodate()) keys.push_back(page.key());
@@ -77,7 +78,11 @@ std::vector<PageRef> DirCore::arrays_to_map() {
     PageRef page = pages_->find(key);
     if (!page || !page->uptodate()) continue;
     const ArrayView view = ArrayView::of(page->content());
-    if (view.any_marked() || view.count() == 0) continue;
+    // Those that end before they are full, for equal cookies, would end elsewhere.
+    const bool ends = (view.header().flags & kArrayEof) != 0;
+    if (view.any_marked() || view.count() == 0 || (view.count() < kEntriesPerArray && !ends)) {
+      continue;
+    }
     if (view.header().era != era_.load(std::memory_order_relaxed)) continue;
     held.push_back(std::move(page));
   }
@@ -142,7 +147,8 @@ void DirCore::place_native(CursorState& cursor) {
 }
 
 // By the key of the array that it is in, it meets the boundaries of those who list from the
-// beginning. Its place there is told by the name of the entry before it, as with any mapped cookie.
+// beginning. Its place there is told by the name of the entry before it, as with any mapped cookie;
+// where that is gone, by the remote's own cookie.
 bool DirCore::map_place(CursorState& cursor) {
   const bool now_mapped = mapped_.load(std::memory_order_acquire);
   if (cursor.mapped || !now_mapped || cursor.position == 0 || cursor.lost) return false;
@@ -156,11 +162,12 @@ bool DirCore::map_place(CursorState& cursor) {
     const uint64_t before = cursor.ordinal - std::min<uint64_t>(cursor.ordinal, cursor.index);
     std::string token = token_of(cursor.key);
     const uint64_t key = token.empty() ? 0 : mapped_key_of(token);
-    if (anchors_.find(key) == nullptr) {
+    if (key != 0 && anchors_.find(key) == nullptr) {
       if (!anchors_.add(key, static_cast<uint32_t>(before), token)) return false;
       // Begun by somebody who need not come there through the chain.
       overlaps_ = true;
     }
+    cursor.native = cursor.position;
     cursor.key = key;
     cursor.token = std::move(token);
     const uint64_t last = (cursor.recent_count - 1) % CursorState::kRecent;

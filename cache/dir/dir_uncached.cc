@@ -50,9 +50,12 @@ DirCore::Outcome DirCore::fetch_own(Reading& reading) {
     ++own_fetches_;
   }
   Outcome outcome = ask_own(reading);
-  MutexLock lock(mutex_);
-  --own_fetches_;
-  if (!removal_log_.empty() && !answers_expected()) removal_log_.clear();
+  {
+    MutexLock lock(mutex_);
+    --own_fetches_;
+    if (!removal_log_.empty() && !answers_expected()) removal_log_.clear();
+  }
+  flush_cancels();
   return outcome;
 }
 
@@ -149,7 +152,10 @@ DirCore::Outcome DirCore::build_own(Reading& reading, const DirAnswer& answer, u
   cursor.own_removals = own_removals_.load(std::memory_order_relaxed);
   for (size_t i = first; i < n && cursor.own.size() < kMaxOwnArrays; ++i) {
     const uint64_t cookie = answer.entries[i].cookie;
-    if (!cookie_map::fits(cookie)) return {Step::kLost, Status::error(kErrBadCookie)};
+    if (!cookie_map::fits(cookie)) {
+      switch_to_mapped(nullptr);
+      return {Step::kLost, Status::error(kErrBadCookie)};
+    }
     if (!fill.page) {
       Result<PageRef> page = pages_->new_private_page();
       if (!page.ok()) {

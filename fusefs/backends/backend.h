@@ -196,7 +196,8 @@ class Backend {
     return refuse(done, ENOSYS);
   }
   // fallocate(2) and copy_file_range(2); EOPNOTSUPP where the remote has no such thing. The session
-  // has written and dropped what it held of these ranges. copy: how many bytes were copied.
+  // has written and dropped what it held of these ranges. copy: how many bytes were copied. Durable
+  // where the remote's writes say that they are (WriteAnswer).
   virtual RequestId fallocate(const CallerPtr& /*caller*/, FileHandle /*file*/, int /*mode*/,
                               uint64_t /*offset*/, uint64_t /*length*/, Done<Nothing> done) {
     return refuse(done);

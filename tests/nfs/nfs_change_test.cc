@@ -229,7 +229,7 @@ TEST_CASE("what is asked to be durable is, in one request") {
   // In several requests, which are for a commit where the server makes a difference.
   const auto large = write(std::string(200 << 10, 'x'));
   REQUIRE(large.ok());
-  CHECK(large.value().durable == large.value().stable);
+  CHECK((large.value().stable || !large.value().durable));
   rig.backend().release(made.value().file);
 }
 

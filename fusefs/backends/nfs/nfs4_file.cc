@@ -126,7 +126,9 @@ void Nfs4::write(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file, 
           return Status::error(opens_->judge(open, *used, results.status()));
         Written written;
         written.count = in.u32();
-        written.answer.stable = in.u32() != stable_how(StableHow::kUnstable);
+        const uint32_t how = in.u32();
+        written.answer.stable = how != stable_how(StableHow::kUnstable);
+        written.answer.durable = how == stable_how(StableHow::kFileSync);
         written.answer.verifier = in.verifier();
         const bool some = written.count > 0 && written.count <= size;
         return some ? Result<Written>(written) : Status::error(EIO);

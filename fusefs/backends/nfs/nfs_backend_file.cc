@@ -242,7 +242,7 @@ class NfsBackend::WriteJob : public std::enable_shared_from_this<NfsBackend::Wri
     } else if (from == 0) {
       answer_.verifier = part.verifier;
     }
-    answer_.durable = answer_.stable;
+    answer_.durable = part.durable && (from == 0 || answer_.durable);
     from += written.value().count;
     if (from < bytes_->size()) return step(offset, from);
     done_(answer_);

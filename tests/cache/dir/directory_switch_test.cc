@@ -160,6 +160,100 @@ TEST_CASE("trap 12: readers go on at the switch where they are") {
   }
 }
 
+// As rm -r does it.
+TEST_CASE("traps 9, 12: at the switch all that a reader was given is gone") {
+  for (const uint32_t batch : {150U, 400U}) {
+    for (const uint64_t reply : {uint64_t{70}, uint64_t{202}, uint64_t{5000}}) {
+      INFO("by " << reply << ", in answers of " << batch);
+      DirRig rig(with_style(CookieStyle::kOrdered, batch));
+      rig.source->set_entries(half_fitting(1000, 2000));
+      rig.revalidate();
+      const std::vector<std::string> names = rig.source->names();
+      Lister lister(*rig.dir);
+      size_t removed = 0;
+      do {
+        REQUIRE(lister.read(reply).ok());
+        for (; removed < lister.got.names.size(); ++removed) {
+          const std::string& name = lister.got.names[removed];
+          const auto told = rig.source->remove_told(name);
+          REQUIRE(told);
+          (void)rig.dir->note_removed(name, told->before, told->after);
+        }
+      } while (lister.last > 0);
+      check_exact(lister.got.names, names);
+    }
+  }
+}
+
+TEST_CASE("traps 9, 12: at the switch all that came of an array was given, and is gone") {
+  auto options = with_style(CookieStyle::kOrdered, 150);
+  options.manual = true;
+  DirRig rig(options);
+  rig.source->set_entries(half_fitting(200, 600));
+  rig.revalidate();
+  const std::vector<std::string> names = rig.source->names();
+  Lister lister(*rig.dir);
+  std::thread listing([&] { (void)lister.read(5000).ok(); });
+  rig.source->allow(1);
+  listing.join();
+  REQUIRE(lister.last == 150);
+  for (size_t i = 0; i < lister.last; ++i) REQUIRE(rig.source->remove(names[i]));
+  rig.source->allow_all();
+  REQUIRE(lister.read_all(70).ok());
+  check_exact(lister.got.names, names);
+}
+
+TEST_CASE("trap 12: a seek past the arrays meets the switch, and goes on where it is") {
+  DirRig rig(with_style(CookieStyle::kOrdered, 400));
+  rig.source->set_entries(half_fitting(3000, 6000));
+  rig.revalidate();
+  const std::vector<std::string> names = rig.source->names();
+  Lister seeker(*rig.dir);
+  seeker.seek(rig.source->entries()[2899].cookie);
+  REQUIRE(seeker.read_all(500).ok());
+  check_exact(seeker.got.names, {names.begin() + 2900, names.end()});
+  CHECK(rig.source->requests().size() <= 20);  // 3,100 entries by 400, small ones at first
+}
+
+// Arrays of before the change and of after it would stand beside each other, and not meet.
+TEST_CASE("trap 12: what we removed before the switch is nowhere, and is not held twice") {
+  auto options = with_style(CookieStyle::kOrdered, 400);
+  options.manual = true;
+  DirRig rig(options);
+  rig.source->set_entries(half_fitting(1000, 2000));
+  rig.revalidate();
+  const auto remove = [&](const std::string& name) {
+    const auto told = rig.source->remove_told(name);
+    if (told) (void)rig.dir->note_removed(name, told->before, told->after);
+    return told.has_value();
+  };
+  Lister first(*rig.dir);
+  std::thread listing([&] { (void)first.read_up_to(10).ok(); });
+  rig.source->allow(1);
+  listing.join();
+  REQUIRE(first.last == 10);
+  REQUIRE(rig.source->wait_requests(2));
+  REQUIRE(remove(rig.source->names()[5]));  // its array is there, the next ones come after it
+  rig.source->allow(1);
+  REQUIRE(rig.source->wait_requests(3));
+  rig.source->allow_all();
+  Lister again(*rig.dir);
+  REQUIRE(again.read_all(300).ok());
+  const std::vector<std::string> names = rig.source->names();
+  check_exact(again.got.names, names);
+  const uint64_t arrays = rig.dir->info().arrays;
+  for (size_t i = 0; i < 600; ++i) {
+    REQUIRE(remove(names[i]));
+    INFO(names[i]);
+    CHECK_FALSE(rig.dir->find_ino(names[i]));
+  }
+  rig.dir->invalidate();
+  Lister fresh(*rig.dir);
+  REQUIRE(fresh.read_all(300).ok());
+  const uint64_t once = rig.dir->info().arrays + 600 / 202;
+  CHECK(arrays <= once);
+}
+
 TEST_CASE("trap 12: what is held at the switch keeps its attributes, and no room is no harm") {
   for (const uint64_t mib : {uint64_t{64}, uint64_t{1}}) {
     INFO("in " << mib << " MiB");
