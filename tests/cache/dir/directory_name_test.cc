@@ -327,12 +327,12 @@ TEST_CASE("lookups by name beside listers, evictions, invalidations and renewals
   std::vector<int> errors(2, -1);
   for (size_t t = 0; t < errors.size(); ++t) {
     threads.emplace_back([&, t] {
-      while (done < 2) {
+      do {
         Lister lister(*rig.dir);
         errors[t] = lister.read_all(500, t == 0 ? plus() : ReadOptions{}).error_number();
         if (errors[t] != 0) return;
         check_listing(lister.got.names, names);
-      }
+      } while (done < 2);
     });
   }
   for (int i = 0; done < 2; ++i) {
