@@ -21,6 +21,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "cache/base/hash.h"
@@ -37,6 +38,11 @@ constexpr uint64_t kFirstNumber = (uint64_t{1} << 40) - 1;
 
 // Whether a remote's cookie may be shown as it is.
 inline bool fits(uint64_t cookie) { return cookie >= 1 && cookie <= kMaxVisible; }
+
+// The token of a place that the remote tells by a cookie.
+inline std::string token(uint64_t cookie) {
+  return {reinterpret_cast<const char*>(&cookie), sizeof(cookie)};
+}
 
 // Of an array number: 0 is never used, and the first array's has no key.
 inline uint64_t key_of_number(uint64_t number) {

@@ -54,7 +54,7 @@ ResumeToken DirCore::place_after(const DirAnswer& answer, size_t index) const {
 std::string DirCore::mapped_token(const DirAnswer& answer, size_t index) const {
   const DirAnswer::Entry& entry = answer.entries[index];
   if (kind_ == CookieKind::kOpaque) return std::string(answer.token(entry));
-  return {reinterpret_cast<const char*>(&entry.cookie), sizeof(entry.cookie)};
+  return cookie_map::token(entry.cookie);
 }
 
 uint64_t DirCore::mapped_key_of(std::string_view token) const {

@@ -14,10 +14,9 @@
 namespace cache {
 namespace {
 
-// What mapped arrays tell the remote to go on after this cookie of its own.
+// What mapped arrays tell the remote to go on after this cookie of its own; none: the beginning.
 std::string token_of(uint64_t cookie) {
-  if (cookie == 0) return {};
-  return {reinterpret_cast<const char*>(&cookie), sizeof(cookie)};
+  return cookie == 0 ? std::string() : cookie_map::token(cookie);
 }
 
 // A sealed array without marks, copied: the page may go.
@@ -96,12 +95,12 @@ bool DirCore::map_array(PageRef held) {
   const ArrayHeader& header = from.header();
   const std::string token = token_of(held->key());
   held.reset();
-  const uint64_t key = token.empty() ? 0 : mapped_key_of(token);
+  const uint64_t key = mapped_key_of(token);
   // What has no anchor has no cookies.
   if (!anchors_.add(key, header.position, token)) return false;
   const bool ends = (header.flags & kArrayEof) != 0;
   const std::string next = ends ? std::string() : token_of(header.last_cookie);
-  const uint64_t next_key = ends ? 0 : mapped_key_of(next);
+  const uint64_t next_key = mapped_key_of(next);
   if (!ends) {
     if (!anchors_.add(next_key, header.position + from.count(), next)) return false;
     anchors_.chain(key, next_key);
@@ -161,7 +160,7 @@ bool DirCore::map_place(CursorState& cursor) {
   } else {
     const uint64_t before = cursor.ordinal - std::min<uint64_t>(cursor.ordinal, cursor.index);
     std::string token = token_of(cursor.key);
-    const uint64_t key = token.empty() ? 0 : mapped_key_of(token);
+    const uint64_t key = mapped_key_of(token);
     if (key != 0 && anchors_.find(key) == nullptr) {
       if (!anchors_.add(key, static_cast<uint32_t>(before), token)) return false;
       // Begun by somebody who need not come there through the chain.
