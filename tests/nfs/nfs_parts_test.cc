@@ -169,6 +169,22 @@ TEST_CASE("tokens: own changes are a chain until the state is told by its own na
     CHECK(fetched != again.after);
     CHECK(tokens.changed(third, state(3300, next(3))).before == fetched);
   }
+  // A listing of the state that our change led to, while that is young, has the change's token; the
+  // next change leads on from it. Any other young state, and whoever asks for attributes alone, is
+  // told what never comes again.
+  const auto last = tokens.changed(state(3300, 3), state(0, 4));
+  const auto listed = [&](const ChangeTokens::State& told) {
+    return tokens.listing_token(told.attr, told.change, now, wall);
+  };
+  CHECK(listed(state(0, 4)) == last.after);
+  CHECK(listed(state(0, 4)) == last.after);
+  CHECK(tokens.token(state(0, 4).attr, 4, now, wall) != last.after);
+  CHECK(listed(state(0, 5)) != listed(state(0, 5)));
+  CHECK(tokens.changed(state(0, 4), state(0, 6)).before == last.after);
+  CHECK(listed(state(0, 4)) != last.after);
+  // An old one has its own name.
+  tokens.changed(state(3300, 3), state(3200, 4));
+  CHECK(listed(state(3200, 4)) == tokens.token(state(3200, 4).attr, 4, now, wall));
   // One that we have made: too young to go by its state, and nobody else has seen it.
   auto young = state(0, 0);
   young.attr.change = tokens.token(young.attr, 0, now, wall);

@@ -279,7 +279,9 @@ namespace {
 bool read_listing_header(XdrReader& in, ChangeTokens& tokens, const ListingTimes& times,
                          DirAnswer* answer, int* error) {
   *error = error_of_status3(in.u32());
-  if (*error == 0 && in.flag()) answer->change = dated(read_attr3(in), tokens, times).change;
+  if (*error == 0 && in.flag()) {
+    answer->change = tokens.listing_token(read_attr3(in), 0, times.asked, times.asked_wall);
+  }
   const std::string_view verifier = *error == 0 ? in.bytes(NFS3_COOKIEVERFSIZE) : "";
   if (!in.ok()) *error = EIO;
   if (*error == 0) answer->verifier = to_verifier(verifier.data());

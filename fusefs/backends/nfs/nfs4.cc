@@ -402,7 +402,7 @@ int decode_readdir4(const COMPOUND4res& result, Attributes attributes, ChangeTok
   if (listing == nullptr || !attributes_at(result, 1, &directory)) return EIO;
   const READDIR4resok& ok = listing->nfs_resop4_u.opreaddir.READDIR4res_u.resok4;
   DirAnswer& answer = listed->answer;
-  answer.change = dated(directory, tokens, asked).change;
+  answer.change = tokens.listing_token(directory.attr, directory.change, asked.when, asked.wall);
   std::memcpy(&answer.verifier, ok.cookieverf, sizeof answer.verifier);
   answer.eof = ok.reply.eof != 0;
   answer.has_attrs = attributes == Attributes::kYes;

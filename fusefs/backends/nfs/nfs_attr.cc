@@ -115,6 +115,16 @@ uint64_t ChangeTokens::token(const Attr& attr, uint64_t change, TimePoint asked,
   return token;
 }
 
+uint64_t ChangeTokens::listing_token(const Attr& attr, uint64_t change, TimePoint asked,
+                                     WallTime wall) {
+  if (!settled(attr.ctime, asked, wall)) {
+    cache::MutexLock lock(chains_mutex_);
+    const auto chain = chains_.find(stamp(attr, change));
+    if (chain != chains_.end()) return chain->second;
+  }
+  return token(attr, change, asked, wall);
+}
+
 uint64_t ChangeTokens::stamp(const Attr& attr, uint64_t change) {
   uint64_t token = cache::mix64(attr.ino);
   const auto add = [&token](uint64_t part) {

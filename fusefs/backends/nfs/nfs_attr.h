@@ -55,6 +55,13 @@ class ChangeTokens {
   // and `wall` are the times, by our clocks, at which the question was sent.
   uint64_t token(const cache::Attr& attr, uint64_t change, cache::TimePoint asked, WallTime wall);
 
+  // That of a directory's listing. While the state is the one that our last change led to it is
+  // that change's, so that the next one is known to lead on from what was listed. (Whoever asks for
+  // the attributes alone is told one that never comes again: that is when another's change is
+  // noticed.)
+  uint64_t listing_token(const cache::Attr& attr, uint64_t change, cache::TimePoint asked,
+                         WallTime wall);
+
   // Whether a change made after the question was answered shows. Pure but for what was learned.
   [[nodiscard]] bool settled(const cache::Timespec& ctime, cache::TimePoint asked,
                              WallTime wall) const;
