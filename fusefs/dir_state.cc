@@ -56,6 +56,7 @@ void DirState::note_removed(std::string_view name, const DirChange& change,
 
 void DirState::note_added(const cache::Directory::NewEntry& entry, const DirChange& change) {
   own_token(directory_.note_added(entry, change.before, change.after), entry.asked);
+  names_.note_there(entry.name);
 }
 
 void DirState::adopt_empty(uint64_t change, cache::TimePoint asked) {
@@ -66,14 +67,6 @@ void DirState::adopt_empty(uint64_t change, cache::TimePoint asked) {
   age_.token_confirmed(asked);
   age_.emptied(asked);
   token_ = change;
-}
-
-bool DirState::known_absent(std::string_view name, cache::TimePoint now) {
-  {
-    MutexLock lock(mutex_);
-    if (token_ == 0 || age_.token_expired(now)) return false;
-  }
-  return directory_.presence(name) == cache::Directory::Presence::kAbsent;
 }
 
 uint64_t DirState::listed_arrays() const {
@@ -198,6 +191,44 @@ struct PassOver final : cache::EntrySink {
 };
 
 }  // namespace
+
+// ---- Names that are not there -------------------------------------------------------------------
+
+std::optional<cache::TimePoint> DirState::absent_since(std::string_view name) {
+  if (may_be_unlisted(name)) return std::nullopt;
+  std::optional<cache::TimePoint> asked;
+  {
+    MutexLock lock(mutex_);
+    if (token_ != 0) asked = age_.token_asked();
+  }
+  const bool absent = asked && directory_.presence(name) == cache::Directory::Presence::kAbsent;
+  return absent ? asked : std::nullopt;
+}
+
+std::optional<std::string> DirState::lettered_name() {
+  using Presence = cache::Directory::Presence;
+  const auto sample = names_.sample();
+  if (sample && directory_.presence(*sample) == Presence::kThere) return sample;
+  return directory_.find_name(has_letters);
+}
+
+bool DirState::complete(cache::TimePoint now, const cache::ReadOptions& options) {
+  if (!holds_anything()) {
+    MutexLock lock(mutex_);
+    age_.emptied(now);
+  }
+  cache::DirCursor cursor;
+  PassOver sink;
+  bool ended = false;
+  for (Status status; status.ok() && !ended;) {
+    const uint64_t before = sink.position;
+    status = directory_.read(cursor, before, options, sink);
+    ended = status.ok() && sink.position == before;
+  }
+  return ended;
+}
+
+// ---- Attributes of a listing --------------------------------------------------------------------
 
 bool DirState::worth_renewing(std::string_view name) {
   {

@@ -17,6 +17,7 @@
 #include "fusefs/backends/backend.h"
 #include "fusefs/inode.h"
 #include "fusefs/listing_age.h"
+#include "fusefs/name_case.h"
 #include "fusefs/renew_credit.h"
 
 namespace fusefs {
@@ -103,9 +104,21 @@ class DirState {
   void note_added(const cache::Directory::NewEntry& entry, const DirChange& change);
   // The remote made this directory when it was asked, and it has that token (0: unknown).
   void adopt_empty(uint64_t change, cache::TimePoint asked);
-  // The complete listing is held, was right less than ttl ago, and has no such name. Costs no
-  // request; never with ttl=0.
-  [[nodiscard]] bool known_absent(std::string_view name, cache::TimePoint now);
+
+  // ---- Names that are not there. Of use with ttl alone.
+  // The complete listing is held and has no such name. When that was right: the time that its token
+  // was asked for. Costs no request; nothing where no token is known.
+  [[nodiscard]] std::optional<cache::TimePoint> absent_since(std::string_view name);
+  // The same, less than ttl ago, where it is known that the remote tells names apart.
+  [[nodiscard]] bool known_absent(std::string_view name, cache::TimePoint now) {
+    const bool told = names_.known() == NameCase::Known::kTold || !has_letters(name);
+    return told && absent_since(name) && !token_expired(now);
+  }
+  [[nodiscard]] NameCase& name_case() { return names_; }
+  // A name with letters that is there. Empty: there is none. None: it can't be told.
+  [[nodiscard]] std::optional<std::string> lettered_name();
+  // Reads on from where something is missing. True: to the end.
+  bool complete(cache::TimePoint now, const cache::ReadOptions& options);
 
   // So much has been listed that one asks for it in the largest pieces.
   [[nodiscard]] bool is_long() const;
@@ -181,6 +194,7 @@ class DirState {
   Lent lent_ GUARDED_BY(mutex_);
   bool told_long_ GUARDED_BY(mutex_) = false;
   RenewCredit credit_ GUARDED_BY(mutex_);
+  NameCase names_;
 };
 
 }  // namespace fusefs

@@ -163,7 +163,9 @@ void make(fuse_req_t req, fuse_ino_t parent, const char* name, const Start& star
     const auto child = introduce(session, request, {*place.inode, name, entry, asked});
     if (!child.ok()) return request.fail(child.error_number());
     if (S_ISDIR(entry.attr.mode) && child.value().inode->is_directory()) {
-      session.obtain_dir(*child.value().inode)->adopt_empty(entry.attr.change, asked);
+      const auto made_dir = session.obtain_dir(*child.value().inode);
+      made_dir->adopt_empty(entry.attr.change, asked);
+      if (place.listing) made_dir->name_case().inherit(place.listing->name_case());
     }
     reply_entry(session, request, child.value());
   });

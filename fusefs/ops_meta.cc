@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "fusefs/absent_names.h"
 #include "fusefs/control.h"
 #include "fusefs/dirent_encoder.h"
 #include "fusefs/ops.h"
@@ -26,7 +27,10 @@ struct Found {
   LookupAnswer answer;
   cache::TimePoint asked;
   std::optional<cache::Duration> took = {};  // where the remote was asked for this alone
+  [[nodiscard]] bool absent() const { return answer.id.empty() && answer.attr.mode == 0; }
 };
+
+Found absent(cache::TimePoint asked) { return Found{{}, asked}; }
 
 // A program stats what it has listed: one request for all, where the listing has become too old.
 bool renew_attrs(SessionImpl& session, FuseRequest& request, DirState& dir, const char* name) {
@@ -74,40 +78,56 @@ void note_use(SessionImpl& session, DirState& dir, const char* name, const Found
   if (found.took) dir.note_asked(*found.took);
 }
 
+// Without asking for the name.
+std::optional<Found> find_held(SessionImpl& session, FuseRequest& request, const Inode& parent,
+                               DirState& dir, const char* name) {
+  if (const auto since = find_absent(session, request, parent, dir, name)) return absent(*since);
+  auto known = dir.find_attr(name, session.now());
+  if (!known) {
+    if (auto found = find_known(session, request, parent, dir, name)) return found;
+  }
+  if (!known && renew_attrs(session, request, dir, name)) {
+    known = dir.find_attr(name, session.now());
+  }
+  // A server may leave out the attributes of some entries of a listing.
+  if (known && presentable(known->attr)) {
+    const ObjectId object = session.inodes().object(parent);
+    ObjectId id = session.backend().child_id(object, name, known->attr.ino);
+    if (!id.empty()) return Found{{std::move(id), known->attr}, known->asked};
+  }
+  return std::nullopt;
+}
+
 Result<Found> find_child(SessionImpl& session, FuseRequest& request, const Inode& parent,
                          const char* name) {
   const ObjectId object = session.inodes().object(parent);
   if (session.inodes().detached(parent)) return Status::error(ESTALE);
   if (const auto dir = session.inodes().dir(parent)) {
-    if (dir->known_absent(name, session.now())) return Status::error(ENOENT);
-    auto known = dir->find_attr(name, session.now());
-    if (!known) {
-      if (auto found = find_known(session, request, parent, *dir, name)) return std::move(*found);
-    }
-    if (!known && renew_attrs(session, request, *dir, name)) {
-      known = dir->find_attr(name, session.now());
-    }
-    // A server may leave out the attributes of some entries of a listing.
-    if (known && presentable(known->attr)) {
-      ObjectId id = session.backend().child_id(object, name, known->attr.ino);
-      if (!id.empty()) return Found{{std::move(id), known->attr}, known->asked};
-    }
+    if (auto found = find_held(session, request, parent, *dir, name)) return std::move(*found);
+  }
+  if (read_for_absent(session, request, parent)) {
+    const auto dir = session.inodes().dir(parent);
+    const auto since = dir ? find_absent(session, request, parent, *dir, name) : std::nullopt;
+    if (since) return absent(*since);
   }
   const cache::TimePoint asked = session.now();
   auto answer = session.ask<LookupAnswer>(request, [&](Backend::Done<LookupAnswer> done) {
     return session.backend().lookup(session.caller(request), object, name, std::move(done));
   });
+  const cache::Duration took = session.now() - asked;
+  if (answer.error_number() == ENOENT) {
+    note_miss(session, parent, asked, took);
+    return absent(asked);
+  }
   if (!answer.ok()) return answer.status();
-  return Found{std::move(answer).value(), asked, session.now() - asked};
+  return Found{std::move(answer).value(), asked, took};
 }
 
-void reply_absent(SessionImpl& session, FuseRequest& request) {
-  if (session.ttl_seconds() <= 0) {
-    request.fail(ENOENT);
-    return;
-  }
+void reply_absent(SessionImpl& session, FuseRequest& request, cache::TimePoint asked) {
+  const double left = session.seconds_left(asked);
+  if (left <= 0) return request.fail(ENOENT);
   fuse_entry_param entry{};  // ino 0: absent, and known to be
-  entry.entry_timeout = session.ttl_seconds();
+  entry.entry_timeout = left;
   request.reply(fuse_reply_entry, &entry);
 }
 
@@ -118,8 +138,8 @@ void lookup(SessionImpl& session, FuseRequest& request, fuse_ino_t parent_id, co
   if (std::strlen(name) > cache::kMaxNameBytes) return request.fail(ENAMETOOLONG);
 
   const Result<Found> found = find_child(session, request, *parent, name);
-  if (found.error_number() == ENOENT) return reply_absent(session, request);
   if (!found.ok()) return request.fail(found.error_number());
+  if (found.value().absent()) return reply_absent(session, request, found.value().asked);
   if (const auto dir = session.inodes().dir(*parent)) note_use(session, *dir, name, found.value());
   const Result<Introduced> child =
       introduce(session, request, {*parent, name, found.value().answer, found.value().asked});

@@ -162,6 +162,7 @@ SessionImpl::SessionImpl(const Options& options, std::unique_ptr<Backend> backen
           [this](const MadeAhead::File& file, const MadeAhead::Answer& answer) {
             settle_made_ahead(*this, file, answer);
           })),
+      misses_(options.ttl),
       ids_are_names_(backend_->child_id(root.id, "name", 1) ==
                      backend_->child_id(root.id, "name", 2)),
       ids_hold_names_(backend_->child_id(root.id, "name", 1) !=

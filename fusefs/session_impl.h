@@ -32,6 +32,7 @@
 #include "fusefs/latency.h"
 #include "fusefs/made_ahead.h"
 #include "fusefs/metrics_server.h"
+#include "fusefs/miss_credit.h"
 #include "fusefs/notify.h"
 #include "fusefs/options.h"
 #include "fusefs/reply_buffers.h"
@@ -63,6 +64,7 @@ class SessionImpl {
   DeviceIo& device() { return device_; }
   TreeAhead& tree_ahead() { return *tree_ahead_; }
   LinkHint& link_hint() { return link_; }
+  MissCredits& misses() { return misses_; }
   Latencies& latencies() { return latencies_; }
   // Names alone lead to objects of this back end: what loses its name loses its id.
   [[nodiscard]] bool ids_are_names() const { return ids_are_names_; }
@@ -226,6 +228,7 @@ class SessionImpl {
   std::atomic<bool> children_need_lookup_{false};
   WalkHint walk_;
   LinkHint link_;
+  MissCredits misses_;
   const bool ids_are_names_;
   const bool ids_hold_names_;
   std::atomic<bool> links_made_{false};

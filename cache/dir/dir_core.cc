@@ -396,6 +396,20 @@ bool DirCore::subdirectories(uint64_t after_ino, size_t most, std::vector<Subdir
   return true;
 }
 
+std::optional<std::string> DirCore::find_name(bool (*wanted)(std::string_view)) {
+  PageRef page = pages_->find(0);
+  for (uint32_t n = 0; n < Directory::kLookAhead && page && page->uptodate(); ++n) {
+    const ArrayView view = ArrayView::of(page->content());
+    for (uint32_t i = 0; i < view.count(); ++i) {
+      if (!view.removed(i) && wanted(view.name(i))) return std::string(view.name(i));
+    }
+    const bool end = (view.header().flags & kArrayEof) != 0;
+    if (end) return own_names_.any() ? std::nullopt : std::optional<std::string>(std::string());
+    page = pages_->find(view.header().last_cookie);
+  }
+  return std::nullopt;
+}
+
 // --- the facade -------------------------------------------------------------------------------
 
 DirCursor::DirCursor() : state_(std::make_unique<CursorState>()) {}
@@ -419,6 +433,9 @@ std::optional<Attr> Directory::find_attr(std::string_view name, TimePoint not_be
 std::optional<uint64_t> Directory::find_ino(std::string_view name) { return core_->find_ino(name); }
 std::optional<uint64_t> Directory::place_of(std::string_view name) { return core_->place_of(name); }
 bool Directory::fetch_ahead(bool want_attrs) { return core_->fetch_ahead(want_attrs); }
+std::optional<std::string> Directory::find_name(bool (*wanted)(std::string_view)) {
+  return core_->find_name(wanted);
+}
 bool Directory::subdirectories(uint64_t after_ino, size_t most, std::vector<Subdirectory>* out) {
   return core_->subdirectories(after_ino, most, out);
 }

@@ -138,6 +138,7 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
   std::optional<uint64_t> find_ino(std::string_view name) EXCLUDES(mutex_);
   std::optional<uint64_t> place_of(std::string_view name) EXCLUDES(mutex_);
   bool fetch_ahead(bool want_attrs) EXCLUDES(mutex_);
+  std::optional<std::string> find_name(bool (*wanted)(std::string_view)) EXCLUDES(mutex_);
   bool subdirectories(uint64_t after_ino, size_t most, std::vector<Subdirectory>* out)
       EXCLUDES(mutex_);
   std::optional<Attr> find_attr(std::string_view name, TimePoint not_before, TimePoint* asked)

@@ -164,6 +164,11 @@ class Directory {
   // what fails shows when it is read. False: something is held already, or under way.
   bool fetch_ahead(bool want_attrs);
 
+  // The first name that `wanted` takes, of the arrays from the start on. Costs no request, and
+  // looks at kLookAhead arrays. Empty: the complete listing is held, nothing was added to it, and
+  // it has no such name. None: not found there.
+  std::optional<std::string> find_name(bool (*wanted)(std::string_view));
+
   // Adds at most `most` directories to `out`: those that the arrays held tell after the entry with
   // this inode number (0: from the start), in the listing's order. It is looked for as in
   // find_attr(); false where it is not found. Costs no request, and looks at kLookAhead arrays.

@@ -35,6 +35,8 @@ class Ahead {
       : mount_(server.source(), server.options(options)) {
     REQUIRE(mkdir((mount_ / "d").c_str(), 0755) == 0);
     REQUIRE(write_file(mount_ / "d/sibling", "text") == 0);
+    // That names of the other case are others is known from now on.
+    REQUIRE(access((mount_ / "d/none").c_str(), F_OK) != 0);
     REQUIRE(sync() == "");
   }
   [[nodiscard]] std::string operator/(const std::string& name) const {

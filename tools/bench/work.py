@@ -158,11 +158,13 @@ def local(bench, progress):
         yield Measure("local", program, problem=why)
     # bindfs takes 250 us for each file of ls -l: it is asked for two extended attributes a file.
     few = ("find", "find -newer", "rsync -n")
-    plan = [(Tree("mixed", bench.rounds(100, 1000), 50), WORK),
-            (Tree("wide", 1, bench.rounds(20_000, 100_000)), few)]
+    often = (bench.rounds(2, 5), WARM)
+    plan = [(Tree("mixed", bench.rounds(100, 1000), 50), WORK, often),
+            (Tree("wide", 1, bench.rounds(20_000, 100_000)), few, often)]
     if not bench.quick:
-        plan += [(Tree("deep", 50, 10, chain=True), WORK), (Tree("a million", 1, MILLION), few)]
-    for tree, works in plan:
+        plan += [(Tree("deep", 50, 10, chain=True), WORK, often),
+                 (Tree("a million", 1, MILLION), few, (1, 1))]  # minutes each
+    for tree, works, (rounds, warm) in plan:
         with _made(bench, tree) as top:
             yield from _compare("local", tree.name, list(peers.local_clients(bench, top)),
-                                _expected(top, works), bench.rounds(2, 5), progress)
+                                _expected(top, works), rounds, progress, warm)

@@ -18,6 +18,17 @@ using sim::kAttrBytes;
 using sim::kEntryBytes;
 using sim::kHeaderBytes;
 
+namespace {
+
+std::string in_small_letters(std::string name) {
+  for (char& c : name) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c | 0x20);
+  }
+  return name;
+}
+
+}  // namespace
+
 class SimBackend::DirCall final : public SimExchange {
  public:
   DirCall(SimBackend* backend, ObjectId directory, DirRequest request,
@@ -106,7 +117,10 @@ Result<LookupAnswer> SimBackend::look_up(const ObjectId& parent, const std::stri
   const Result<SimNode> directory = find(parent);
   if (!directory.ok()) return directory.status();
   if (name.size() > kSimMaxName) return Status::error(ENAMETOOLONG);
-  const Result<SimNode> child = tree_.lookup(directory.value(), name);
+  Result<SimNode> child = tree_.lookup(directory.value(), name);
+  if (child.error_number() == ENOENT && config_.fold) {
+    child = tree_.lookup(directory.value(), in_small_letters(name));
+  }
   if (!child.ok()) return child.status();
   return LookupAnswer{.id = id_from(child.value().ino), .attr = tree_.attr(child.value())};
 }

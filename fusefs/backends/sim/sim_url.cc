@@ -172,6 +172,10 @@ std::string read_unstable(std::string_view value, SimConfig* config) {
   return read_flag(value, "unstable=yes or unstable=no", &config->unstable);
 }
 
+std::string read_fold(std::string_view value, SimConfig* config) {
+  return read_flag(value, "fold=yes or fold=no", &config->fold);
+}
+
 std::string read_xattr(std::string_view value, SimConfig* config) {
   return read_flag(value, "xattr=yes or xattr=no", &config->xattr);
 }
@@ -215,7 +219,7 @@ std::string read_seed(std::string_view value, SimConfig* config) {
   return "";
 }
 
-constexpr std::array<Key, 20> kKeys = {
+constexpr std::array<Key, 21> kKeys = {
     {{"big", true, read_big},           {"tree", true, read_tree},
      {"deep", true, read_deep},         {"mix", false, read_mix},
      {"name_len", true, read_name_len}, {"rtt", true, read_rtt},
@@ -225,7 +229,8 @@ constexpr std::array<Key, 20> kKeys = {
      {"verifier", true, read_verifier}, {"churn", true, read_churn},
      {"wcc", true, read_wcc},           {"unstable", true, read_unstable},
      {"xattr", true, read_xattr},       {"space", true, read_space},
-     {"faults", true, read_faults},     {"seed", true, read_seed}}};
+     {"fold", true, read_fold},         {"faults", true, read_faults},
+     {"seed", true, read_seed}}};
 
 // Reads one KEY=VALUE; what is wrong with it, or nothing.
 std::string read_item(std::string_view item, SimConfig* config, std::set<std::string_view>* seen) {

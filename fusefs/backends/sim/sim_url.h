@@ -63,6 +63,7 @@ struct SimConfig {
   bool wcc = true;               // a change tells the directory's tokens from before and after it
   bool unstable = false;         // what is written may be lost until it is committed
   bool xattr = false;            // there are extended attributes
+  bool fold = false;             // a name that is not there is looked for in small letters
   uint64_t space = 0;            // bytes of content that can be stored; 0: no limit
   SimFaultRates faults;
   uint64_t seed = 1;

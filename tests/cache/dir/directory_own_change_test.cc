@@ -369,6 +369,27 @@ TEST_CASE("removals, evictions and refills: each entry that is left exactly once
 
 // --- names that are added ---------------------------------------------------------------------
 
+TEST_CASE("a name that is wanted is looked for in what is held, from the start on") {
+  const auto ends_in_99 = [](std::string_view name) { return name.ends_with("99"); };
+  const auto is_x = [](std::string_view name) { return name == "x"; };
+  for (const CookieStyle style : kAllStyles) {
+    INFO(name_of(style));
+    DirRig rig(with_style(style));
+    CHECK_FALSE(rig.dir->find_name(is_x));
+    hold_all(rig, 1000);
+    const uint64_t requests = rig.source->request_count();
+    const auto found = rig.dir->find_name(ends_in_99);
+    REQUIRE(found);
+    CHECK(ends_in_99(*found));
+    CHECK(rig.dir->find_name(is_x) == "");  // there is none
+    CHECK(remove(rig, *found));
+    CHECK(rig.dir->find_name(ends_in_99) != *found);
+    CHECK(add(rig, "y", 1));
+    CHECK_FALSE(rig.dir->find_name(is_x));  // not known of those that were added
+    CHECK(rig.source->request_count() == requests);
+  }
+}
+
 TEST_CASE("added names are found at once, and cost one reading of the listing in all") {
   for (const CookieStyle style : kAllStyles) {
     INFO(name_of(style));

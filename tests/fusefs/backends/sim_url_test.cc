@@ -29,7 +29,8 @@ TEST_CASE("every key of a sim URL reaches the config") {
   const SimConfig config = parsed(
       "big=1M,tree=1000x50,deep=7,mix,name_len=40,rtt=10ms,jitter=2ms,bandwidth=10M,batch=500,"
       "inflight=4,cookies=hashed,eofcookie=sentinel,verifier=strict,churn=100,wcc=no,unstable=yes,"
-      "xattr=yes,space=100M,faults=error:0.01+timeout:1%+disconnect:0.5+repeat:0.25+empty:0.125+"
+      "xattr=yes,fold=yes,space=100M,faults=error:0.01+timeout:1%+disconnect:0.5+repeat:0.25+empty:"
+      "0.125+"
       "badname:1+lostreply:0.75+reboot:2%,seed=42");
   CHECK(config.big == 1'000'000);
   CHECK(config.tree->directories == 1000);
@@ -57,6 +58,7 @@ TEST_CASE("every key of a sim URL reaches the config") {
   CHECK_FALSE(config.wcc);
   CHECK(config.unstable);
   CHECK(config.xattr);
+  CHECK(config.fold);
   CHECK(config.space == 100 << 20);
   CHECK(config.seed == 42);
 }
@@ -82,6 +84,7 @@ TEST_CASE("a sim URL without content gets some, one with content gets just that"
   CHECK(parsed("").wcc);
   CHECK_FALSE(parsed("").unstable);
   CHECK_FALSE(parsed("").xattr);
+  CHECK_FALSE(parsed("").fold);
   CHECK(parsed("").space == 0);
 }
 
