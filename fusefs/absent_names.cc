@@ -30,13 +30,14 @@ bool tells_case(SessionImpl& session, FuseRequest& request, const Inode& parent,
   if (!sample) return false;
   if (sample->empty()) return true;  // there is none that could be taken for another
   const std::string other = in_other_case(*sample);
-  using Presence = cache::Directory::Presence;
-  const bool both = dir.directory().presence(other) == Presence::kThere;
-  const int error = both ? ENOENT : ask_for(session, request, parent, other);
+  const int error = ask_for(session, request, parent, other);
   if (error == 0) {
-    names.settle(false);
-  } else if (error == ENOENT && ask_for(session, request, parent, *sample) == 0) {
-    names.settle(true);  // and it has not gone meanwhile
+    names.settle(false);  // or both are there, which is rare
+  } else if (error == ENOENT) {
+    // Unless the name itself has gone.
+    const int known = ask_for(session, request, parent, *sample);
+    if (known == 0) names.settle(true);
+    if (known == ENOENT) dir.doubt();  // nor can the listing be believed
   }
   return names.known() == Known::kTold;
 }
@@ -46,35 +47,45 @@ bool tells_case(SessionImpl& session, FuseRequest& request, const Inode& parent,
 std::optional<cache::TimePoint> find_absent(SessionImpl& session, FuseRequest& request,
                                             const Inode& parent, DirState& dir, const char* name) {
   if (session.options().ttl <= cache::Duration::zero()) return std::nullopt;
-  const auto since = dir.absent_since(name);
-  if (!since || !tells_case(session, request, parent, dir, name)) return std::nullopt;
-  if (!dir.token_expired(session.now())) return since;
-  if (!session.confirm_token(request, parent, dir).ok()) return std::nullopt;
+  if (!dir.absent_since(name)) return std::nullopt;
+  if (!tells_case(session, request, parent, dir, name)) return std::nullopt;
+  if (dir.token_expired(session.now()) && !session.confirm_token(request, parent, dir).ok()) {
+    return std::nullopt;
+  }
+  // In that order: what was known before may have been forgotten since.
   return dir.token_expired(session.now()) ? std::nullopt : dir.absent_since(name);
 }
 
-void note_miss(SessionImpl& session, const Inode& parent, cache::TimePoint asked,
+void note_miss(SessionImpl& session, const Inode& parent, const char* name, cache::TimePoint asked,
                cache::Duration took) {
-  if (session.options().ttl <= cache::Duration::zero()) return;
+  if (session.options().ttl <= cache::Duration::zero() || may_be_unlisted(name)) return;
+  const auto dir = session.inodes().dir(parent);
+  if (dir && dir->name_case().known() == Known::kNotTold && has_letters(name)) return;
   session.misses().note_miss(parent.nodeid(), asked, took);
 }
 
-bool read_for_absent(SessionImpl& session, FuseRequest& request, const Inode& parent) {
+bool read_for_absent(SessionImpl& session, FuseRequest& request, const Inode& parent,
+                     const char* name) {
   const auto pays = session.misses().take(parent.nodeid());
   if (!pays) return false;
-  const std::shared_ptr<DirState> held = session.obtain_dir(parent);
-  DirState& dir = *held;
-  const bool expired = dir.token_expired(session.now());
-  if (expired && !session.confirm_token(request, parent, dir).ok()) return false;
-  const Waiting waiting(session, request);
-  if (CallerPtr caller = session.caller(request)) dir.act_first_for(caller);
-  cache::ReadOptions options;
-  // The name alone can still be asked for when this takes too long.
-  options.deadline = std::min(waiting.patience().deadline, session.now() + *pays);
-  options.interrupt = waiting.patience().interrupt;
-  const bool complete = dir.complete(session.now(), options);
-  session.misses().note_read(parent.nodeid(), complete);
-  return complete;
+  const std::shared_ptr<DirState> dir = session.obtain_dir(parent);
+  const bool expired = dir->token_expired(session.now());
+  if (expired && !session.confirm_token(request, parent, *dir).ok()) return false;
+  using Presence = cache::Directory::Presence;
+  if (dir->directory().presence(name) != Presence::kUnsure) return true;
+  {
+    const Waiting waiting(session, request);
+    if (CallerPtr caller = session.caller(request)) dir->act_first_for(caller);
+    cache::ReadOptions options;
+    options.ahead = true;
+    // The name alone can still be asked for when this takes too long.
+    options.deadline = std::min(waiting.patience().deadline, session.now() + *pays);
+    options.interrupt = waiting.patience().interrupt;
+    dir->complete(session.now(), options);
+  }
+  const bool sure = dir->directory().presence(name) != Presence::kUnsure;
+  session.misses().note_read(parent.nodeid(), sure);
+  return sure;
 }
 
 }  // namespace fusefs

@@ -3,9 +3,9 @@
 // How a LOOKUP of such a name goes:
 //   1. find_absent       the listing is held, right, and lacks it: no request, or one that confirms
 //                        the listing where it was right too long ago
-//   2. the remote is asked; each that it does not have pays for a listing (miss_credit.h)
-//   3. read_for_absent   when that is enough the listing is read, and 1. answers the next
-// Whether the listing can be believed in this, name_case.h says.
+//   2. read_for_absent   where that is paid for, the listing is read, and 1. tried again
+//   3. the remote is asked; note_miss: what it does not have pays for a listing (miss_credit.h)
+// Whether the listing can be believed in this, name_case.h says; where not, nothing is paid.
 //
 // Thread-safety:  any worker.
 // Errors:         what can't be told here is left to the remote, whatever the reason.
@@ -22,9 +22,10 @@ namespace fusefs {
 std::optional<cache::TimePoint> find_absent(SessionImpl& session, FuseRequest& request,
                                             const Inode& parent, DirState& dir, const char* name);
 // The remote was asked for a name then, and said `took` later that it is not there.
-void note_miss(SessionImpl& session, const Inode& parent, cache::TimePoint asked,
+void note_miss(SessionImpl& session, const Inode& parent, const char* name, cache::TimePoint asked,
                cache::Duration took);
-// True when the listing has been read.
-bool read_for_absent(SessionImpl& session, FuseRequest& request, const Inode& parent);
+// True when find_absent may know by now.
+bool read_for_absent(SessionImpl& session, FuseRequest& request, const Inode& parent,
+                     const char* name);
 
 }  // namespace fusefs

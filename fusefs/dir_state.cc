@@ -212,20 +212,17 @@ std::optional<std::string> DirState::lettered_name() {
   return directory_.find_name(has_letters);
 }
 
-bool DirState::complete(cache::TimePoint now, const cache::ReadOptions& options) {
+void DirState::complete(cache::TimePoint now, const cache::ReadOptions& options) {
   if (!holds_anything()) {
     MutexLock lock(mutex_);
     age_.emptied(now);
   }
   cache::DirCursor cursor;
   PassOver sink;
-  bool ended = false;
-  for (Status status; status.ok() && !ended;) {
+  for (bool ended = false; !ended;) {
     const uint64_t before = sink.position;
-    status = directory_.read(cursor, before, options, sink);
-    ended = status.ok() && sink.position == before;
+    ended = !directory_.read(cursor, before, options, sink).ok() || sink.position == before;
   }
-  return ended;
 }
 
 // ---- Attributes of a listing --------------------------------------------------------------------

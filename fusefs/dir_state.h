@@ -112,13 +112,13 @@ class DirState {
   // The same, less than ttl ago, where it is known that the remote tells names apart.
   [[nodiscard]] bool known_absent(std::string_view name, cache::TimePoint now) {
     const bool told = names_.known() == NameCase::Known::kTold || !has_letters(name);
-    return told && absent_since(name) && !token_expired(now);
+    return told && !token_expired(now) && absent_since(name);
   }
   [[nodiscard]] NameCase& name_case() { return names_; }
   // A name with letters that is there. Empty: there is none. None: it can't be told.
   [[nodiscard]] std::optional<std::string> lettered_name();
-  // Reads on from where something is missing. True: to the end.
-  bool complete(cache::TimePoint now, const cache::ReadOptions& options);
+  // Reads what is missing of it, or all where names were added.
+  void complete(cache::TimePoint now, const cache::ReadOptions& options);
 
   // So much has been listed that one asks for it in the largest pieces.
   [[nodiscard]] bool is_long() const;

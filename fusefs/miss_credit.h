@@ -6,9 +6,9 @@
 // listing is held costs none. Such lookups come in crowds: tar's before each file that it makes,
 // a compiler's along its search path. So those that had to ask the remote earn what they took, and
 // once kLeast have come, each within ttl of the one before (what is listed is right for that long),
-// it is spent on the listing. That may not do for a long one: what has been read is kept, and the
-// next try goes on from there, but must have been earned by twice as many lookups. So all together
-// takes a few times the time of the lookups alone at most, and less and less as tries fail.
+// it is spent on the listing. That may not do for a long one: the next try must have been earned by
+// twice as many lookups, and goes on from there, unless names were added here meanwhile: then it
+// begins anew. So all together takes a few times the time of the lookups alone at most.
 //
 // Thread-safety:  MissCredit: none of its own; MissCredits: all members from any thread.
 // Locks:          a leaf, within each call.
@@ -50,8 +50,9 @@ class MissCredit {
     forget();
     return pays;
   }
-  // It has been read so, to its end (then it may be again as soon as it has been forgotten) or not.
-  void note_read(bool complete) { needed_ = complete ? kLeast : std::min(2 * needed_, kMost); }
+  // It has been read so, and tells now what is not there (then it may be again as soon as it has
+  // been forgotten) or not.
+  void note_read(bool tells) { needed_ = tells ? kLeast : std::min(2 * needed_, kMost); }
 
  private:
   void forget() {
@@ -85,10 +86,10 @@ class MissCredits {
     Slot& slot = slot_of(nodeid);
     return slot.nodeid == nodeid ? slot.credit.take() : std::nullopt;
   }
-  void note_read(uint64_t nodeid, bool complete) {
+  void note_read(uint64_t nodeid, bool tells) {
     cache::MutexLock lock(mutex_);
     Slot& slot = slot_of(nodeid);
-    if (slot.nodeid == nodeid) slot.credit.note_read(complete);
+    if (slot.nodeid == nodeid) slot.credit.note_read(tells);
   }
 
  private:

@@ -40,19 +40,23 @@ constexpr unsigned kRenameExchange = 2;
 struct Place {
   InodeRef inode;
   ObjectId object;
-  std::shared_ptr<DirState> listing;  // null: never opened
 };
 
+// Null: it was never opened. Looked for again after each answer: a lookup beside the change may
+// have begun to list the directory meanwhile.
+std::shared_ptr<DirState> listing_of(SessionImpl& session, const Place& place) {
+  return session.inodes().dir(*place.inode);
+}
+
 Result<Place> find_place(SessionImpl& session, fuse_ino_t nodeid, const char* name) {
-  Place place{session.inodes().find(nodeid), {}, nullptr};
+  Place place{session.inodes().find(nodeid), {}};
   if (!place.inode) return Status::error(ESTALE);
   if (!place.inode->is_directory()) return Status::error(ENOTDIR);
   if (std::strlen(name) > cache::kMaxNameBytes) return Status::error(ENAMETOOLONG);
   if (session.inodes().detached(*place.inode)) return Status::error(ENOENT);
   place.object = session.inodes().object(*place.inode);
   // Where ids hold numbers of objects, names that were made here are to be found again by these.
-  place.listing = session.ids_are_names() ? session.inodes().dir(*place.inode)
-                                          : session.obtain_dir(*place.inode);
+  if (!session.ids_are_names()) session.obtain_dir(*place.inode);
   return place;
 }
 
@@ -64,7 +68,7 @@ bool may_have_happened(int error_number) {
 // Nothing is known any more of what the directory holds.
 void distrust(SessionImpl& session, const Place& place) {
   session.inodes().note_changed(*place.inode, session.now());
-  if (place.listing) place.listing->invalidate(session.now());
+  if (const auto listing = listing_of(session, place)) listing->invalidate(session.now());
   session.notifier().inval_inode(place.inode->nodeid());
 }
 
@@ -73,7 +77,8 @@ void note_failure(SessionImpl& session, const Place& place, int error_number) {
   if (may_have_happened(error_number)) return distrust(session, place);
   const bool other = error_number == EEXIST || error_number == ENOENT || error_number == ESTALE ||
                      error_number == ENOTEMPTY || error_number == ENOTDIR || error_number == EISDIR;
-  if (other && place.listing) place.listing->doubt();
+  const auto listing = other ? listing_of(session, place) : nullptr;
+  if (listing) listing->doubt();
 }
 
 // The directory's own attributes after a change in it. What was asked for while it was under way
@@ -86,20 +91,20 @@ void keep_parent(SessionImpl& session, const Place& place, const DirChange& chan
 
 void note_added(SessionImpl& session, const Place& place, const char* name,
                 const LookupAnswer& made, const DirChange& change, cache::TimePoint asked) {
-  if (place.listing) {
-    place.listing->note_added({.name = name,
-                               .ino = made.attr.ino,
-                               .type = static_cast<uint8_t>(IFTODT(made.attr.mode)),
-                               .attr = made.attr,
-                               .asked = asked},
-                              change);
+  if (const auto listing = listing_of(session, place)) {
+    listing->note_added({.name = name,
+                         .ino = made.attr.ino,
+                         .type = static_cast<uint8_t>(IFTODT(made.attr.mode)),
+                         .attr = made.attr,
+                         .asked = asked},
+                        change);
   }
   keep_parent(session, place, change);
 }
 
 void note_removed(SessionImpl& session, const Place& place, const char* name,
                   const DirChange& change, cache::TimePoint asked) {
-  if (place.listing) place.listing->note_removed(name, change, asked);
+  if (const auto listing = listing_of(session, place)) listing->note_removed(name, change, asked);
   keep_parent(session, place, change);
 }
 
@@ -110,7 +115,8 @@ void note_removed(SessionImpl& session, const Place& place, const char* name,
 ObjectId id_of_name(SessionImpl& session, const Place& place, const char* name) {
   const Backend& backend = session.backend();
   if (session.ids_are_names()) return backend.child_id(place.object, name, 0);
-  const auto ino = place.listing ? place.listing->directory().find_ino(name) : std::nullopt;
+  const auto listing = listing_of(session, place);
+  const auto ino = listing ? listing->directory().find_ino(name) : std::nullopt;
   return ino ? backend.child_id(place.object, name, *ino) : ObjectId();
 }
 
@@ -165,7 +171,8 @@ void make(fuse_req_t req, fuse_ino_t parent, const char* name, const Start& star
     if (S_ISDIR(entry.attr.mode) && child.value().inode->is_directory()) {
       const auto made_dir = session.obtain_dir(*child.value().inode);
       made_dir->adopt_empty(entry.attr.change, asked);
-      if (place.listing) made_dir->name_case().inherit(place.listing->name_case());
+      const auto listing = listing_of(session, place);
+      if (listing) made_dir->name_case().inherit(listing->name_case());
     }
     reply_entry(session, request, child.value());
   });
@@ -244,10 +251,9 @@ void operation_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const cha
 // Whether programs need not wait for the remote to make it. Somebody else's file of that name would
 // be opened as it is, of which nothing is known, unless it is emptied or must not be there.
 bool may_make_ahead(SessionImpl& session, const Place& place, const char* name, int flags) {
-  if (session.options().close_waits || !place.listing || (flags & (O_EXCL | O_TRUNC)) == 0) {
-    return false;
-  }
-  return session.has_room_ahead() && place.listing->known_absent(name, session.now());
+  if (session.options().close_waits || (flags & (O_EXCL | O_TRUNC)) == 0) return false;
+  const auto listing = listing_of(session, place);
+  return listing && session.has_room_ahead() && listing->known_absent(name, session.now());
 }
 
 // `ahead`: a number of MadeAhead; 0: the remote is waited for. Tells the node id of a file that is
@@ -356,7 +362,7 @@ Status hide(SessionImpl& session, FuseRequest& request, const Place& place, cons
   });
   if (!done.ok()) return done.status();
   note_removed(session, place, name, done.value().to, asked);
-  if (place.listing) place.listing->doubt();
+  if (const auto listing = listing_of(session, place)) listing->doubt();
   const ObjectId to = session.backend().moved_id(
       id, id, session.backend().child_id(place.object, hidden, inode.ino()));
   if (!to.empty()) tell_moved(session.inodes().move(id, to, *place.inode));
@@ -489,11 +495,12 @@ void move_entries(SessionImpl& session, const Rename& rename, const RenamedAnswe
   const DirChange second =
       same ? DirChange{answer.to.after, answer.to.after, answer.to.attr} : answer.to;
   if (moved == nullptr) {
-    if (rename.from.listing) rename.from.listing->invalidate(session.now());
-    if (rename.to.listing) rename.to.listing->invalidate(session.now());
+    for (const Place* place : {&rename.from, &rename.to}) {
+      if (const auto listing = listing_of(session, *place)) listing->invalidate(session.now());
+    }
     return keep_parent(session, rename.to, second);
   }
-  if (DirState* const listing = rename.to.listing.get()) {
+  if (const auto listing = listing_of(session, rename.to)) {
     listing->note_removed(rename.to_name, {second.before, second.before, {}}, asked);
     listing->note_added({.name = rename.to_name,
                          .ino = moved->ino(),

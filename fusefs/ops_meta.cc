@@ -100,23 +100,25 @@ std::optional<Found> find_held(SessionImpl& session, FuseRequest& request, const
 
 Result<Found> find_child(SessionImpl& session, FuseRequest& request, const Inode& parent,
                          const char* name) {
-  const ObjectId object = session.inodes().object(parent);
   if (session.inodes().detached(parent)) return Status::error(ESTALE);
   if (const auto dir = session.inodes().dir(parent)) {
     if (auto found = find_held(session, request, parent, *dir, name)) return std::move(*found);
   }
-  if (read_for_absent(session, request, parent)) {
+  if (read_for_absent(session, request, parent, name)) {
     const auto dir = session.inodes().dir(parent);
     const auto since = dir ? find_absent(session, request, parent, *dir, name) : std::nullopt;
     if (since) return absent(*since);
   }
+  // Only now: it may have been moved while all that was tried.
+  const ObjectId object = session.inodes().object(parent);
+  if (session.inodes().detached(parent)) return Status::error(ESTALE);
   const cache::TimePoint asked = session.now();
   auto answer = session.ask<LookupAnswer>(request, [&](Backend::Done<LookupAnswer> done) {
     return session.backend().lookup(session.caller(request), object, name, std::move(done));
   });
   const cache::Duration took = session.now() - asked;
   if (answer.error_number() == ENOENT) {
-    note_miss(session, parent, asked, took);
+    note_miss(session, parent, name, asked, took);
     return absent(asked);
   }
   if (!answer.ok()) return answer.status();

@@ -724,7 +724,10 @@ DirCore::Outcome DirCore::read_fill(Reading& reading) {
       const uint32_t most = reading.options.most_arrays;
       fill = start_fill(reading.cursor, wish_of(reading.options), FillFor::kWaiter, &error,
                         std::max(most, 1u) * kEntriesPerArray);
-      if (fill != nullptr) note_lost_ahead(reading.cursor, *fill);
+      if (fill != nullptr) {
+        fill->expected = reading.options.ahead;
+        note_lost_ahead(reading.cursor, *fill);
+      }
     }
     if (fill != nullptr && !bounded(reading)) {
       refill_ahead(reading.cursor, fill->builder.position());
@@ -785,7 +788,8 @@ DirCore::Outcome DirCore::wait_for_fill(Reading& reading, const FillPtr& fill) {
       continue;
     }
     if (wait_a_while(reading, &error)) {
-      if (fill->waiters == 1) end_fill(*fill, error);  // the last one leaves
+      // The last one leaves.
+      if (fill->waiters == 1 && !reading.options.ahead) end_fill(*fill, error);
       break;
     }
   }
@@ -796,8 +800,9 @@ DirCore::Outcome DirCore::wait_for_fill(Reading& reading, const FillPtr& fill) {
   if (error == kErrBadCookie) return {Step::kLost, Status::error(error)};
   // Asked for on behalf of somebody who came that way, and who may not read it: who is here asks
   // again, for himself.
-  if ((fill->expected || fill->bounded) && !bounded(reading) && (error == EACCES || error == EPERM))
-    return {Step::kAgain, {}};
+  const bool for_others = fill->expected || fill->bounded;
+  const bool himself = !bounded(reading) && !reading.options.ahead;
+  if (for_others && himself && (error == EACCES || error == EPERM)) return {Step::kAgain, {}};
   if (error != 0 && error != ENOMEM) return {Step::kDone, Status::error(error)};
   if (error == ENOMEM) {
     reading.stuck = ENOMEM;

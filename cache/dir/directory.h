@@ -58,7 +58,10 @@ class DirCursor {
 struct ReadOptions {
   bool want_attrs = false;                        // refill arrays that lack attributes
   TimePoint attrs_not_before = TimePoint::min();  // ... or whose attributes are older
-  uint32_t most_arrays = 0;               // a fill that is begun ends after so many; 0: goes on
+  uint32_t most_arrays = 0;  // a fill that is begun ends after so many; 0: goes on
+  // For those who will come: what is begun is shared with them like what was fetched ahead, and
+  // goes on when this reader gives up.
+  bool ahead = false;
   TimePoint deadline = TimePoint::max();  // on std::chrono::steady_clock
   Interrupt* interrupt = nullptr;
 };

@@ -281,8 +281,11 @@ def unpack(bench, progress):
         yield Measure("unpack", program, problem=why)
     with _loaded(bench, bench.rounds(200, 10_000)) as load:
         seconds = _unpacked_over_sftp(bench, load, progress)
-        best = _best_of_peers(seconds)
-        for name in ("cookiefs", "cookiefs, close=nowait"):
-            yield Measure("unpack", f"{name}: tar -x of {load.files:,} files: times as fast as the "
-                          "best peer", "", ratios(best, seconds[name]) if best else [], AT_LEAST, 2,
-                          note=_times(seconds), problem="" if best else "no peer is installed")
+        # Like with like: what sshfs has told to be closed is on the server, with rclone it is not yet.
+        for ours, peer, wanted in (("cookiefs", "sshfs", (AT_LEAST, 2)),
+                                   ("cookiefs, close=nowait", "rclone", (AT_LEAST, 2)),
+                                   ("cookiefs", "rclone", ())):
+            there = peer in seconds
+            yield Measure("unpack", f"tar -x of {load.files:,} files: {ours}: times as fast as {peer}",
+                          "", ratios(seconds[peer], seconds[ours]) if there else [], *wanted,
+                          note=_times(seconds), problem="" if there else "not installed")

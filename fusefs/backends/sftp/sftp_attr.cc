@@ -51,7 +51,9 @@ cache::Attr to_attr(const FileAttrs& attrs, uint64_t ino, int64_t wall_seconds) 
 uint64_t change_token(const FileAttrs& attrs, int64_t wall_seconds) {
   const bool told = attrs.has(FileAttrs::kTimes);
   if (!told || int64_t{attrs.mtime} > wall_seconds - kYoung) return unique_token();
-  return uint64_t{attrs.mtime} + 1;  // 0 means 'not told'
+  const uint64_t size = attrs.has(FileAttrs::kSize) ? attrs.size : 0;
+  const uint64_t token = cache::mix64(cache::mix64(size) + attrs.mtime) & ~kUniqueBit;
+  return token == 0 ? 1 : token;  // 0 means 'not told'
 }
 
 uint64_t unique_token() {

@@ -155,6 +155,58 @@ TEST_CASE("who waits for what another was refused asks for himself") {
   }
 }
 
+// A reader that reads for those who will come.
+Status read_ahead_of_others(DirRig& rig, TimePoint deadline) {
+  ReadOptions options;
+  options.ahead = true;
+  options.deadline = deadline;
+  Lister lister(*rig.dir);
+  return lister.read_all(kNoLimit, options);
+}
+
+TEST_CASE("what a reader has begun for others goes on when it gives up") {
+  for (const bool listed_before : {false, true}) {
+    FakeSource::Options options = with_style(CookieStyle::kOrdered);
+    options.manual = true;
+    DirRig rig(options);
+    rig.source->fill(100);
+    rig.revalidate();
+    if (listed_before) REQUIRE(rig.dir->fetch_ahead(false));
+    const auto soon = std::chrono::steady_clock::now() + std::chrono::milliseconds(20);
+    CHECK(read_ahead_of_others(rig, soon).error_number() == ETIMEDOUT);
+    CHECK(rig.dir->info().fills == 1);
+    CHECK(rig.source->cancels() == 0);
+    rig.source->allow_all();
+    check_exact(rig.list(), rig.source->names());
+    CHECK(rig.source->request_count() == 1);
+  }
+}
+
+TEST_CASE("who waits for what was begun for others, and refused, asks for himself") {
+  FakeSource::Options options = with_style(CookieStyle::kOrdered);
+  options.manual = true;
+  DirRig rig(options);
+  rig.source->fill(100);
+  rig.revalidate();
+  HookGuard guard(*rig.source);
+  rig.source->on_answer(
+      [&](FakeSource::Number number, const DirRequest&, cache::DirAnswer& answer) {
+        if (number > 1) return;
+        answer = {};
+        answer.error = EACCES;
+      });
+  std::thread other(
+      [&] { CHECK(read_ahead_of_others(rig, TimePoint::max()).error_number() == EACCES); });
+  REQUIRE(eventually([&] { return rig.source->request_count() == 1; }));
+  std::thread opener([&] {
+    REQUIRE(eventually([&] { return rig.cache.stats().readdir_misses.get() > 1; }));
+    rig.source->allow_all();
+  });
+  check_exact(rig.list(), rig.source->names());
+  opener.join();
+  other.join();
+}
+
 TEST_CASE("a chain that goes round and has no directories ends what is told ahead") {
   DirRig rig(with_style(CookieStyle::kOrdered, 202));
   std::vector<FakeEntry> entries;
