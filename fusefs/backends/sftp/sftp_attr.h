@@ -3,10 +3,10 @@
 // Inode numbers:  SFTP 3 has none. They are made from the path: the same path has the same number,
 //                 over mounts too; hard links have several; a number is not kept over a rename.
 // Link counts:    not told either; 1, which find(1) and others take for 'unknown'.
-// Change token:   a directory's modification time, in whole seconds, and its size. While it is so young that
-//                 another change may still fall into the same second, the token is one that never
-//                 comes again, so nothing that was listed meanwhile is trusted later. The clocks
-//                 of server and client are taken to agree within kYoung.
+// Change token:   a directory's modification time, in whole seconds, and its size. While it is so
+//                 young that another change may still fall into the same second, the token is one
+//                 that never comes again, so nothing that was listed meanwhile is trusted later.
+//                 The clocks of server and client are taken to agree within kYoung.
 // Thread-safety:  pure functions, but for unique_token(), which any thread may call.
 #pragma once
 
