@@ -207,7 +207,7 @@ std::optional<cache::TimePoint> DirState::absent_since(std::string_view name) {
 
 std::optional<std::string> DirState::lettered_name() {
   using Presence = cache::Directory::Presence;
-  const auto sample = names_.sample();
+  auto sample = names_.sample();
   if (sample && directory_.presence(*sample) == Presence::kThere) return sample;
   return directory_.find_name(has_letters);
 }

@@ -12,10 +12,10 @@ using std::chrono::seconds;
 
 namespace {
 
-constexpr seconds kTtl{3};
+constexpr seconds kMissTtl{3};
 
 // So many lookups that found nothing, one after the other, 10 ms each.
-struct Rig {
+struct Misses {
   bool ask(uint32_t times) {
     for (; times > 0; --times) {
       credit.note_miss(now, milliseconds(10));
@@ -23,14 +23,14 @@ struct Rig {
     }
     return credit.take().has_value();
   }
-  MissCredit credit{kTtl};
+  MissCredit credit{kMissTtl};
   TimePoint now{std::chrono::hours(1)};
 };
 
 }  // namespace
 
 TEST_CASE("lookups of what is not there pay for the listing when there are a few") {
-  Rig rig;
+  Misses rig;
   CHECK(!rig.credit.take());
   CHECK(!rig.ask(MissCredit::kLeast - 1));
   rig.credit.note_miss(rig.now, milliseconds(10));
@@ -40,17 +40,17 @@ TEST_CASE("lookups of what is not there pay for the listing when there are a few
 }
 
 TEST_CASE("those that are ttl apart pay for nothing") {
-  Rig rig;
+  Misses rig;
   for (int i = 0; i < 100; ++i) {
     CHECK(!rig.ask(1));
-    rig.now += kTtl;
+    rig.now += kMissTtl;
   }
   CHECK(!rig.ask(MissCredit::kLeast - 1));
   CHECK(rig.ask(1));
 }
 
 TEST_CASE("a listing that is too long for what was paid must be earned by twice as many") {
-  Rig rig;
+  Misses rig;
   uint32_t needed = MissCredit::kLeast;
   for (int i = 0; i < 6; ++i, needed *= 2) {
     CHECK(!rig.ask(needed - 1));
@@ -67,7 +67,7 @@ TEST_CASE("a listing that is too long for what was paid must be earned by twice 
 }
 
 TEST_CASE("nobody waits for a listing for long, and a clock that went back pays nothing") {
-  MissCredit credit{kTtl};
+  MissCredit credit{kMissTtl};
   for (uint32_t i = 0; i < 1000; ++i) credit.note_miss(TimePoint(seconds(1)), seconds(60));
   CHECK(credit.take() == Duration(MissCredit::kLongest));
   for (uint32_t i = 0; i < 1000; ++i) credit.note_miss(TimePoint(seconds(1)), seconds(-60));
@@ -75,7 +75,7 @@ TEST_CASE("nobody waits for a listing for long, and a clock that went back pays 
 }
 
 TEST_CASE("each directory has credit of its own, as long as there are not too many") {
-  MissCredits credits{kTtl};
+  MissCredits credits{kMissTtl};
   const TimePoint now(std::chrono::hours(1));
   const auto ask = [&](uint64_t nodeid, uint32_t times) {
     for (; times > 0; --times) credits.note_miss(nodeid, now, milliseconds(10));

@@ -18,14 +18,14 @@ _cookiefs_sftp='ssh_command= sftp_server= port= ssh_config= ssh_option= compress
   ProxyCommand= ProxyJump= ServerAliveCountMax= ServerAliveInterval= StrictHostKeyChecking=
   UserKnownHostsFile='
 _cookiefs_sim='big= tree= deep= mix name_len= rtt= jitter= bandwidth= batch= inflight= cookies=
-  eofcookie= verifier= churn= wcc= unstable= xattr= space= faults= seed='
+  eofcookie= verifier= churn= wcc= unstable= xattr= fold= space= faults= seed='
 
 # The values of an option or a key that has a few; nothing for others.
 _cookiefs_values() {
   case $1 in
     cache_size=) echo auto ;;
     readdirplus=) echo auto yes no ;;
-    kernel_listings= | compression= | wcc= | unstable= | xattr=) echo yes no ;;
+    kernel_listings= | compression= | wcc= | unstable= | xattr= | fold=) echo yes no ;;
     log_level=) echo trace debug info warning error critical off ;;
     version= | vers= | nfsvers=) echo 3 4 ;;
     proto=) echo tcp tcp6 ;;
