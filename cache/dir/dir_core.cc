@@ -1,4 +1,5 @@
-// DirCore: life, freshness and bookkeeping. Reading is in dir_read.cc, filling in dir_fill.cc.
+// DirCore: life, freshness and bookkeeping. Reading is in dir_read.cc, waiting in dir_wait.cc,
+// filling in dir_fill.cc.
 #include "cache/dir/dir_core.h"
 
 #include <dirent.h>
