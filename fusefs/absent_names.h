@@ -24,8 +24,8 @@ std::optional<cache::TimePoint> find_absent(SessionImpl& session, FuseRequest& r
 // The remote was asked for a name then, and said `took` later that it is not there.
 void note_miss(SessionImpl& session, const Inode& parent, const char* name, cache::TimePoint asked,
                cache::Duration took);
-// True when find_absent may know by now.
-bool read_for_absent(SessionImpl& session, FuseRequest& request, const Inode& parent,
-                     const char* name);
+// find_absent(), after the listing has been read where that is paid for.
+std::optional<cache::TimePoint> read_for_absent(SessionImpl& session, FuseRequest& request,
+                                                const Inode& parent, const char* name);
 
 }  // namespace fusefs

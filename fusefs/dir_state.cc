@@ -192,6 +192,17 @@ struct PassOver final : cache::EntrySink {
 
 }  // namespace
 
+Status DirState::pass_over(const cache::ReadOptions& options, uint64_t most_reads) {
+  cache::DirCursor cursor;
+  PassOver sink;
+  for (uint64_t reads = 0; reads < most_reads; ++reads) {
+    const uint64_t before = sink.position;
+    const Status status = directory_.read(cursor, before, options, sink);
+    if (!status.ok() || sink.position == before) return status;
+  }
+  return {};
+}
+
 // ---- Names that are not there -------------------------------------------------------------------
 
 std::optional<cache::TimePoint> DirState::absent_since(std::string_view name) {
@@ -217,12 +228,7 @@ void DirState::complete(cache::TimePoint now, const cache::ReadOptions& options)
     MutexLock lock(mutex_);
     age_.emptied(now);
   }
-  cache::DirCursor cursor;
-  PassOver sink;
-  for (bool ended = false; !ended;) {
-    const uint64_t before = sink.position;
-    ended = !directory_.read(cursor, before, options, sink).ok() || sink.position == before;
-  }
+  static_cast<void>(pass_over(options, ~uint64_t{0}));  // presence() tells what came of it
 }
 
 // ---- Attributes of a listing --------------------------------------------------------------------
@@ -241,14 +247,7 @@ Status DirState::renew_attrs(cache::TimePoint now, cache::ReadOptions options) {
   begin_pass(now, Asks::kAttributes);
   options.want_attrs = true;
   options.attrs_not_before = oldest_listed(now);
-  cache::DirCursor cursor;
-  PassOver sink;
-  for (uint64_t arrays = 0; arrays <= kFewArrays; ++arrays) {
-    const uint64_t before = sink.position;
-    const Status status = directory_.read(cursor, before, options, sink);
-    if (!status.ok() || sink.position == before) return status;
-  }
-  return {};
+  return pass_over(options, kFewArrays + 1);
 }
 
 void DirState::note_asked(cache::Duration took) {

@@ -111,8 +111,7 @@ class DirState {
   [[nodiscard]] std::optional<cache::TimePoint> absent_since(std::string_view name);
   // The same, less than ttl ago, where it is known that the remote tells names apart.
   [[nodiscard]] bool known_absent(std::string_view name, cache::TimePoint now) {
-    const bool told = names_.known() == NameCase::Known::kTold || !has_letters(name);
-    return told && !token_expired(now) && absent_since(name);
+    return names_.told_apart(name) == true && !token_expired(now) && absent_since(name);
   }
   [[nodiscard]] NameCase& name_case() { return names_; }
   // A name with letters that is there. Empty: there is none. None: it can't be told.
@@ -173,6 +172,8 @@ class DirState {
   bool renew_around(std::string_view name, cache::TimePoint now, cache::ReadOptions options);
 
  private:
+  // Reads on from the start, so many times at most or to the end.
+  Status pass_over(const cache::ReadOptions& options, uint64_t most_reads);
   // 0: not proven.
   void own_token(uint64_t token, cache::TimePoint asked);
   // How many are held, or known to be where they were.

@@ -30,7 +30,7 @@ std::string in_other_case(std::string_view name) {
 }
 
 void NameCase::note_there(std::string_view name) {
-  if (known() != Known::kNo || !has_letters(name)) return;
+  if (told_apart(name)) return;  // settled, or of no use as a sample
   cache::MutexLock lock(mutex_);
   sample_ = name;
 }

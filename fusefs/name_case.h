@@ -29,19 +29,27 @@ namespace fusefs {
 
 class NameCase {
  public:
-  enum class Known : uint8_t { kNo, kTold, kNotTold };  // told apart
-
-  [[nodiscard]] Known known() const { return known_.load(std::memory_order_relaxed); }
+  // Whether this name is told from those that differ in the case of their letters alone; none: not
+  // known.
+  [[nodiscard]] std::optional<bool> told_apart(std::string_view name) const {
+    if (!has_letters(name)) return true;
+    const Known known = known_.load(std::memory_order_relaxed);
+    return known == Known::kNo ? std::nullopt : std::optional<bool>(known == Known::kTold);
+  }
   void settle(bool told_apart) {
     known_.store(told_apart ? Known::kTold : Known::kNotTold, std::memory_order_relaxed);
   }
   // A directory that was made in that one: what is known of it holds here.
-  void inherit(const NameCase& parent) { known_.store(parent.known(), std::memory_order_relaxed); }
+  void inherit(const NameCase& parent) {
+    known_.store(parent.known_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  }
   // A name that is there now, of which the remote may be asked later.
   void note_there(std::string_view name);
   [[nodiscard]] std::optional<std::string> sample() const;
 
  private:
+  enum class Known : uint8_t { kNo, kTold, kNotTold };
+
   std::atomic<Known> known_{Known::kNo};  // relaxed: read alone
   mutable cache::Mutex mutex_{cache::LockRank::kLeaf};
   std::string sample_ GUARDED_BY(mutex_);

@@ -124,9 +124,7 @@ ObjectId id_of_name(SessionImpl& session, const Place& place, const char* name) 
 ObjectId ask_id_of_name(SessionImpl& session, FuseRequest& request, const Place& place,
                         const char* name) {
   if (ObjectId known = id_of_name(session, place, name); !known.empty()) return known;
-  auto found = session.ask<LookupAnswer>(request, [&](Backend::Done<LookupAnswer> done) {
-    return session.backend().lookup(session.caller(request), place.object, name, std::move(done));
-  });
+  auto found = session.look_up(request, place.object, name);
   return found.ok() ? std::move(found).value().id : ObjectId();
 }
 

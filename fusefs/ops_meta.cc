@@ -24,13 +24,12 @@ constexpr size_t kMaxLinkBytes = 4095;  // what the kernel has room for
 // ---- Names --------------------------------------------------------------------------------------
 
 struct Found {
-  LookupAnswer answer;
+  std::optional<LookupAnswer> answer;  // none: it is known that there is no such name
   cache::TimePoint asked;
   std::optional<cache::Duration> took = {};  // where the remote was asked for this alone
-  [[nodiscard]] bool absent() const { return answer.id.empty() && answer.attr.mode == 0; }
 };
 
-Found absent(cache::TimePoint asked) { return Found{{}, asked}; }
+Found absent(cache::TimePoint asked) { return Found{std::nullopt, asked}; }
 
 // A program stats what it has listed: one request for all, where the listing has become too old.
 bool renew_attrs(SessionImpl& session, FuseRequest& request, DirState& dir, const char* name) {
@@ -58,7 +57,7 @@ std::optional<Found> find_known(SessionImpl& session, FuseRequest& request, cons
     const auto attr = child ? session.inodes().attr(*child) : std::nullopt;
     const bool young = attr && session.now() - attr->asked < session.options().ttl;
     if (!young || !presentable(attr->attr)) return std::nullopt;
-    return Found{{std::move(id), attr->attr}, attr->asked};
+    return Found{LookupAnswer{std::move(id), attr->attr}, attr->asked};
   };
   auto found = find();
   if (!found || !dir.token_expired(session.now())) return found;
@@ -71,7 +70,7 @@ std::optional<Found> find_known(SessionImpl& session, FuseRequest& request, cons
 // A LOOKUP that a listing with nodes would have saved.
 void note_use(SessionImpl& session, DirState& dir, const char* name, const Found& found) {
   if (!dir.directory().find_ino(name)) return;
-  if (!S_ISDIR(found.answer.attr.mode)) {
+  if (!S_ISDIR(found.answer->attr.mode)) {
     session.link_hint().note_lookup();
     dir.note_file_looked_up();
   }
@@ -93,7 +92,7 @@ std::optional<Found> find_held(SessionImpl& session, FuseRequest& request, const
   if (known && presentable(known->attr)) {
     const ObjectId object = session.inodes().object(parent);
     ObjectId id = session.backend().child_id(object, name, known->attr.ino);
-    if (!id.empty()) return Found{{std::move(id), known->attr}, known->asked};
+    if (!id.empty()) return Found{LookupAnswer{std::move(id), known->attr}, known->asked};
   }
   return std::nullopt;
 }
@@ -104,18 +103,12 @@ Result<Found> find_child(SessionImpl& session, FuseRequest& request, const Inode
   if (const auto dir = session.inodes().dir(parent)) {
     if (auto found = find_held(session, request, parent, *dir, name)) return std::move(*found);
   }
-  if (read_for_absent(session, request, parent, name)) {
-    const auto dir = session.inodes().dir(parent);
-    const auto since = dir ? find_absent(session, request, parent, *dir, name) : std::nullopt;
-    if (since) return absent(*since);
-  }
+  if (const auto since = read_for_absent(session, request, parent, name)) return absent(*since);
   // Only now: it may have been moved while all that was tried.
   const ObjectId object = session.inodes().object(parent);
   if (session.inodes().detached(parent)) return Status::error(ESTALE);
   const cache::TimePoint asked = session.now();
-  auto answer = session.ask<LookupAnswer>(request, [&](Backend::Done<LookupAnswer> done) {
-    return session.backend().lookup(session.caller(request), object, name, std::move(done));
-  });
+  auto answer = session.look_up(request, object, name);
   const cache::Duration took = session.now() - asked;
   if (answer.error_number() == ENOENT) {
     note_miss(session, parent, name, asked, took);
@@ -141,10 +134,10 @@ void lookup(SessionImpl& session, FuseRequest& request, fuse_ino_t parent_id, co
 
   const Result<Found> found = find_child(session, request, *parent, name);
   if (!found.ok()) return request.fail(found.error_number());
-  if (found.value().absent()) return reply_absent(session, request, found.value().asked);
+  if (!found.value().answer) return reply_absent(session, request, found.value().asked);
   if (const auto dir = session.inodes().dir(*parent)) note_use(session, *dir, name, found.value());
   const Result<Introduced> child =
-      introduce(session, request, {*parent, name, found.value().answer, found.value().asked});
+      introduce(session, request, {*parent, name, *found.value().answer, found.value().asked});
   if (!child.ok()) return request.fail(child.error_number());
   reply_entry(session, request, child.value());
 }

@@ -104,6 +104,14 @@ class SessionImpl {
     return call_backend<T>(*backend_, waiting.patience(), start, std::move(dispose));
   }
 
+  // What the remote says of a name.
+  Result<LookupAnswer> look_up(FuseRequest& request, const ObjectId& parent,
+                               const std::string& name) {
+    return ask<LookupAnswer>(request, [&](Backend::Done<LookupAnswer> done) {
+      return backend_->lookup(caller(request), parent, name, std::move(done));
+    });
+  }
+
   // Attributes as the remote has them, kept from then on. ESTALE: another object is there now.
   Result<Attr> fetch_attr(FuseRequest& request, const Inode& inode);
   // Attributes less than ttl old, from the inode or else from the remote.

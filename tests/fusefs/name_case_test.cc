@@ -27,18 +27,20 @@ TEST_CASE("only letters have another case") {
 
 TEST_CASE("what is known of a directory is known of those that are made in it") {
   NameCase names;
-  CHECK(names.known() == NameCase::Known::kNo);
+  CHECK(!names.told_apart("name"));
+  CHECK(names.told_apart("0001") == true);  // there is no other case of it
   CHECK(!names.sample());
   names.note_there("0001");
   CHECK(!names.sample());
   names.note_there("name");
   CHECK(names.sample() == "name");
   names.settle(true);
-  CHECK(names.known() == NameCase::Known::kTold);
+  CHECK(names.told_apart("name") == true);
   NameCase child;
   child.inherit(names);
-  CHECK(child.known() == NameCase::Known::kTold);
+  CHECK(child.told_apart("name") == true);
   names.settle(false);
-  CHECK(names.known() == NameCase::Known::kNotTold);
-  CHECK(child.known() == NameCase::Known::kTold);
+  CHECK(names.told_apart("name") == false);
+  CHECK(names.told_apart("0001") == true);
+  CHECK(child.told_apart("name") == true);
 }
