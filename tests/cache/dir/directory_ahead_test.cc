@@ -130,28 +130,42 @@ TEST_CASE("nobody came for a listing that is being fetched ahead") {
   rig.dir->opened();
 }
 
-TEST_CASE("who waits for what another was refused asks for himself") {
-  for (const int error : {EACCES, EPERM}) {
-    FakeSource::Options options = with_style(CookieStyle::kOrdered);
-    options.manual = true;
-    DirRig rig(options);
+// A directory of a hundred, whose first request is refused; it answers when it is let.
+struct Refusing {
+  explicit Refusing(int error) : rig(manual()), guard(*rig.source) {
     rig.source->fill(100);
     rig.revalidate();
-    HookGuard guard(*rig.source);
     rig.source->on_answer(
-        [&](FakeSource::Number number, const DirRequest&, cache::DirAnswer& answer) {
+        [error](FakeSource::Number number, const DirRequest&, cache::DirAnswer& answer) {
           if (number > 1) return;
           answer = {};
           answer.error = error;
         });
-    REQUIRE(rig.dir->fetch_ahead(false));
+  }
+  static FakeSource::Options manual() {
+    FakeSource::Options options = with_style(CookieStyle::kOrdered);
+    options.manual = true;
+    return options;
+  }
+  // Once so many readers wait, the remote answers: a listing that is waited for then is exact.
+  void list_after(uint64_t waiting) {
     std::thread opener([&] {
-      REQUIRE(eventually([&] { return rig.cache.stats().readdir_misses.get() > 0; }));
+      REQUIRE(eventually([&] { return rig.cache.stats().readdir_misses.get() >= waiting; }));
       rig.source->allow_all();
     });
     check_exact(rig.list(), rig.source->names());
     opener.join();
-    CHECK(rig.source->request_count() == 2);
+  }
+  DirRig rig;
+  HookGuard guard;
+};
+
+TEST_CASE("who waits for what another was refused asks for himself") {
+  for (const int error : {EACCES, EPERM}) {
+    Refusing refusing(error);
+    REQUIRE(refusing.rig.dir->fetch_ahead(false));
+    refusing.list_after(1);
+    CHECK(refusing.rig.source->request_count() == 2);
   }
 }
 
@@ -166,9 +180,7 @@ Status read_ahead_of_others(DirRig& rig, TimePoint deadline) {
 
 TEST_CASE("what a reader has begun for others goes on when it gives up") {
   for (const bool listed_before : {false, true}) {
-    FakeSource::Options options = with_style(CookieStyle::kOrdered);
-    options.manual = true;
-    DirRig rig(options);
+    DirRig rig(Refusing::manual());
     rig.source->fill(100);
     rig.revalidate();
     if (listed_before) REQUIRE(rig.dir->fetch_ahead(false));
@@ -183,27 +195,12 @@ TEST_CASE("what a reader has begun for others goes on when it gives up") {
 }
 
 TEST_CASE("who waits for what was begun for others, and refused, asks for himself") {
-  FakeSource::Options options = with_style(CookieStyle::kOrdered);
-  options.manual = true;
-  DirRig rig(options);
-  rig.source->fill(100);
-  rig.revalidate();
-  HookGuard guard(*rig.source);
-  rig.source->on_answer(
-      [&](FakeSource::Number number, const DirRequest&, cache::DirAnswer& answer) {
-        if (number > 1) return;
-        answer = {};
-        answer.error = EACCES;
-      });
-  std::thread other(
-      [&] { CHECK(read_ahead_of_others(rig, TimePoint::max()).error_number() == EACCES); });
-  REQUIRE(eventually([&] { return rig.source->request_count() == 1; }));
-  std::thread opener([&] {
-    REQUIRE(eventually([&] { return rig.cache.stats().readdir_misses.get() > 1; }));
-    rig.source->allow_all();
+  Refusing refusing(EACCES);
+  std::thread other([&] {
+    CHECK(read_ahead_of_others(refusing.rig, TimePoint::max()).error_number() == EACCES);
   });
-  check_exact(rig.list(), rig.source->names());
-  opener.join();
+  REQUIRE(eventually([&] { return refusing.rig.source->request_count() == 1; }));
+  refusing.list_after(2);
   other.join();
 }
 
