@@ -7,8 +7,6 @@
 namespace fusefs {
 namespace {
 
-using Presence = cache::Directory::Presence;
-
 // Whether names that differ in the case of their letters are names of different files here. Asks
 // the remote, once.
 bool tells_case(SessionImpl& session, FuseRequest& request, const Inode& parent, DirState& dir,
@@ -60,7 +58,9 @@ std::optional<cache::TimePoint> read_for_absent(SessionImpl& session, FuseReques
   const std::shared_ptr<DirState> dir = session.obtain_dir(parent);
   const bool expired = dir->token_expired(session.now());
   if (expired && !session.confirm_token(request, parent, *dir).ok()) return std::nullopt;
-  const auto tells = [&] { return dir->directory().presence(name) != Presence::kUnsure; };
+  const auto tells = [&] {
+    return dir->directory().presence(name) != cache::Directory::Presence::kUnsure;
+  };
   if (!tells()) {
     const Waiting waiting(session, request);
     if (CallerPtr caller = session.caller(request)) dir->act_first_for(caller);
