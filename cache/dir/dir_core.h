@@ -363,6 +363,8 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
   // How many entries a request for so many brings.
   [[nodiscard]] uint32_t expected_of(uint32_t ask) const REQUIRES(mutex_);
   [[nodiscard]] uint32_t max_ask_of(uint64_t fills) const;  // when so many share the room
+  [[nodiscard]] uint64_t room_under_way() const;            // entries
+  [[nodiscard]] uint32_t widest() const REQUIRES(mutex_);   // fills side by side for one reader
   [[nodiscard]] ResumeToken resume_token(uint64_t key, const std::string& token) const;
   [[nodiscard]] ResumeToken place_after(const DirAnswer& answer, size_t index) const;
   [[nodiscard]] std::string mapped_token(const DirAnswer& answer, size_t index) const;

@@ -80,12 +80,22 @@ uint32_t DirCore::expected_of(uint32_t ask) const {
 uint32_t DirCore::max_ask() const { return max_ask_of(fills_active()); }
 
 uint32_t DirCore::max_ask_of(uint64_t fills) const {
-  // What all fills fetch ahead must fit into what reclaim leaves of its probation queue, half its
-  // share, or it is gone before it is read: half of that, at about 64 bytes an entry, for the
-  // answers that are read now, and as much for those under way.
-  const uint64_t by_budget = cache_.bound_bytes() / (4 * ReclaimLists::kShares) / 64 / fills;
-  const uint64_t most = std::min<uint64_t>(source_.max_batch(), by_budget);
+  const uint64_t most = std::min<uint64_t>(source_.max_batch(), room_under_way() / fills);
   return static_cast<uint32_t>(std::max<uint64_t>(most, kEntriesPerArray));
+}
+
+// What all fills fetch ahead must fit into what reclaim leaves of its probation queue, half its
+// share, or it is gone before it is read: half of that, at about 64 bytes an entry, for the answers
+// that are read now, and as much for those under way.
+uint64_t DirCore::room_under_way() const {
+  return cache_.bound_bytes() / (4 * ReclaimLists::kShares) / 64;
+}
+
+// More fills side by side would not bring more entries in a round trip, only smaller answers: what
+// is under way is bounded by its room, whoever asks.
+uint32_t DirCore::widest() const {
+  const uint64_t answer = expected_of(std::max(source_.max_batch(), kEntriesPerArray));
+  return static_cast<uint32_t>(std::clamp<uint64_t>(room_under_way() / answer, 1, kMaxWidth));
 }
 
 // --- the life of a fill -----------------------------------------------------------------------
@@ -288,8 +298,9 @@ void DirCore::refill_ahead(CursorState& cursor, uint32_t position) {
     --cursor.refill_pause;
     return;
   }
-  cursor.refill_width = std::min(cursor.refill_width * 2, kMaxWidth);
-  if (cursor.refill_width == kMaxWidth) cursor.refill_pauses = 0;
+  const uint32_t widest = this->widest();
+  cursor.refill_width = std::min(cursor.refill_width * 2, widest);
+  if (cursor.refill_width == widest) cursor.refill_pauses = 0;
   uint32_t stride = max_ask_of(std::max<uint64_t>(fills_active(), cursor.refill_width));
   stride = expected_of(stride);
   stride -= stride % kEntriesPerArray;

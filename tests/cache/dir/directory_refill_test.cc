@@ -66,6 +66,32 @@ TEST_CASE("an evicted listing is asked for side by side, each entry once") {
   }
 }
 
+TEST_CASE("a listing larger than the cache is not asked for in small pieces, side by side") {
+  for (const CookieStyle style : kAllStyles) {
+    INFO(name_of(style));
+    constexpr size_t kSize = 100'000;
+    constexpr uint32_t kBatch = 400;  // one such answer at a time has room
+    cache::PageCacheOptions memory = DirRig::roomy();
+    memory.limit_bytes = uint64_t{2} << 20;
+    DirRig rig(with_style(style, kBatch), memory);
+    rig.source->fill(kSize);
+    rig.revalidate();
+    const auto names = rig.source->names();
+    Lister lister(*rig.dir);
+    for (int round = 0; round < 3; ++round) {
+      INFO("listing " << round);
+      Asked asked;
+      count_answers(rig, asked);
+      lister.rewind();
+      REQUIRE(lister.read_all(1000).ok());
+      check_exact(lister.got.names, names);
+      CHECK(rig.source->wait_idle());
+      CHECK(asked.requests <= kSize / kBatch + 10);
+      rig.source->end_hooks();
+    }
+  }
+}
+
 TEST_CASE("only what is missing is asked for") {
   for (const CookieStyle style : kAllStyles) {
     INFO(name_of(style));
