@@ -365,7 +365,10 @@ Status hide(SessionImpl& session, FuseRequest& request, const Place& place, cons
       id, id, session.backend().child_id(place.object, hidden, inode.ino()));
   if (!to.empty()) tell_moved(session.inodes().move(id, to, *place.inode));
   session.inodes().note_changed(inode, session.now());
-  session.inodes().file(inode)->hide({place.inode->nodeid(), place.object, hidden});
+  const auto state = session.inodes().file(inode);
+  state->hide({place.inode->nodeid(), place.object, hidden});
+  // Its last close may have come meanwhile, and found nothing to remove.
+  if (!state->is_open()) remove_hidden(session, request, *state);
   return {};
 }
 

@@ -415,6 +415,32 @@ TEST_CASE("a lister on a dead network can be killed, and the mount be unmounted"
   CHECK(mount.end() == "");
 }
 
+TEST_CASE("a file that is closed while it is being hidden leaves nothing behind", "[mount]") {
+  // Version 3 forgets what is unlinked: it gets another name, until its last close.
+  const std::string directory = mount_server().directory("plain") + "/hidden";
+  std::filesystem::create_directories(directory);
+  put_file(directory + "/file");
+  DelayProxy proxy(proxy_options(milliseconds(1)));
+  Mount mount(mount_server().url("/plain/hidden", proxy.port()), "ttl=1h");
+  const int fd = open((mount / "file").c_str(), O_RDONLY);
+  REQUIRE(fd >= 0);
+  // Who has the listing need not ask which file the name leads to.
+  CHECK(!list(mount.path()).empty());
+  proxy.stall();
+  int removed = -1;
+  std::thread remover([&] { removed = unlink((mount / "file").c_str()); });
+  const bool renaming = wait_until([&] { return mount.figure("remote.inflight") > 0; });
+  close(fd);
+  // Of the last close the daemon is told some time after; if it is not by now, this tests nothing.
+  std::this_thread::sleep_for(milliseconds(100));
+  proxy.resume();
+  remover.join();
+  CHECK(renaming);
+  CHECK(removed == 0);
+  CHECK(wait_until([&] { return std::filesystem::is_empty(directory); }));
+  CHECK(mount.end() == "");
+}
+
 TEST_CASE("different directories are listed side by side when callers do", "[mount]") {
   const std::string tree = mount_server().directory("plain") + "/tree";
   for (int d = 0; d < 64; ++d) make_files(tree + "/dir" + std::to_string(d), 50);
