@@ -56,7 +56,7 @@ def _warm_with(bench, contenders, label, buffer, progress):
     reference, plain, usual = contenders
     reads = {c: c.mount.figure("readdir.calls") for c in (plain, usual)}
     asked = plain.mount.figure("remote.requests")
-    results = alternate(contenders, bench.rounds(5, 21), lambda c: c.listing(buffer), progress)
+    results = alternate(contenders, bench.rounds(3, 21), lambda c: c.listing(buffer), progress)
     rates = {c: [one["rate"] for one in results[c]] for c in contenders}
     listed = MILLION * len(results[plain])
     calls = plain.mount.figure("readdir.calls") - reads[plain]
@@ -86,7 +86,7 @@ def _warm_plus(bench, progress):
     """READDIRPLUS: a first listing links every entry, later ones what the kernel has not."""
     kibs = BUFFERS["32 KiB"]
     firsts = {}
-    rounds = bench.rounds(3, 5)
+    rounds = bench.rounds(2, 5)
     entries = 200_000
     for i in range(rounds):
         progress(f"first listings, round {i + 1} of {rounds}")
@@ -225,12 +225,16 @@ def squeeze(bench, progress):
 
 # -------------------------------------------------------------------------------- seek ----------
 
-# Far longer than it takes to read the counters, so that the requests made until the reply are not
-# mixed up with what follows it; and long enough for what is read ahead to be asked for.
-SEEK_RTT, SETTLE_SECONDS = "50ms", 0.2
+# Long enough for what is read ahead to be asked for.
+SETTLE_SECONDS = 0.2
 # No time-to-live: how often attributes are asked for is another matter.
 SEEK_OPTIONS = "ttl=1h," + NO_PLUS
 STYLES = ("ordered", "hashed", "descending", "huge", "index", "name")
+
+
+def _seek_rtt(bench):
+    """Far longer than reading the counters takes: what was asked until the reply is known then."""
+    return bench.rounds("20ms", "50ms")
 
 
 def _remember(handle, entries, count):
@@ -276,7 +280,7 @@ class _Seeks:
 
 def _seek_after_drop(bench, style, entries, places):
     """Everything was evicted; the seek is made by the handle that remembered and by a new one."""
-    source = big(entries, rtt=SEEK_RTT, cookies=style)
+    source = big(entries, rtt=_seek_rtt(bench), cookies=style)
     with Cookiefs(bench, source, SEEK_OPTIONS, directory="big") as mount, \
             DirectoryHandle(mount.directory) as handle:
         seeks = _Seeks(mount)
@@ -291,7 +295,7 @@ def _seek_after_drop(bench, style, entries, places):
 
 def _seek_after_squeeze(bench, style, entries, places):
     """The cache is far too small: the arrays, and perhaps their anchors, were pushed out."""
-    source = big(entries, rtt=SEEK_RTT, cookies=style)
+    source = big(entries, rtt=_seek_rtt(bench), cookies=style)
     with Cookiefs(bench, source, "cache_size=1M," + SEEK_OPTIONS, directory="big") as mount, \
             DirectoryHandle(mount.directory) as handle:
         seeks = _Seeks(mount)
@@ -302,7 +306,7 @@ def _seek_after_squeeze(bench, style, entries, places):
 
 def seek(bench, progress):
     """Remote requests until the reply to a seek, to a remembered position that was evicted"""
-    entries, places = bench.rounds(200_000, MILLION), bench.rounds(6, 12)
+    entries, places = bench.rounds(40_000, MILLION), bench.rounds(3, 12)
     for style in STYLES:
         ways = {"dropped": _seek_after_drop, "squeezed out": _seek_after_squeeze}
         for label, measure in ways.items():
@@ -327,7 +331,7 @@ def refill(bench, progress):
     first, again, asked = [], [], []
     for batch in (1000, 10_000):
         first.clear(), again.clear(), asked.clear()
-        rounds = bench.rounds(2, 5)
+        rounds = bench.rounds(1, 5)
         for i in range(rounds):
             progress(f"batch={batch}, mount {i + 1} of {rounds}")
             with Cookiefs(bench, big(MILLION, rtt="10ms", batch=batch), NO_PLUS,
@@ -628,7 +632,7 @@ def _sftp_at(bench, sshd, directory, count, rtt_ms, depth, progress):
         clients = [client for client in peers.sftp_clients(bench, sshd, proxy.port, directory)
                    if client.name != "rclone" or rtt_ms == 10]  # it takes minutes at 100 ms
         floors, results = [], {client.name: [] for client in clients}
-        for i in range(bench.rounds(3, 7)):
+        for i in range(bench.rounds(2, 7)):
             progress(f"{rtt_ms} ms, round {i + 1}")
             floors.append(_floor(bench, sshd, proxy.port, directory, depth)["last_ms"] / 1000)
             for client in clients:
@@ -645,15 +649,15 @@ def _sftp_at(bench, sshd, directory, count, rtt_ms, depth, progress):
 
 
 def sftp(bench, progress):
-    """100,000 names over SFTP from an sshd behind a delay proxy, each listing at a new mount"""
-    count = 100_000
+    """100,000 names (--quick: 40,000) over SFTP behind a delay proxy, each listing at a new mount"""
+    count = bench.rounds(40_000, 100_000)
     with tempfile.TemporaryDirectory(prefix="cookiefs-bench-", dir=bench.work) as directory, \
             Sshd(bench) as sshd:
         progress(f"making {count:,} files")
         peers.make_files(directory, count)
         for peer, why in peers.missing(("sshfs", "rclone")):
             yield Measure("sftp", peer, problem=why)
-        for rtt_ms, depth in ((10, 64), (100, 512)):
+        for rtt_ms, depth in ((10, 64), (100, 512))[:bench.rounds(1, 2)]:
             yield from _sftp_at(bench, sshd, directory, count, rtt_ms, depth, progress)
 
 
@@ -674,7 +678,7 @@ def _nfs_cold(bench, server, proxy, count, progress):
             ("names only", NO_PLUS, (), 350_000),
             ("with attributes", "readdirplus=yes", ("--plus",), 150_000)):
         rates, floors, again = [], [], []
-        for i in range(bench.rounds(2, 5) + 1):
+        for i in range(bench.rounds(1, 5) + 1):
             progress(f"{label}, mount {i}")
             least = server.floor(proxy.port, *floor)["last_ms"] / 1000
             cold, refilled = _nfs_listings(bench, server, proxy, options, count)
@@ -690,20 +694,20 @@ def _nfs_cold(bench, server, proxy, count, progress):
 
 
 def nfs(bench, progress):
-    """A million names on tmpfs over NFS from nfs-ganesha behind a delay proxy of 10 ms"""
+    """A million names (--quick: 250,000) over NFS from nfs-ganesha behind a delay proxy of 10 ms"""
+    count, few = bench.rounds(250_000, MILLION), bench.rounds(50_000, 200_000)
     with tempfile.TemporaryDirectory(prefix="cookiefs-bench-", dir="/dev/shm") as directory:
         os.chmod(directory, 0o755)
-        progress("making a million files")
-        peers.make_files(directory, MILLION)
+        progress(f"making {count:,} files")
+        peers.make_files(directory, count)
         with Ganesha(bench, directory) as server, DelayProxy(bench, server.port, 10) as proxy:
-            yield from _nfs_cold(bench, server, proxy, MILLION, progress)
-    few = 200_000
+            yield from _nfs_cold(bench, server, proxy, count, progress)
     with tempfile.TemporaryDirectory(prefix="cookiefs-bench-", dir="/dev/shm") as directory:
         os.chmod(directory, 0o755)
         peers.make_files(directory, few)
         with Ganesha(bench, directory, 1000) as server, DelayProxy(bench, server.port, 10) as proxy:
             again = []
-            for i in range(bench.rounds(2, 5) + 1):
+            for i in range(bench.rounds(1, 5) + 1):
                 progress(f"answers of 1,000 entries, mount {i}")
                 cold, refilled = _nfs_listings(bench, server, proxy, NO_PLUS, few)
                 if i > 0:
@@ -795,7 +799,7 @@ def _walk_rounds(bench, clients, names, each, rtt, progress):
 
 def walk(bench, progress):
     """A tree of directories of 50 files walked at 10 ms, each time at a new mount"""
-    count, each, rtt_ms = bench.rounds(200, 1000), 50, 10
+    count, each, rtt_ms = bench.rounds(60, 1000), 50, 10
     names = [f"d{i:04}" for i in range(count)]
     with tempfile.TemporaryDirectory(prefix="cookiefs-bench-", dir="/dev/shm") as directory:
         os.chmod(directory, 0o755)

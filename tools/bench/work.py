@@ -124,11 +124,11 @@ def work(bench, progress):
     """What people run on a tree, over SFTP, at a new mount: cold, then warm, against the peers"""
     for program, why in peers.missing(("sshfs", "rclone")):
         yield Measure("work", program, problem=why)
-    mixed, small, wide, deep = (Tree("mixed", 200, 50), Tree("small", 40, 25),
+    mixed, small, wide, deep = (Tree("mixed", bench.rounds(60, 200), 50), Tree("small", 40, 25),
                                 Tree("wide", 1, bench.rounds(5_000, 100_000)),
                                 Tree("deep", 50, 10, chain=True))
     few = ("ls -lR", "find", "rsync -n")
-    plan = [(mixed, 0, WORK, 2), (small, 10, WORK, 1), (wide, 10, few, 1)]
+    plan = [(mixed, 0, few + ("tar",), 1), (small, 10, few, 1), (wide, 10, few, 1)]
     if not bench.quick:
         # The peers' walk of 200 directories takes minutes at 100 ms.
         plan = [(mixed, 0, WORK, 3), (mixed, 1, few, 2), (mixed, 10, WORK, 1), (small, 100, few, 1)]
@@ -142,13 +142,13 @@ def work(bench, progress):
 
 
 def million(bench, progress):
-    """A million files in one directory over SFTP, next door (--quick: 100,000), and the peers"""
+    """A million files in one directory over SFTP, next door (--quick: 20,000), and the peers"""
     for program, why in peers.missing(("sshfs", "rclone")):
         yield Measure("million", program, problem=why)
-    tree = Tree("a million", 1, bench.rounds(100_000, MILLION))
+    tree = Tree("a million", 1, bench.rounds(20_000, MILLION))
     with _made(bench, tree) as top, Sshd(bench) as sshd:
         clients = list(peers.sftp_clients(bench, sshd, sshd.port, top))
-        yield from _compare("million", f"{bench.rounds(100_000, MILLION):,} files", clients,
+        yield from _compare("million", f"{bench.rounds(20_000, MILLION):,} files", clients,
                             _expected(top, ("ls -fR", "ls -lR")), 1, progress, warm=1)
 
 
@@ -158,9 +158,9 @@ def local(bench, progress):
         yield Measure("local", program, problem=why)
     # bindfs takes 250 us for each file of ls -l: it is asked for two extended attributes a file.
     few = ("find", "find -newer", "rsync -n")
-    often = (bench.rounds(2, 5), WARM)
-    plan = [(Tree("mixed", bench.rounds(100, 1000), 50), WORK, often),
-            (Tree("wide", 1, bench.rounds(20_000, 100_000)), few, often)]
+    often = (bench.rounds(1, 5), WARM)
+    plan = [(Tree("mixed", bench.rounds(100, 1000), 50), few if bench.quick else WORK, often),
+            (Tree("wide", 1, bench.rounds(5_000, 100_000)), few, often)]
     if not bench.quick:
         plan += [(Tree("deep", 50, 10, chain=True), WORK, often),
                  (Tree("a million", 1, MILLION), few, (1, 1))]  # minutes each

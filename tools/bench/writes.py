@@ -47,9 +47,9 @@ class Load:
     def __init__(self, bench, place, files):
         self.bench = bench
         self.place = pathlib.Path(place)
-        self.big_size = bench.rounds(64, 256) * MIB
+        self.big_size = bench.rounds(32, 256) * MIB
         self.files = files
-        self.reads = bench.rounds(100, 500)
+        self.reads = bench.rounds(50, 500)
         self.block = random.Random(1).randbytes(MIB)
         self.archive = self.place / "archive.tar"
         self.remote = self.place / "remote"
@@ -260,7 +260,7 @@ def write(bench, progress):
     """Files written, read and removed at 10 ms, over SFTP with peers, and over NFS"""
     for program, why in peers.missing(("sshfs", "rclone")):
         yield Measure("write", program, problem=why)
-    with _loaded(bench, bench.rounds(200, 500)) as load:
+    with _loaded(bench, bench.rounds(100, 500)) as load:
         load.put_local()
         yield from _over_sftp(bench, load, progress)
         yield from _over_nfs(bench, load, progress)
@@ -276,10 +276,10 @@ def _unpacked_over_sftp(bench, load, progress):
 
 
 def unpack(bench, progress):
-    """An archive of 10,000 small files (--quick: 200) unpacked at 10 ms over SFTP"""
+    """An archive of 10,000 small files (--quick: 50) unpacked at 10 ms over SFTP"""
     for program, why in peers.missing(("sshfs", "rclone")):
         yield Measure("unpack", program, problem=why)
-    with _loaded(bench, bench.rounds(200, 10_000)) as load:
+    with _loaded(bench, bench.rounds(50, 10_000)) as load:
         seconds = _unpacked_over_sftp(bench, load, progress)
         # Like with like: what sshfs has told to be closed is on the server, with rclone it is not yet.
         for ours, peer, wanted in (("cookiefs", "sshfs", (AT_LEAST, 2)),
