@@ -18,6 +18,7 @@
 #include <utility>
 
 #include "cache/base/clock.h"
+#include "fusefs/device_io.h"
 #include "fusefs/latency.h"
 #include "fusefs/request.h"
 
@@ -87,6 +88,7 @@ Histogram& latency_of(SessionImpl& session, RequestKind kind);
 // Runs the body of a callback: no exception crosses into libfuse, and a reply is always sent.
 template <RequestKind kind = RequestKind::kOther, typename Body>
 void serve(fuse_req_t req, const Body& body) noexcept {
+  DeviceIo::note_served();
   SessionImpl& session = *static_cast<SessionImpl*>(fuse_req_userdata(req));
   FuseRequest request(req, latency_of(session, kind));
   try {
