@@ -57,6 +57,7 @@ bool FileState::note_attr(const Attr& attr) {
     if (!ours) {
       kernel_outdated_ = true;
       invalidate_again_ = attr.size;
+      ++drops_;
     }
   }
   if (retry_invalidation()) return shows;
@@ -79,12 +80,14 @@ void FileState::adopt(const Attr& attr) {
 void FileState::note_own_change() {
   MutexLock lock(mutex_);
   own_changes_ = true;
+  ++own_writes_;
 }
 
 void FileState::note_own_write() {
   const cache::Timespec now = wall_clock();
   MutexLock lock(mutex_);
   own_changes_ = true;
+  ++own_writes_;
   last_write_ = now;
   // What is written later has a later time.
   last_told_.valid &= ~SetAttr::kMtime;
@@ -101,6 +104,46 @@ void FileState::adjust_links(int by) {
 bool FileState::owns_changes() {
   MutexLock lock(mutex_);
   return own_changes_;
+}
+
+uint64_t FileState::own_writes() {
+  MutexLock lock(mutex_);
+  return own_writes_;
+}
+
+bool FileState::agrees() {
+  MutexLock lock(mutex_);
+  return own_writes_ == agreed_writes_;
+}
+
+void FileState::note_agreed(uint64_t own_writes) {
+  MutexLock lock(mutex_);
+  agreed_writes_ = own_writes;
+}
+
+bool FileState::kernel_knows_drops() {
+  MutexLock lock(mutex_);
+  return drops_ == drops_told_;
+}
+
+void FileState::note_kernel_knows(uint64_t drops) {
+  MutexLock lock(mutex_);
+  drops_told_ = std::max(drops_told_, drops);
+}
+
+void FileState::drop_data(uint64_t size) {
+  {
+    MutexLock lock(mutex_);
+    kernel_outdated_ = true;
+    invalidate_again_ = size;
+    ++drops_;
+  }
+  retry_invalidation();
+}
+
+uint64_t FileState::drops() {
+  MutexLock lock(mutex_);
+  return drops_;
 }
 
 bool FileState::retry_invalidation() {

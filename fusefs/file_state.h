@@ -82,6 +82,18 @@ class FileState {
   void adjust_links(int by);
   // There were such changes that no attributes have shown yet.
   [[nodiscard]] bool owns_changes();
+  // Changes of this mount's own, counted, and how many of them there were when its data last agreed
+  // with the remote's: with fewer, the remote's attributes alone don't tell who made the others.
+  [[nodiscard]] uint64_t own_writes();
+  [[nodiscard]] bool agrees();
+  void note_agreed(uint64_t own_writes);
+  // All that is clean is dropped. `size`: the remote's.
+  void drop_data(uint64_t size);
+  // How often data was dropped because the remote's may be another, and up to which of these the
+  // kernel has been told for certain.
+  [[nodiscard]] uint64_t drops();
+  [[nodiscard]] bool kernel_knows_drops();
+  void note_kernel_knows(uint64_t drops);
   // Drops what could not be dropped when it should, because it was dirty. True: there was
   // something; what is dirty still is left for the next time.
   bool retry_invalidation();
@@ -164,6 +176,10 @@ class FileState {
   cache::Mutex mutex_{cache::LockRank::kInode};
   Attr known_ GUARDED_BY(mutex_);
   bool own_changes_ GUARDED_BY(mutex_) = false;
+  uint64_t own_writes_ GUARDED_BY(mutex_) = 1;
+  uint64_t agreed_writes_ GUARDED_BY(mutex_) = 0;
+  uint64_t drops_ GUARDED_BY(mutex_) = 0;
+  uint64_t drops_told_ GUARDED_BY(mutex_) = 0;
   bool kernel_outdated_ GUARDED_BY(mutex_) = false;
   std::optional<uint64_t> invalidate_again_ GUARDED_BY(mutex_);  // the remote's size then
   // Wall clock; not after a time was set.

@@ -61,6 +61,11 @@ int serve(const fusefs::Options& options, fusefs::Background* background) {
   if (!root.ok()) return fail(error);
 
   const std::string source = backend->description();
+  if (options.remote_locks == fusefs::RemoteLocks::kAlways && !backend->has_locks()) {
+    return fail("locks=remote: " + source +
+                " has no locks for us; only local directories and NFS version 4 do (locks=mount "
+                "keeps them within this mount)");
+  }
   const fusefs::Options chosen = with_chosen_size(options);
   fusefs::Session session(chosen, std::move(backend), std::move(root).value());
   if (!session.mount(&error)) return fail(error);

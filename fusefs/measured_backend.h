@@ -67,6 +67,20 @@ class MeasuredBackend final : public Backend {
     return backend_->copy_range(caller, from, from_offset, to, to_offset, length,
                                 timed(RemoteKind::kWrite, std::move(done)));
   }
+  [[nodiscard]] bool has_locks() const override { return backend_->has_locks(); }
+  RequestId open_to_lock(const CallerPtr& caller, const ObjectId& id, FileHandle file, int flags,
+                         Done<FileHandle> done) override {
+    return backend_->open_to_lock(caller, id, file, flags,
+                                  timed(RemoteKind::kOpen, std::move(done)));
+  }
+  RequestId set_lock(const CallerPtr& caller, FileHandle file, const FileLock& lock,
+                     Done<Nothing> done) override {
+    return backend_->set_lock(caller, file, lock, timed(RemoteKind::kOther, std::move(done)));
+  }
+  RequestId test_lock(const CallerPtr& caller, FileHandle file, const FileLock& lock,
+                      Done<FileLock> done) override {
+    return backend_->test_lock(caller, file, lock, timed(RemoteKind::kOther, std::move(done)));
+  }
   [[nodiscard]] uint32_t max_read() const override { return backend_->max_read(); }
   [[nodiscard]] uint32_t max_write() const override { return backend_->max_write(); }
   [[nodiscard]] bool keeps_unlinked() const override { return backend_->keeps_unlinked(); }

@@ -31,6 +31,25 @@ void Notifier::stop() {
 
 void Notifier::inval_inode(uint64_t nodeid) { enqueue({What::kInode, nodeid}); }
 
+bool Notifier::inval_inode_now(uint64_t nodeid) { return send_now(What::kInode, nodeid); }
+
+bool Notifier::inval_attributes_now(uint64_t nodeid) { return send_now(What::kAttributes, nodeid); }
+
+bool Notifier::idle() {
+  MutexLock lock(mutex_);
+  return queue_.empty() && !sending_;
+}
+
+bool Notifier::send_now(What what, uint64_t nodeid) {
+  MutexLock lock(mutex_);
+  if (!running_) return false;
+  const uint64_t ticket = ++tickets_;
+  queue_.push_back({what, nodeid, {}, ticket});
+  changed_.notify_all();
+  while (running_ && served_ < ticket) changed_.wait(mutex_);
+  return served_ >= ticket;
+}
+
 void Notifier::inval_attributes(uint64_t nodeid) { enqueue({What::kAttributes, nodeid}); }
 
 void Notifier::inval_entry(uint64_t parent, std::string name) {
@@ -46,7 +65,7 @@ void Notifier::enqueue(Item item) {
     return;
   }
   queue_.push_back(std::move(item));
-  changed_.notify_one();
+  changed_.notify_all();
 }
 
 void Notifier::run() {
@@ -61,9 +80,14 @@ void Notifier::run() {
     }
     const Item item = std::move(queue_.front());
     queue_.pop_front();
+    sending_ = true;
     lock.unlock();
     send(item);
     lock.lock();
+    sending_ = false;
+    if (item.ticket == 0) continue;
+    served_ = item.ticket;
+    changed_.notify_all();
   }
 }
 

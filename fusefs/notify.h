@@ -5,8 +5,8 @@
 // Ownership:      owns its thread; refers to the libfuse session, which outlives it.
 // Thread-safety:  all members from any thread.
 // Locks:          a leaf for the queue, never held while the kernel is told.
-// Bounds:         kMaxQueued notifications; beyond that new ones are dropped and counted (the
-//                 kernel's own time-outs, at most ttl, then stand in).
+// Bounds:         kMaxQueued notifications that nobody waits for; beyond that new ones are dropped
+//                 and counted (the kernel's own time-outs, at most ttl, then stand in).
 #pragma once
 
 #include <atomic>
@@ -36,6 +36,12 @@ class Notifier {
 
   // Attributes and pages of an inode, a directory's listing included.
   void inval_inode(uint64_t nodeid);
+  // The same, and waits until the kernel has done it, for which that may have to write pages back:
+  // not from a worker. False: it was not done (the mount ends).
+  bool inval_inode_now(uint64_t nodeid);
+  bool inval_attributes_now(uint64_t nodeid);
+  // Nothing is queued and the kernel is told nothing: nobody waits for it.
+  [[nodiscard]] bool idle();
   // Its attributes alone.
   void inval_attributes(uint64_t nodeid);
   // A name, present or absent, and its directory: the kernel refuses the first without looking at
@@ -51,9 +57,11 @@ class Notifier {
     What what;
     uint64_t nodeid;
     std::string name = {};  // of the entry
+    uint64_t ticket = 0;    // of somebody who waits; 0: nobody does
     bool operator==(const Item&) const = default;
   };
 
+  bool send_now(What what, uint64_t nodeid);
   void enqueue(Item item);
   void run();
   void send(const Item& item);
@@ -65,7 +73,10 @@ class Notifier {
   cache::Mutex mutex_{cache::LockRank::kLeaf};
   cache::CondVar changed_;
   std::deque<Item> queue_ GUARDED_BY(mutex_);
+  uint64_t tickets_ GUARDED_BY(mutex_) = 0;
+  uint64_t served_ GUARDED_BY(mutex_) = 0;  // the last ticket whose item was sent
   bool running_ GUARDED_BY(mutex_) = false;
+  bool sending_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace fusefs

@@ -16,6 +16,7 @@
 #include "fusefs/dirent_encoder.h"
 #include "fusefs/ops.h"
 #include "fusefs/ops_change.h"
+#include "fusefs/ops_lock.h"
 
 namespace fusefs {
 namespace {
@@ -136,12 +137,32 @@ void operation_read(fuse_req_t req, fuse_ino_t /*ino*/, size_t size, off_t offse
   });
 }
 
+// Where a write of so many bytes at `offset` goes. The kernel appends at the size that it knows,
+// and that may be an old one.
+uint64_t place_of_write(SessionImpl& session, const FileMapping& data, uint64_t offset,
+                        const fuse_file_info& fi) {
+  const bool appends = (fi.flags & O_APPEND) != 0 && fi.writepage == 0;
+  return appends && !session.options().writeback_cache ? data.size() : offset;
+}
+
+// Past the pages, which are written back whole: where ranges are locked the rest of a page may be
+// somebody else's.
+bool is_direct_write(SessionImpl& session, const FileHandle& handle, uint64_t to, size_t size,
+                     const fuse_file_info& fi) {
+  // What the kernel writes back is its cache's, whoever opened the file.
+  if (fi.writepage != 0) return false;
+  constexpr uint64_t kPage = 4096;
+  const bool part = to % kPage != 0 || size % kPage != 0;
+  return is_direct(fi) || (part && session.locks().any_range(handle.inode->nodeid()));
+}
+
 void write(SessionImpl& session, FuseRequest& request, const char* bytes, size_t size, off_t offset,
            fuse_file_info* fi) {
   auto& handle = HandleList::get<FileHandle>(fi->fh);
   FileMapping& data = handle.state->data();
   const std::span<const std::byte> in(reinterpret_cast<const std::byte*>(bytes), size);
-  const auto to = static_cast<uint64_t>(offset);
+  const auto asked = static_cast<uint64_t>(offset);
+  const uint64_t to = place_of_write(session, data, asked, *fi);
   handle.state->note_own_write();
   session.inodes().note_changed(*handle.inode, session.now());
   if (session.options().writeback_cache && fi->writepage != 0) handle.state->note_kernel_write();
@@ -149,11 +170,12 @@ void write(SessionImpl& session, FuseRequest& request, const char* bytes, size_t
   {
     const Waiting waiting(session, request);
     const cache::DataWait wait = session.data_wait(waiting.patience());
-    // What the kernel writes back is its cache's, whoever opened the file.
-    const bool direct = is_direct(*fi) && fi->writepage == 0;
-    done = direct ? data.write_direct(handle.source, to, in, wait)
-                  : data.write(handle.source, to, in, wait);
+    done = is_direct_write(session, handle, to, size, *fi)
+               ? data.write_direct(handle.source, to, in, wait)
+               : data.write(handle.source, to, in, wait);
   }
+  // It has these bytes in its pages where it thought that they would go.
+  if (to != asked) session.notifier().inval_inode(handle.inode->nodeid());
   if (!done.ok()) return request.fail(done.error_number());
   request.reply(fuse_reply_write, size);
 }
@@ -229,15 +251,32 @@ Status begin_push(SessionImpl& session, FileHandle& handle) {
   return data.check_error(handle.errors);
 }
 
-void operation_flush(fuse_req_t req, fuse_ino_t /*ino*/, fuse_file_info* fi) {
-  serve<RequestKind::kWrite>(req, [&](SessionImpl& session, FuseRequest& request) {
-    auto& handle = HandleList::get<FileHandle>(fi->fh);
-    if (!handle.source->writable()) return request.ok();
-    if (!session.options().close_waits) {
-      return request.fail_or_ok(begin_push(session, handle).error_number());
-    }
-    request.fail_or_ok(push_out(session, request, handle, Durable::kNo).error_number());
-  });
+void flush(SessionImpl& session, FuseRequest& request, const fuse_file_info& fi) {
+  auto& handle = HandleList::get<FileHandle>(fi.fh);
+  Status status;
+  if (handle.source->writable()) {
+    status = session.options().close_waits ? push_out(session, request, handle, Durable::kNo)
+                                           : begin_push(session, handle);
+  }
+  if (session.remote_locks()) end_locks(session, request, handle, fi);
+  request.fail_or_ok(status.error_number());
+}
+
+void operation_flush(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
+  SessionImpl& mount = *static_cast<SessionImpl*>(fuse_req_userdata(req));
+  if (mount.remote_locks() && holds_locks(mount, ino, *fi)) {
+    return serve_apart(req, [fi = *fi](SessionImpl& session, FuseRequest& request) {
+      flush(session, request, fi);
+    });
+  }
+  const auto body = [&](SessionImpl& session, FuseRequest& request) {
+    flush(session, request, *fi);
+  };
+  if (HandleList::get<FileHandle>(fi->fh).source->writable()) {
+    serve<RequestKind::kWrite>(req, body);
+  } else {
+    serve(req, body);
+  }
 }
 
 void operation_fsync(fuse_req_t req, fuse_ino_t /*ino*/, int /*datasync*/, fuse_file_info* fi) {
@@ -258,6 +297,7 @@ void operation_release(fuse_req_t req, fuse_ino_t /*ino*/, fuse_file_info* fi) {
       cache::MutexLock lock(handle.mutex);
       told = handle.errors;
     }
+    end_locks_of_closed(session, handle, fi->fh);
     session.handles().close(fi->fh);
     const bool failed = source->writable() && !state->data().error_since(told).ok();
     if (state->has_untold() || failed) {
@@ -338,7 +378,8 @@ std::unique_ptr<FileHandle> make_handle(SessionImpl& session, InodeRef inode, co
   std::shared_ptr<FileState> state = session.obtain_file(*inode, attr);
   state->retry_invalidation();
   fi->keep_cache = state->kernel_may_keep() ? 1 : 0;
-  fi->noflush = source->writable() ? 0 : 1;
+  // Its locks end with its close.
+  fi->noflush = source->writable() || session.remote_locks() ? 0 : 1;
   return std::make_unique<FileHandle>(std::move(inode), std::move(state), std::move(source));
 }
 

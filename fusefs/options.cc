@@ -140,6 +140,19 @@ std::string set_close(Draft* draft, const std::string& value) {
   return "";
 }
 
+std::string set_locks(Draft* draft, const std::string& value) {
+  if (value == "auto") {
+    draft->options.remote_locks = RemoteLocks::kWherePossible;
+  } else if (value == "remote") {
+    draft->options.remote_locks = RemoteLocks::kAlways;
+  } else if (value == "mount") {
+    draft->options.remote_locks = RemoteLocks::kNever;
+  } else {
+    return "not one of auto, remote, mount";
+  }
+  return "";
+}
+
 bool is_address(const std::string& host) {
   in6_addr binary{};  // has room for either
   return inet_pton(AF_INET, host.c_str(), &binary) == 1 ||
@@ -174,6 +187,7 @@ constexpr auto kOwnOptions = std::to_array<OwnOption>({
     {"walk_ahead", "256", set_walk_ahead},
     {"kernel_listings", "no", set_kernel_listings},
     {"close", "wait", set_close},
+    {"locks", "auto", set_locks},
     {"metrics", "127.0.0.1:9478", set_metrics},
 });
 
@@ -649,6 +663,7 @@ mount options of cookiefs
     writeback_cache          let the kernel collect writes; changes of a file made elsewhere
                              are then not seen while it is known here
     close=wait|nowait        whether close() waits until the remote has what was written (wait)
+    locks=auto|remote|mount  who keeps locks of files; auto: the remote, where it has any (auto)
     metrics=[ADDRESS:]PORT   answer Prometheus at http://ADDRESS:PORT/metrics (no); without
                              ADDRESS at 127.0.0.1; PORT 0: any that is free
     log_level=LEVEL          trace, debug, info, warning, error, critical or off (info)

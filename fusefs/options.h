@@ -16,6 +16,8 @@
 
 namespace fusefs {
 
+// Who keeps the locks of files.
+enum class RemoteLocks : uint8_t { kWherePossible, kAlways, kNever };
 enum class ReaddirPlus : uint8_t { kNever, kAuto, kAlways };
 
 // Where a server listens.
@@ -45,8 +47,9 @@ struct Options {
   uint32_t max_threads = 64;                                   // FUSE workers
   uint32_t walk_ahead = 256;  // directories fetched ahead of a walk
   ReaddirPlus readdirplus = ReaddirPlus::kAuto;
-  bool writeback_cache = false;          // the kernel collects what programs write
-  bool close_waits = true;               // until the remote has what was written
+  bool writeback_cache = false;  // the kernel collects what programs write
+  bool close_waits = true;       // until the remote has what was written
+  RemoteLocks remote_locks = RemoteLocks::kWherePossible;
   bool kernel_listings = false;          // the kernel keeps listings too, beyond cache_size
   std::optional<ListenAddress> metrics;  // where Prometheus finds them, if anywhere
 

@@ -131,6 +131,7 @@ fuse_lowlevel_ops operations() {
   add_dir_operations(&all);
   add_file_operations(&all);
   add_change_operations(&all);
+  add_lock_operations(&all);
   return all;
 }
 
@@ -163,6 +164,8 @@ SessionImpl::SessionImpl(const Options& options, std::unique_ptr<Backend> backen
             settle_made_ahead(*this, file, answer);
           })),
       misses_(options.ttl),
+      remote_locks_(backend_->has_locks() && options.remote_locks != RemoteLocks::kNever),
+      locks_(*backend_),
       ids_are_names_(backend_->child_id(root.id, "name", 1) ==
                      backend_->child_id(root.id, "name", 2)),
       ids_hold_names_(backend_->child_id(root.id, "name", 1) !=
@@ -246,9 +249,8 @@ void SessionImpl::negotiate(fuse_conn_info* connection) {
   want(FUSE_CAP_WRITEBACK_CACHE, options_.writeback_cache);
   want(FUSE_CAP_READDIRPLUS, options_.readdirplus != ReaddirPlus::kNever);
   want(FUSE_CAP_READDIRPLUS_AUTO, options_.readdirplus == ReaddirPlus::kAuto);
-  // Locks stay with the kernel, and nothing is spliced: replies are encoded into memory, and what
-  // is written is copied into pages.
-  want(FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS, false);
+  want(FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS, remote_locks_);
+  // Nothing is spliced: replies are encoded into memory, and what is written is copied into pages.
   want(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE, false);
   // Re-export by NFS would need '..' of forgotten inodes, which no back end can tell.
   want(FUSE_CAP_EXPORT_SUPPORT, false);
@@ -293,6 +295,7 @@ int SessionImpl::run(const std::function<void()>& ready) {
 
   const int result = loop();
   calls_.stop();
+  serve_until_idle();
   stop_watching();
   write_everything();
   log_totals();
@@ -315,6 +318,29 @@ int SessionImpl::loop() {
   const int result = fuse_session_loop_mt(fuse_, config);
   fuse_loop_cfg_destroy(config);
   return result;
+}
+
+// The workers are gone, but the kernel may be at work on a notification, and want something written
+// for that: until it is done neither its thread nor those that wait for it can end, and whoever
+// kills the daemon waits, too.
+void SessionImpl::serve_until_idle() {
+  std::atomic<bool> ended{false};
+  std::thread ending([&] {
+    lock_threads_.stop();
+    ended.store(true);
+  });
+  fuse_buf buffer{};
+  while (!ended.load() || !notifier_.idle()) {
+    pollfd device = {.fd = fuse_session_fd(fuse_), .events = POLLIN, .revents = 0};
+    if (poll(&device, 1, 2) <= 0 || (device.revents & POLLIN) == 0) {
+      if ((device.revents & (POLLERR | POLLNVAL)) != 0) break;  // unmounted: nothing is wanted
+      continue;
+    }
+    if (fuse_session_receive_buf(fuse_, &buffer) > 0) fuse_session_process_buf(fuse_, &buffer);
+  }
+  std::free(buffer.mem);  // NOLINT: libfuse's
+  ending.join();
+  DeviceIo::note_served();  // this thread's, which outlives the device
 }
 
 // Workers that wait for a dead remote would hold up the end of the loop, which joins them; nobody
@@ -391,6 +417,7 @@ void SessionImpl::tear_down() {
     left.swap(lingering_);
   }
   handles_.clear();
+  locks_.clear();
   inodes_->clear();
   inodes_.reset();
   write_back_.reset();
@@ -448,6 +475,12 @@ Result<Attr> SessionImpl::fetch_attr(FuseRequest& request, const Inode& inode) {
   if (inode.is_directory() && inodes_->detached(inode)) {
     if (const auto last = inodes_->attr(inode)) return last->attr;
   }
+  Result<Attr> attr = fetch_remote_attr(request, inode);
+  if (attr.ok() && file && file->has_untold()) return file->shown();  // written meanwhile
+  return attr;
+}
+
+Result<Attr> SessionImpl::fetch_remote_attr(FuseRequest& request, const Inode& inode) {
   const cache::TimePoint asked = now();
   Result<Attr> attr = ask_attr(request, inode);
   if (!attr.ok()) return attr;
@@ -455,7 +488,6 @@ Result<Attr> SessionImpl::fetch_attr(FuseRequest& request, const Inode& inode) {
   if ((attr.value().mode & S_IFMT) != inode.type()) return Status::error(ESTALE);
   if (!presentable(attr.value())) return Status::error(EIO);
   keep_attr(inode, attr.value(), asked, Told::kCertain);
-  if (file && file->has_untold()) return file->shown();  // written meanwhile
   return attr;
 }
 

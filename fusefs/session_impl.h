@@ -25,10 +25,12 @@
 #include "fusefs/caller_cache.h"
 #include "fusefs/device_io.h"
 #include "fusefs/event_log.h"
+#include "fusefs/file_locks.h"
 #include "fusefs/file_state.h"
 #include "fusefs/fuse_request.h"
 #include "fusefs/handles.h"
 #include "fusefs/inode_table.h"
+#include "fusefs/job_threads.h"
 #include "fusefs/latency.h"
 #include "fusefs/made_ahead.h"
 #include "fusefs/metrics_server.h"
@@ -65,6 +67,10 @@ class SessionImpl {
   TreeAhead& tree_ahead() { return *tree_ahead_; }
   LinkHint& link_hint() { return link_; }
   MissCredits& misses() { return misses_; }
+  // Locks are the remote's, rather than the kernel's own.
+  [[nodiscard]] bool remote_locks() const { return remote_locks_; }
+  FileLocks& locks() { return locks_; }
+  JobThreads& lock_threads() { return lock_threads_; }
   Latencies& latencies() { return latencies_; }
   // Names alone lead to objects of this back end: what loses its name loses its id.
   [[nodiscard]] bool ids_are_names() const { return ids_are_names_; }
@@ -114,6 +120,8 @@ class SessionImpl {
 
   // Attributes as the remote has them, kept from then on. ESTALE: another object is there now.
   Result<Attr> fetch_attr(FuseRequest& request, const Inode& inode);
+  // The same of the remote's file, whatever has been written here and is not there yet.
+  Result<Attr> fetch_remote_attr(FuseRequest& request, const Inode& inode);
   // Attributes less than ttl old, from the inode or else from the remote.
   Result<TimedAttr> fresh_attr(FuseRequest& request, const Inode& inode);
   // A directory's change token: from attributes less than ttl old, or else from the remote.
@@ -141,6 +149,10 @@ class SessionImpl {
   std::shared_ptr<DirState> obtain_dir(const Inode& inode);
   // The same of a file; `attr` is what is known of it.
   std::shared_ptr<FileState> obtain_file(const Inode& inode, const Attr& attr);
+  // How long work may wait that no request has asked for.
+  [[nodiscard]] Patience patience(cache::Interrupt& interrupt) const {
+    return {.deadline = clock_.now() + timeout_, .interrupt = &interrupt};
+  }
   // How long a request may wait for data.
   cache::DataWait data_wait(const Patience& patience) const {
     return {.deadline = patience.deadline, .interrupt = patience.interrupt};
@@ -208,6 +220,7 @@ class SessionImpl {
   void write_everything();
   DaemonFigures figures();
   int loop();
+  void serve_until_idle();
   bool mount_fuse(std::string* error);
   void watch();
   void watch_pressure();
@@ -237,6 +250,8 @@ class SessionImpl {
   WalkHint walk_;
   LinkHint link_;
   MissCredits misses_;
+  const bool remote_locks_;
+  FileLocks locks_;
   const bool ids_are_names_;
   const bool ids_hold_names_;
   std::atomic<bool> links_made_{false};
@@ -247,6 +262,7 @@ class SessionImpl {
 
   DeviceIo device_;
   fuse_session* fuse_ = nullptr;
+  JobThreads lock_threads_;
   Notifier notifier_;
   std::unique_ptr<MetricsServer> metrics_;  // where it is wanted
   std::function<void()> ready_;

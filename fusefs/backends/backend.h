@@ -34,6 +34,7 @@
 #include "cache/dir/attr.h"
 #include "cache/dir/source.h"
 #include "fusefs/backends/backend_options.h"
+#include "fusefs/backends/file_lock.h"
 
 namespace fusefs {
 
@@ -206,6 +207,29 @@ class Backend {
                                uint64_t /*from_offset*/, FileHandle /*to*/, uint64_t /*to_offset*/,
                                uint64_t /*length*/, Done<uint64_t> done) {
     return refuse(done);
+  }
+  // Advisory locks that hold against whoever else uses the remote. False: it has none, and those of
+  // this mount's programs are the kernel's business.
+  [[nodiscard]] virtual bool has_locks() const { return false; }
+  // Opens a file in order to lock it: each holder of locks has one of his own, and release() ends
+  // them. `file`: one of the same object that is open already, and so that it may be opened like
+  // that; `flags` as open().
+  virtual RequestId open_to_lock(const CallerPtr& /*caller*/, const ObjectId& /*id*/,
+                                 FileHandle /*file*/, int /*flags*/, Done<FileHandle> done) {
+    return refuse(done, ENOSYS);
+  }
+  // Takes a lock, or gives it up (LockType::kNone). Nobody waits for it: EAGAIN where somebody
+  // else's is in the way. Those of one holder are set one after the other. EOWNERDEAD: the remote
+  // has lost what was held here; nothing is any more.
+  virtual RequestId set_lock(const CallerPtr& /*caller*/, FileHandle /*file*/,
+                             const FileLock& /*lock*/, Done<Nothing> done) {
+    return refuse(done, ENOSYS);
+  }
+  // Tells what would be in its way; LockType::kNone: nothing. `file`: of open_to_lock(), whose own
+  // locks are not; or of open().
+  virtual RequestId test_lock(const CallerPtr& /*caller*/, FileHandle /*file*/,
+                              const FileLock& /*lock*/, Done<FileLock> done) {
+    return refuse(done, ENOSYS);
   }
   // The most bytes of a read or write that one request carries, or is worth asking for at once.
   [[nodiscard]] virtual uint32_t max_read() const { return 1u << 20; }

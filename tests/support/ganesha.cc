@@ -7,6 +7,7 @@
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
+#include <thread>
 
 namespace fs = std::filesystem;
 
@@ -46,7 +47,8 @@ std::string block(const Export& one) {
 
 }  // namespace
 
-Ganesha::Ganesha() : memory_(make_memory_directory()), log_path_(disk_ / "ganesha.log") {
+Ganesha::Ganesha(Grace grace)
+    : grace_(grace), memory_(make_memory_directory()), log_path_(disk_ / "ganesha.log") {
   if (geteuid() != 0 || !fs::exists(kProgram)) {
     fs::remove_all(memory_);
     throw std::runtime_error("needs root and the packages nfs-ganesha, -vfs and -mem");
@@ -93,9 +95,10 @@ void Ganesha::write_config() {
          << "; MNT_Port=" << mount_port_
          << "; Protocols=3,4; Enable_NLM=false; Enable_RQUOTA=false; Enable_UDP=false;"
             " mount_path_pseudo=true; Clustered=false; }\n"
-            "NFSv4 { Graceless=true; Lease_Lifetime=10; Grace_Period=10; RecoveryBackend=fs;"
-            " RecoveryRoot=\""
-         << disk_ / "recovery"
+            "NFSv4 { Graceless="
+         << (grace_ == Grace::kNone ? "true" : "false")
+         << "; Lease_Lifetime=" << (grace_ == Grace::kTenSecondsOfMinute ? 60 : 10)
+         << "; Grace_Period=10; RecoveryBackend=fs; RecoveryRoot=\"" << disk_ / "recovery"
          << "\"; Minor_Versions=0,1,2; Only_Numeric_Owners=true; }\n"
             "MDCACHE { Entries_HWMark=3000000; }\n"
             "EXPORT_DEFAULTS { Attr_Expiration_Time=0; Access_Type=RW; Squash=no_root_squash;"
@@ -118,6 +121,7 @@ void Ganesha::write_config() {
 }
 
 bool Ganesha::try_start() {
+  started_ = time(nullptr);
   fs::remove(log_path_);
   server_ = std::make_unique<Child>(
       std::vector<std::string>{"/usr/bin/env", "LD_PRELOAD=" + shim(), "ASAN_OPTIONS=", kProgram,
@@ -130,6 +134,9 @@ bool Ganesha::try_start() {
 }
 
 void Ganesha::start() {
+  // Its client ids begin with the second in which it started: of two servers of one second each
+  // would take the other's for its own.
+  while (time(nullptr) <= started_) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   if (!try_start()) throw std::runtime_error("nfs-ganesha does not start:\n" + log_tail());
 }
 

@@ -18,6 +18,7 @@
 #pragma once
 
 #include <cstdint>
+#include <ctime>
 #include <memory>
 #include <string>
 
@@ -29,7 +30,12 @@ namespace test {
 
 class Ganesha {
  public:
-  Ganesha();
+  // What a server does that has started again: grants whatever it is asked for at once, or for ten
+  // seconds only what clients say that they had before. Leases last as long, or a minute: clients
+  // that do nothing do not notice the restart in time, then.
+  enum class Grace : uint8_t { kNone, kTenSeconds, kTenSecondsOfMinute };
+
+  explicit Ganesha(Grace grace = Grace::kNone);
   ~Ganesha();
   Ganesha(const Ganesha&) = delete;
   Ganesha& operator=(const Ganesha&) = delete;
@@ -56,12 +62,14 @@ class Ganesha {
   bool try_start();
   [[nodiscard]] std::string log_tail() const;
 
+  const Grace grace_;
   const TempDir disk_;
   const std::string memory_;  // a directory on tmpfs
   const std::string log_path_;
   uint16_t nfs_port_ = 0;
   uint16_t mount_port_ = 0;
   std::unique_ptr<Child> server_;
+  time_t started_ = 0;
 };
 
 }  // namespace test

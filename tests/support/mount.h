@@ -34,6 +34,7 @@ class Mount {
   }
   [[nodiscard]] std::string log() const;
   [[nodiscard]] bool mounted() const;
+  [[nodiscard]] pid_t pid() const { return daemon_.pid(); }  // the daemon's
 
   // The control channel. Errors of the plain ioctl: a negative errno.
   [[nodiscard]] std::string stats() const;

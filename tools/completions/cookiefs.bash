@@ -5,7 +5,7 @@
 # stands before the last of those characters is taken off the answers.
 
 _cookiefs_own='cache_size= cache_min= ttl= timeout= readdirplus= walk_ahead= kernel_listings= close=
-  max_threads= metrics= log_level= writeback_cache'
+  locks= max_threads= metrics= log_level= writeback_cache'
 _cookiefs_fuse='allow_other allow_root default_permissions auto_unmount fsname= subtype= max_read= ro rw
   dev nodev suid nosuid exec noexec atime noatime async sync dirsync'
 _cookiefs_fstab='defaults auto noauto user users nofail _netdev x-systemd.automount'
@@ -33,6 +33,7 @@ _cookiefs_values() {
     cookies=) echo ordered hashed descending huge index name ;;
     eofcookie=) echo sentinel ;;
     close=) echo wait nowait ;;
+    locks=) echo auto remote mount ;;
     verifier=) echo strict ;;
     faults=) echo error: timeout: disconnect: repeat: empty: badname: lostreply: reboot: ;;
   esac

@@ -276,6 +276,28 @@ Backend::RequestId LocalBackend::copy_range(const CallerPtr& /*caller*/, FileHan
                     [&] { return files_.copy_range(from, from_offset, to, to_offset, length); });
 }
 
+Result<Backend::FileHandle> LocalBackend::do_open_again(FileHandle file, int flags) {
+  Result<UniqueFd> opened =
+      with_descriptors<UniqueFd>([&] { return files_.open_again(file, flags); });
+  if (!opened.ok()) return opened.status();
+  return files_.add(std::move(opened).value());
+}
+
+Backend::RequestId LocalBackend::open_to_lock(const CallerPtr& /*caller*/, const ObjectId& /*id*/,
+                                              FileHandle file, int flags, Done<FileHandle> done) {
+  return answer_now(counters_, done, [&] { return do_open_again(file, flags); });
+}
+
+Backend::RequestId LocalBackend::set_lock(const CallerPtr& /*caller*/, FileHandle file,
+                                          const FileLock& lock, Done<Nothing> done) {
+  return answer_now(counters_, done, [&] { return files_.set_lock(file, lock); });
+}
+
+Backend::RequestId LocalBackend::test_lock(const CallerPtr& /*caller*/, FileHandle file,
+                                           const FileLock& lock, Done<FileLock> done) {
+  return answer_now(counters_, done, [&] { return files_.test_lock(file, lock); });
+}
+
 // --- Changes of the tree ---
 
 Result<CreatedAnswer> LocalBackend::do_create(const CallerPtr& caller, const ObjectId& parent,

@@ -64,6 +64,13 @@ class LocalBackend final : public Backend {
   RequestId copy_range(const CallerPtr& caller, FileHandle from, uint64_t from_offset,
                        FileHandle to, uint64_t to_offset, uint64_t length,
                        Done<uint64_t> done) override;
+  [[nodiscard]] bool has_locks() const override { return true; }
+  RequestId open_to_lock(const CallerPtr& caller, const ObjectId& id, FileHandle file, int flags,
+                         Done<FileHandle> done) override;
+  RequestId set_lock(const CallerPtr& caller, FileHandle file, const FileLock& lock,
+                     Done<Nothing> done) override;
+  RequestId test_lock(const CallerPtr& caller, FileHandle file, const FileLock& lock,
+                      Done<FileLock> done) override;
 
   RequestId create(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
                    uint32_t mode, int flags, Done<CreatedAnswer> done) override;
@@ -119,6 +126,7 @@ class LocalBackend final : public Backend {
   template <typename T, typename Open>
   [[nodiscard]] Result<T> with_descriptors(Open open);
   [[nodiscard]] Result<FileHandle> do_open(const ObjectId& id, int flags);
+  [[nodiscard]] Result<FileHandle> do_open_again(FileHandle file, int flags);
   [[nodiscard]] Result<CreatedAnswer> do_create(const CallerPtr& caller, const ObjectId& parent,
                                                 const std::string& name, uint32_t mode, int flags);
   [[nodiscard]] Result<Attr> do_setattr(const ObjectId& id, FileHandle file,

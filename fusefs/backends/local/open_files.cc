@@ -1,6 +1,7 @@
 #include "fusefs/backends/local/open_files.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <utility>
 
 #include "fusefs/backends/local/local_attr.h"
+#include "fusefs/backends/local/tree_changes.h"
 
 namespace fusefs::local {
 namespace {
@@ -25,6 +27,26 @@ constexpr uint64_t kLargestOffset = std::numeric_limits<off_t>::max();
 // Whether [offset, offset + length) is a range that a file can have.
 bool in_range(uint64_t offset, uint64_t length) {
   return offset <= kLargestOffset && length <= kLargestOffset - offset;
+}
+
+short flock_type(LockType type) {
+  if (type == LockType::kNone) return F_UNLCK;
+  return type == LockType::kRead ? F_RDLCK : F_WRLCK;
+}
+
+struct flock native(const FileLock& lock) {
+  struct flock out {};
+  out.l_type = flock_type(lock.type);
+  out.l_whence = SEEK_SET;
+  out.l_start = static_cast<off_t>(std::min(lock.start, kLargestOffset));
+  // 0: to the end, wherever that comes to be.
+  out.l_len = lock.end >= kLargestOffset ? 0 : static_cast<off_t>(lock.end - lock.start + 1);
+  return out;
+}
+
+int flock_operation(LockType type) {
+  if (type == LockType::kNone) return LOCK_UN;
+  return (type == LockType::kRead ? LOCK_SH : LOCK_EX) | LOCK_NB;
 }
 
 int copy_error(int error_number) {
@@ -118,6 +140,39 @@ Result<Nothing> OpenFiles::fallocate(Handle file, int mode, uint64_t offset,
   } while (failed != 0 && errno == EINTR);
   if (failed != 0) return Status::error(errno);
   return Nothing();
+}
+
+Result<UniqueFd> OpenFiles::open_again(Handle file, int flags) const {
+  const Result<SharedFd> fd = find(file);
+  if (!fd.ok()) return fd.status();
+  UniqueFd again(::open(proc_path(*fd.value()).c_str(), (flags & O_ACCMODE) | O_CLOEXEC));
+  if (!again.valid()) return Status::error(errno);
+  return again;
+}
+
+Result<Nothing> OpenFiles::set_lock(Handle file, const FileLock& lock) const {
+  const Result<SharedFd> fd = find(file);
+  if (!fd.ok()) return fd.status();
+  struct flock range = native(lock);
+  const int failed = lock.kind == LockKind::kWholeFile
+                         ? ::flock(fd.value()->get(), flock_operation(lock.type))
+                         : ::fcntl(fd.value()->get(), F_OFD_SETLK, &range);
+  if (failed == 0) return Nothing();
+  return Status::error(errno == EACCES || errno == EWOULDBLOCK ? EAGAIN : errno);
+}
+
+Result<FileLock> OpenFiles::test_lock(Handle file, const FileLock& lock) const {
+  const Result<SharedFd> fd = find(file);
+  if (!fd.ok()) return fd.status();
+  struct flock range = native(lock);
+  if (::fcntl(fd.value()->get(), F_OFD_GETLK, &range) != 0) return Status::error(errno);
+  FileLock found;
+  if (range.l_type == F_UNLCK) return found;
+  found.type = range.l_type == F_RDLCK ? LockType::kRead : LockType::kWrite;
+  found.start = static_cast<uint64_t>(range.l_start);
+  if (range.l_len > 0) found.end = found.start + static_cast<uint64_t>(range.l_len) - 1;
+  found.pid = range.l_pid > 0 ? static_cast<uint32_t>(range.l_pid) : 0;
+  return found;
 }
 
 Result<uint64_t> OpenFiles::copy_range(Handle from, uint64_t from_offset, Handle to,

@@ -36,6 +36,11 @@ class OpenFiles {
   [[nodiscard]] cache::Result<Attr> getattr(Handle file) const;
   [[nodiscard]] cache::Result<Nothing> fallocate(Handle file, int mode, uint64_t offset,
                                                  uint64_t length) const;
+  // Another opening of the same file; of `flags` the access mode counts.
+  [[nodiscard]] cache::Result<UniqueFd> open_again(Handle file, int flags) const;
+  // Locks belong to the opening (F_OFD_SETLK, flock): what `file` holds is no obstacle to it.
+  [[nodiscard]] cache::Result<Nothing> set_lock(Handle file, const FileLock& lock) const;
+  [[nodiscard]] cache::Result<FileLock> test_lock(Handle file, const FileLock& lock) const;
   // Fewer bytes than asked for also where it is much. EOPNOTSUPP: the kernel can't copy between
   // these two.
   [[nodiscard]] cache::Result<uint64_t> copy_range(Handle from, uint64_t from_offset, Handle to,

@@ -16,6 +16,7 @@ struct COMPOUND4res;
 
 namespace fusefs::nfs {
 
+class Locks4;
 class Opens4;
 
 class Nfs4 final : public Protocol {
@@ -58,6 +59,13 @@ class Nfs4 final : public Protocol {
               Done<uint64_t> done) override;
   void setattr(uint64_t id, const CallerPtr& caller, const Handle& handle, const OpenFilePtr& file,
                const SetAttr& set, Done<Attr> done) override;
+  [[nodiscard]] bool has_locks() const override { return true; }
+  void open_to_lock(uint64_t id, const CallerPtr& caller, const OpenPlace& place, int flags,
+                    Done<OpenFilePtr> done) override;
+  void set_lock(const CallerPtr& caller, const OpenFilePtr& file, const FileLock& lock,
+                Done<Nothing> done) override;
+  void test_lock(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file,
+                 const FileLock& lock, Done<FileLock> done) override;
   [[nodiscard]] bool keeps_unlinked() const override { return false; }
   void make(uint64_t id, const CallerPtr& caller, const NewObjectPtr& object,
             Done<MadeObject> done) override;
@@ -80,6 +88,7 @@ class Nfs4 final : public Protocol {
   Client& client_;
   ListingState state_;
   std::unique_ptr<Opens4> opens_;
+  std::unique_ptr<Locks4> locks_;
 };
 
 // What a new object gets (nfs_protocol.h).

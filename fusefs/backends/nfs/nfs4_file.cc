@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "fusefs/backends/nfs/nfs4.h"
+#include "fusefs/backends/nfs/nfs4_locks.h"
 #include "fusefs/backends/nfs/nfs4_opens.h"
 #include "fusefs/backends/nfs/nfs4_wire.h"
 
@@ -32,13 +33,18 @@ const StateId4& use_state(const FilePtr4& file, const UsedState& used) {
 }  // namespace
 
 Nfs4::Nfs4(Client& client, CallerPtr own)
-    : client_(client), opens_(std::make_unique<Opens4>(client, state_.tokens, std::move(own))) {
-  opens_->start();
+    : client_(client),
+      opens_(std::make_unique<Opens4>(client, state_.tokens, std::move(own))),
+      locks_(std::make_unique<Locks4>(client, *opens_)) {
+  opens_->start([this](const FilePtr4& file) { locks_->restore(file); });
 }
 
 Nfs4::~Nfs4() = default;
 
-void Nfs4::stop() { opens_->stop(); }
+void Nfs4::stop() {
+  locks_->stop();
+  opens_->stop();
+}
 
 bool Nfs4::opens_by_name(int flags) const { return (flags & O_ACCMODE) != O_RDONLY; }
 
@@ -86,7 +92,35 @@ void Nfs4::open(uint64_t id, const CallerPtr& caller, const OpenPlace& place, in
 }
 
 void Nfs4::close(OpenFilePtr file) {
-  if (const FilePtr4 open = stateful(file)) opens_->close(open);
+  const FilePtr4 open = stateful(file);
+  if (open == nullptr) return;
+  // What it holds is given up first: a server may refuse to close it otherwise.
+  locks_->let_go(open, [this](const FilePtr4& mine) { opens_->close(mine); });
+}
+
+// ---- Locks --------------------------------------------------------------------------------------
+
+void Nfs4::open_to_lock(uint64_t id, const CallerPtr& caller, const OpenPlace& place, int flags,
+                        Done<OpenFilePtr> done) {
+  opens_->open(id, caller,
+               {.where = place.where, .share = share_of(flags), .create = nullptr, .reclaim = {}},
+               [this, place, done = std::move(done)](const Result<CreatedObject>& open) {
+                 if (!open.ok()) return done(open.status());
+                 const OpenFilePtr& file = open.value().file;
+                 if (place.ino == 0 || file->ino() == place.ino) return done(file);
+                 close(file);
+                 done(Status::error(ESTALE));
+               });
+}
+
+void Nfs4::set_lock(const CallerPtr& caller, const OpenFilePtr& file, const FileLock& lock,
+                    Done<Nothing> done) {
+  locks_->set(caller, stateful(file), lock, std::move(done));
+}
+
+void Nfs4::test_lock(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file,
+                     const FileLock& lock, Done<FileLock> done) {
+  locks_->test(id, caller, file, lock, std::move(done));
 }
 
 void Nfs4::create(uint64_t id, const CallerPtr& caller, const NewObjectPtr& object, int flags,

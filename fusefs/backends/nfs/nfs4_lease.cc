@@ -92,10 +92,10 @@ RawCall<bool>::Spec renew_call(uint64_t client) {
 
 }  // namespace
 
-Lease4::Lease4(Client& client, CallerPtr own, std::function<void()> lost)
+Lease4::Lease4(Client& client, CallerPtr own, std::function<void(uint64_t)> changed)
     : client_(client),
       own_(std::move(own)),
-      lost_(std::move(lost)),
+      id_changed_(std::move(changed)),
       boot_verifier_(random_bytes(8)),
       name_("cookiefs/" + std::to_string(getpid()) + "/" + random_bytes(16)) {}
 
@@ -149,7 +149,16 @@ void Lease4::confirm(uint64_t client, const std::string& verifier) {
 }
 
 void Lease4::known(uint64_t client, uint32_t lease_seconds) {
-  MutexLock lock(mutex_);
+  uint64_t epoch = 0;
+  {
+    MutexLock lock(mutex_);
+    take_id(client, lease_seconds);
+    epoch = identity_.epoch;
+  }
+  if (epoch > 1) id_changed_(epoch);
+}
+
+void Lease4::take_id(uint64_t client, uint32_t lease_seconds) {
   state_ = State::kKnown;
   identity_.client = client;
   ++identity_.epoch;
@@ -194,7 +203,6 @@ void Lease4::renew() {
                                                  [this, identity](const Result<bool>& known_yet) {
                                                    if (!known_yet.ok() || known_yet.value()) return;
                                                    recover(identity.epoch);
-                                                   lost_();
                                                  }));
 }
 

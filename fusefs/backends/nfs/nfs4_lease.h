@@ -33,8 +33,10 @@ class Lease4 {
     uint64_t epoch = 0;  // grows with every id
   };
 
-  // `own`: whose the id is. `lost` runs when a renewal finds that the server has forgotten it.
-  Lease4(Client& client, CallerPtr own, std::function<void()> lost);
+  // `own`: whose the id is. `changed` runs when the server, which had forgotten it, has given
+  // another one, with its epoch: whoever noticed it, everything that was open is to be claimed
+  // while it takes claims.
+  Lease4(Client& client, CallerPtr own, std::function<void(uint64_t)> changed);
   ~Lease4() { stop(); }
   Lease4(const Lease4&) = delete;
   Lease4& operator=(const Lease4&) = delete;
@@ -55,13 +57,14 @@ class Lease4 {
   void ask();
   void confirm(uint64_t client, const std::string& verifier);
   void known(uint64_t client, uint32_t lease_seconds);
+  void take_id(uint64_t client, uint32_t lease_seconds) REQUIRES(mutex_);
   void failed(int error);
   void run();
   void renew();
 
   Client& client_;
   const CallerPtr own_;
-  const std::function<void()> lost_;
+  const std::function<void(uint64_t)> id_changed_;
   const std::string boot_verifier_;  // of this process
   const std::string name_;
 

@@ -21,37 +21,6 @@ bool operator==(const StateId4& a, const StateId4& b) {
   return a.sequence == b.sequence && a.other == b.other;
 }
 
-// Whether an answer used up its owner's number (RFC 7530, 9.1.7).
-bool counts(uint32_t status) {
-  switch (status) {
-    case kStaleClientid4:
-    case kStaleStateid4:
-    case kBadStateid4:
-    case kBadSeqid4:
-    case kBadxdr4:
-    case kResource4:
-    case kNofilehandle4:
-    case kMoved4:
-      return false;
-    default:
-      return true;
-  }
-}
-
-bool is_state_lost(uint32_t status) {
-  switch (status) {
-    case kExpired4:
-    case kStaleClientid4:
-    case kStaleStateid4:
-    case kOldStateid4:
-    case kBadStateid4:
-    case kAdminRevoked4:
-      return true;
-    default:
-      return false;
-  }
-}
-
 // open_delegation4: none is wanted, and servers give none without a callback path.
 void skip_delegation(XdrReader& in) {
   enum : uint32_t { kNone = 0, kRead = 1, kWrite = 2 };
@@ -79,16 +48,33 @@ StateId4 File4::state() {
   return opened_.state;
 }
 
+File4::Opened File4::opened() {
+  MutexLock lock(mutex_);
+  return opened_;
+}
+
+uint64_t File4::generation() {
+  MutexLock lock(mutex_);
+  return generation_;
+}
+
+bool File4::reclaimed() {
+  MutexLock lock(mutex_);
+  return reclaimed_;
+}
+
 bool File4::begin_recovery(const StateId4& used) {
   MutexLock lock(mutex_);
   if (closed_ || recovering_ || opened_.owner == nullptr || !(opened_.state == used)) return false;
   return recovering_ = true;
 }
 
-bool File4::end_recovery(Opened opened) {
+bool File4::end_recovery(Opened opened, Reopened how) {
   MutexLock lock(mutex_);
   recovering_ = false;
   if (closed_) return false;
+  ++generation_;
+  reclaimed_ = how == Reopened::kReclaimed;
   opened_ = std::move(opened);
   return true;
 }
@@ -158,7 +144,7 @@ class Opens4::Attempt {
   [[nodiscard]] const CallerPtr& caller() const { return caller_; }
   File4::Opened claim() {
     claimed_ = true;
-    return {.state = state_, .owner = owner_};
+    return {.state = state_, .owner = owner_, .epoch = epoch_};
   }
 
  private:
@@ -241,7 +227,7 @@ Result<bool> Opens4::Attempt::decode_open(XdrReader& in, bool repeated) {
   results.next_attributes(&directory);
   const bool open = results.next(Op4::kOpen);
   in_flight_ = false;
-  if (results.ran() && counts(results.status())) ++owner_->sequence;
+  if (results.ran() && counts_sequence4(results.status())) ++owner_->sequence;
   if (open && take_open(results, in, directory.attr.ino)) return true;
   return failed(results.status(), repeated);
 }
@@ -279,7 +265,7 @@ Result<bool> Opens4::Attempt::decode_confirm(XdrReader& in) {
   results.next(Op4::kPutfh);
   const bool confirmed = results.next(Op4::kOpenConfirm);
   in_flight_ = false;
-  if (results.ran() && counts(results.status())) ++owner_->sequence;
+  if (results.ran() && counts_sequence4(results.status())) ++owner_->sequence;
   if (confirmed) {
     state_ = read_stateid(in);
     unconfirmed_ = false;
@@ -348,6 +334,11 @@ void Opens4::open(uint64_t id, const CallerPtr& caller, const Wish& wish,
                });
 }
 
+std::string Opens4::new_lock_owner() {
+  MutexLock lock(mutex_);
+  return owner_prefix_ + "lock " + std::to_string(++owners_);
+}
+
 FilePtr4 Opens4::anonymous(const OpenPlace& place, uint32_t share, const CallerPtr& caller) {
   return std::make_shared<File4>(place.handle, place.ino, place.where, share, caller,
                                  File4::Opened());
@@ -414,16 +405,19 @@ void Opens4::stop() {
 // ---- Recovery -----------------------------------------------------------------------------------
 
 int Opens4::judge(const FilePtr4& file, const StateId4& used, uint32_t status) {
-  if (!is_state_lost(status)) return error_of_change4(status);
+  if (!is_state_lost4(status)) return error_of_change4(status);
   if (used == StateId4()) return EIO;
   if (status == kExpired4 || status == kStaleClientid4) {
     if (const int error = lease_.recover(lease_.current().epoch)) return error;
   }
-  if (file->begin_recovery(used)) recover(file, status == kStaleStateid4);
+  // Not every status tells whether it has restarted or the lease ran out: a claim is refused where
+  // there is nothing to be claimed.
+  if (file->begin_recovery(used)) recover(file, true);
   return kErrLater;
 }
 
-void Opens4::recover_all() {
+// The client has another id since that epoch began.
+void Opens4::recover_all(uint64_t epoch) {
   std::vector<FilePtr4> files;
   {
     MutexLock lock(mutex_);
@@ -432,7 +426,8 @@ void Opens4::recover_all() {
     }
   }
   for (const FilePtr4& file : files) {
-    if (file->begin_recovery(file->state())) recover(file, true);
+    const File4::Opened opened = file->opened();
+    if (opened.epoch < epoch && file->begin_recovery(opened.state)) recover(file, true);
   }
 }
 
@@ -454,17 +449,22 @@ void Opens4::finish_recovery(const FilePtr4& file, bool reclaim,
   const bool same = attempt.ok() && attempt.value()->opened() &&
                     attempt.value()->made().object.attr.ino == file->ino();
   if (!same) {
-    file->end_recovery({});
+    file->end_recovery({}, File4::Reopened::kByName);
+    if (reopened_) reopened_(file);
     return;
   }
   const File4::Opened opened = attempt.value()->claim();
-  if (!file->end_recovery(opened)) close_state(file->handle(), file->opener(), opened);
+  const auto how = reclaim ? File4::Reopened::kReclaimed : File4::Reopened::kByName;
+  if (!file->end_recovery(opened, how)) {
+    return close_state(file->handle(), file->opener(), opened);
+  }
+  if (reopened_) reopened_(file);
 }
 
 Opens4::Opens4(Client& client, ChangeTokens& tokens, CallerPtr own)
     : client_(client),
       tokens_(tokens),
       owner_prefix_(std::to_string(getpid()) + " "),
-      lease_(client, std::move(own), [this] { recover_all(); }) {}
+      lease_(client, std::move(own), [this](uint64_t epoch) { recover_all(epoch); }) {}
 
 }  // namespace fusefs::nfs

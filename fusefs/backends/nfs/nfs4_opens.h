@@ -18,6 +18,8 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -36,12 +38,33 @@ struct Owner4 {
 };
 using OwnerPtr4 = std::shared_ptr<Owner4>;
 
+class File4;
+
+// The locks of a file that was opened for them; see nfs4_locks.h. All but the first three belong to
+// whoever has the turn.
+struct LockState4 {
+  cache::Mutex mutex{cache::LockRank::kLeaf};
+  bool busy GUARDED_BY(mutex) = false;
+  std::deque<std::function<void(const std::shared_ptr<File4>&)>> waiting GUARDED_BY(mutex);
+
+  std::string owner;
+  uint32_t sequence = 0;
+  StateId4 state;
+  bool known = false;       // the server has given `state`
+  bool lost = false;        // some of it, and nobody has been told
+  bool uncertain = false;   // ... and what it holds now is not known
+  uint64_t generation = 0;  // of the file's own state, to which this belongs
+  LockRanges ranges;
+  std::vector<FileLock> restore;  // of them, those that are to be reclaimed
+};
+
 // A file with state.
 class File4 final : public OpenFile {
  public:
   struct Opened {
     StateId4 state;
-    OwnerPtr4 owner;  // null: anonymous
+    OwnerPtr4 owner;     // null: anonymous
+    uint64_t epoch = 0;  // of the client id (Lease4)
   };
 
   File4(Handle handle, uint64_t ino, NameIn where, uint32_t share, CallerPtr opener, Opened opened)
@@ -56,10 +79,16 @@ class File4 final : public OpenFile {
   [[nodiscard]] const CallerPtr& opener() const { return opener_; }
 
   [[nodiscard]] StateId4 state();
+  [[nodiscard]] Opened opened();
+  // Counts up whenever it was opened anew, and how it was the last time.
+  [[nodiscard]] uint64_t generation();
+  [[nodiscard]] bool reclaimed();
+  LockState4& locking() { return locking_; }
   // True: the caller is to open it anew. `used`: the state that the server did not know.
   bool begin_recovery(const StateId4& used);
   // Without an owner it goes on anonymously. False: it was closed meanwhile, and wants nothing.
-  bool end_recovery(Opened opened);
+  enum class Reopened : uint8_t { kReclaimed, kByName };
+  bool end_recovery(Opened opened, Reopened how);
   // What is to be closed. Nothing more is opened for it.
   Opened close();
 
@@ -71,6 +100,9 @@ class File4 final : public OpenFile {
   Opened opened_ GUARDED_BY(mutex_);
   bool recovering_ GUARDED_BY(mutex_) = false;
   bool closed_ GUARDED_BY(mutex_) = false;
+  uint64_t generation_ GUARDED_BY(mutex_) = 1;
+  bool reclaimed_ GUARDED_BY(mutex_) = false;
+  LockState4 locking_;
 };
 using FilePtr4 = std::shared_ptr<File4>;
 
@@ -86,8 +118,12 @@ class Opens4 {
   Opens4(const Opens4&) = delete;
   Opens4& operator=(const Opens4&) = delete;
 
-  // Asks for a client id, so that the first open finds one.
-  void start() { lease_.prepare(); }
+  // Asks for a client id, so that the first open finds one. `reopened` hears of files that were
+  // opened anew.
+  void start(std::function<void(const FilePtr4&)> reopened) {
+    reopened_ = std::move(reopened);
+    lease_.prepare();
+  }
   // Waits a little for CLOSEs; then nothing more is sent.
   void stop();
 
@@ -103,6 +139,11 @@ class Opens4 {
   FilePtr4 anonymous(const OpenPlace& place, uint32_t share, const CallerPtr& caller);
   void close(const FilePtr4& file);
 
+  // For calls in the client's name that are no opens. renew_identity(): as Lease4::recover().
+  [[nodiscard]] Lease4::Identity identity() { return lease_.current(); }
+  int renew_identity(uint64_t epoch) { return lease_.recover(epoch); }
+  [[nodiscard]] std::string new_lock_owner();
+
   // What a status of a call that used `used` means: kErrLater where the state is being recovered.
   int judge(const FilePtr4& file, const StateId4& used, uint32_t status);
 
@@ -116,13 +157,14 @@ class Opens4 {
   FilePtr4 enter(FilePtr4 file);
   void finish_recovery(const FilePtr4& file, bool reclaim, const Result<AttemptPtr>& attempt);
   void recover(const FilePtr4& file, bool reclaim);
-  void recover_all();
+  void recover_all(uint64_t epoch);
   void close_state(const Handle& handle, const CallerPtr& caller, const File4::Opened& opened);
   OwnerPtr4 take_owner(const CallerPtr& caller);
   void give_back(const CallerPtr& caller, OwnerPtr4 owner);
 
   Client& client_;
   ChangeTokens& tokens_;
+  std::function<void(const FilePtr4&)> reopened_;  // constant after start()
 
   cache::Mutex mutex_{cache::LockRank::kLeaf};
   cache::CondVar changed_;

@@ -163,6 +163,36 @@ void skip_bitmap(XdrReader& in) {
 
 // ---- What they mean -----------------------------------------------------------------------------
 
+bool counts_sequence4(uint32_t status) {
+  switch (status) {
+    case kStaleClientid4:
+    case kStaleStateid4:
+    case kBadStateid4:
+    case kBadSeqid4:
+    case kBadxdr4:
+    case kResource4:
+    case kNofilehandle4:
+    case kMoved4:
+      return false;
+    default:
+      return true;
+  }
+}
+
+bool is_state_lost4(uint32_t status) {
+  switch (status) {
+    case kExpired4:
+    case kStaleClientid4:
+    case kStaleStateid4:
+    case kOldStateid4:
+    case kBadStateid4:
+    case kAdminRevoked4:
+      return true;
+    default:
+      return false;
+  }
+}
+
 int error_of_change4(uint32_t status) {
   constexpr uint32_t kFileOpen = 10046, kShareDenied = 10015, kLocked = 10012, kBadOwner = 10039;
   switch (status) {

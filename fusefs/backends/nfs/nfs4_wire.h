@@ -26,6 +26,9 @@ enum class Op4 : uint32_t {
   kGetattr = 9,
   kGetfh = 10,
   kLink = 11,
+  kLock = 12,
+  kLockt = 13,
+  kLocku = 14,
   kLookup = 15,
   kNverify = 17,
   kOpen = 18,
@@ -42,12 +45,14 @@ enum class Op4 : uint32_t {
   kSetclientidConfirm = 36,
   kVerify = 37,
   kWrite = 38,
+  kReleaseLockowner = 39,
 };
 
 // Statuses that mean more here than an errno.
 enum Status4 : uint32_t {
   kOk4 = 0,
   kSame4 = 10009,
+  kDenied4 = 10010,
   kExpired4 = 10011,
   kClidInuse4 = 10017,
   kResource4 = 10018,
@@ -59,7 +64,12 @@ enum Status4 : uint32_t {
   kBadStateid4 = 10025,
   kBadSeqid4 = 10026,
   kNotSame4 = 10027,
+  kLockRange4 = 10028,
   kBadxdr4 = 10036,
+  kOpenmode4 = 10038,
+  kBadRange4 = 10042,
+  kLockNotsupp4 = 10043,
+  kDeadlock4 = 10045,
   kAdminRevoked4 = 10047,
 };
 
@@ -141,6 +151,11 @@ class Results4 {
   uint32_t status_ = 0;
   bool ran_ = false;
 };
+
+// Whether an answer used up its owner's number (RFC 7530, 9.1.7).
+bool counts_sequence4(uint32_t status);
+// The server does not know the state that a call was sent with.
+bool is_state_lost4(uint32_t status);
 
 // What an nfsstat4 is to a change; numbers that mean something to listings only are EIO.
 int error_of_change4(uint32_t status);

@@ -74,6 +74,13 @@ class NfsBackend final : public Backend {
                        Done<uint64_t> done) override {
     return refuse(done, EOPNOTSUPP);
   }
+  [[nodiscard]] bool has_locks() const override { return protocol_->has_locks(); }
+  RequestId open_to_lock(const CallerPtr& caller, const ObjectId& id, FileHandle file, int flags,
+                         Done<FileHandle> done) override;
+  RequestId set_lock(const CallerPtr& caller, FileHandle file, const FileLock& lock,
+                     Done<Nothing> done) override;
+  RequestId test_lock(const CallerPtr& caller, FileHandle file, const FileLock& lock,
+                      Done<FileLock> done) override;
   [[nodiscard]] uint32_t max_read() const override { return read_bytes_; }
   [[nodiscard]] uint32_t max_write() const override { return write_bytes_; }
   [[nodiscard]] bool keeps_unlinked() const override { return protocol_->keeps_unlinked(); }

@@ -99,6 +99,50 @@ void NfsBackend::release(FileHandle file) {
   protocol_->close(std::move(closed));
 }
 
+// ---- Locks --------------------------------------------------------------------------------------
+
+Backend::RequestId NfsBackend::open_to_lock(const CallerPtr& caller, const ObjectId& object,
+                                            FileHandle file, int flags, Done<FileHandle> done) {
+  const OpenFilePtr open = find_file(file);
+  if (open == nullptr) return refuse(done, EBADF);
+  const std::string path(nfs::parse_id(object).path);
+  if (path.empty()) return refuse(done, ENOLCK);
+  const RequestId id = client_->new_id();
+  const CallerPtr who = identity(caller);
+  resolve(id, who, nfs::make_id(nfs::parent_of(path), 0),
+          [this, id, who, open, flags, name = std::string(nfs::last_name(path)),
+           done = std::move(done)](const Result<Handle>& directory) {
+            if (!directory.ok()) return done(directory.status());
+            const OpenPlace place{.handle = open->handle(),
+                                  .ino = open->ino(),
+                                  .where = {.directory = directory.value(), .name = name},
+                                  .made = false};
+            protocol_->open_to_lock(id, who, place, flags,
+                                    [this, done](const Result<OpenFilePtr>& opened) {
+                                      if (!opened.ok()) return done(opened.status());
+                                      done(keep_file(opened.value()));
+                                    });
+          });
+  return id;
+}
+
+Backend::RequestId NfsBackend::set_lock(const CallerPtr& caller, FileHandle file,
+                                        const FileLock& lock, Done<Nothing> done) {
+  const OpenFilePtr open = find_file(file);
+  if (open == nullptr) return refuse(done, EBADF);
+  protocol_->set_lock(identity(caller), open, lock, std::move(done));
+  return 0;  // can't be cancelled
+}
+
+Backend::RequestId NfsBackend::test_lock(const CallerPtr& caller, FileHandle file,
+                                         const FileLock& lock, Done<FileLock> done) {
+  const OpenFilePtr open = find_file(file);
+  if (open == nullptr) return refuse(done, EBADF);
+  const RequestId id = client_->new_id();
+  protocol_->test_lock(id, identity(caller), open, lock, std::move(done));
+  return id;
+}
+
 Backend::RequestId NfsBackend::getattr_open(const CallerPtr& caller, FileHandle file,
                                             Done<Attr> done) {
   const OpenFilePtr open = find_file(file);

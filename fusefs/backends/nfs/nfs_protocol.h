@@ -189,6 +189,22 @@ class Protocol {
                      Done<Written> done) = 0;
   virtual void commit(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file,
                       Done<uint64_t> done) = 0;
+  // Backend's locks. open_to_lock(): `place` with a name.
+  // NOLINTBEGIN(performance-unnecessary-value-param): as those take them that have locks.
+  [[nodiscard]] virtual bool has_locks() const { return false; }
+  virtual void open_to_lock(uint64_t /*id*/, const CallerPtr& /*caller*/,
+                            const OpenPlace& /*place*/, int /*flags*/, Done<OpenFilePtr> done) {
+    done(cache::Status::error(ENOSYS));
+  }
+  virtual void set_lock(const CallerPtr& /*caller*/, const OpenFilePtr& /*file*/,
+                        const FileLock& /*lock*/, Done<Nothing> done) {
+    done(cache::Status::error(ENOSYS));
+  }
+  virtual void test_lock(uint64_t /*id*/, const CallerPtr& /*caller*/, const OpenFilePtr& /*file*/,
+                         const FileLock& /*lock*/, Done<FileLock> done) {
+    done(cache::Status::error(ENOSYS));
+  }
+  // NOLINTEND(performance-unnecessary-value-param)
   // `file`: open for writing, or null. Attributes of mode 0: not told.
   virtual void setattr(uint64_t id, const CallerPtr& caller, const Handle& handle,
                        const OpenFilePtr& file, const SetAttr& set, Done<Attr> done) = 0;
