@@ -607,6 +607,12 @@ void check_nfs_holder_ends_slowly(const std::string& options, LockCall call,
     CHECK(writer.process.read(writer.fd, 100) == "content");  // which is known, then
     line->stall();
     CHECK(writer.process.write(writer.fd, "CONTENT") == 0);
+    // More than is asked for at a time: the unlock could pass what is still to be sent.
+    const std::string chunk(LockProcess::kLargestText - 1, 'x');
+    constexpr uint64_t kChunks = 500;
+    for (uint64_t i = 1; i <= kChunks; ++i) {
+      REQUIRE(writer.process.write(writer.fd, chunk, i * chunk.size()) == 0);
+    }
     end(writer);
     // As long as it takes whoever ended to be gone, and longer.
     for (int i = 0; i < 30; ++i) {
@@ -618,7 +624,11 @@ void check_nfs_holder_ends_slowly(const std::string& options, LockCall call,
     CHECK_FALSE(next.process.answered());
     line->resume();
     CHECK(next.process.finish() == 0);
-    CHECK(next.process.read(next.fd, 100) == "CONTENT");
+    CHECK(next.process.read(next.fd, 7) == "CONTENT");
+    for (uint64_t i = 1; i <= kChunks; ++i) {
+      const bool same = next.process.read(next.fd, chunk.size(), i * chunk.size()) == chunk;
+      REQUIRE(same);
+    }
   }
   mounts.check_ends();
 }

@@ -7,6 +7,7 @@
 #include <catch2/catch.hpp>
 #include <initializer_list>
 #include <string>
+#include <vector>
 
 #include "tests/support/random.h"
 
@@ -33,11 +34,13 @@ std::string text_of(const FileLock& lock) {
   return type + std::to_string(lock.start) + "-" + end_text(lock.end);
 }
 
-std::string text_of(const LockRanges& ranges) {
+std::string text_of(const std::vector<FileLock>& locks) {
   std::string text;
-  for (const FileLock& lock : ranges.held()) text += (text.empty() ? "" : " ") + text_of(lock);
+  for (const FileLock& lock : locks) text += (text.empty() ? "" : " ") + text_of(lock);
   return text;
 }
+
+std::string text_of(const LockRanges& ranges) { return text_of(ranges.held()); }
 
 std::string met(const LockRanges& ranges, LockType type, uint64_t start, uint64_t end) {
   const auto found = ranges.conflict(lock_of(type, start, end));
@@ -121,6 +124,24 @@ TEST_CASE("lock ranges: only what overlaps is met, and readers do not meet reade
   CHECK(met(ranges, kRead, 39, 39) == "w30-39");
 }
 
+TEST_CASE("lock ranges: pieces cover what is asked for, held or not") {
+  const auto pieces_of = [](const LockRanges& ranges, uint64_t start, uint64_t end) {
+    return text_of(ranges.pieces(lock_of(kWrite, start, end)));
+  };
+  CHECK(pieces_of(LockRanges(), 3, 7) == "none3-7");
+  CHECK(pieces_of(LockRanges(), 0, kToTheEnd) == "none0-");
+  const LockRanges ranges = ranges_of({lock_of(kRead, 10, 19), lock_of(kWrite, 20, 29)});
+  CHECK(pieces_of(ranges, 0, kToTheEnd) == "none0-9 r10-19 w20-29 none30-");
+  CHECK(pieces_of(ranges, 12, 24) == "r12-19 w20-24");
+  CHECK(pieces_of(ranges, 15, 15) == "r15-15");
+  CHECK(pieces_of(ranges, 30, 30) == "none30-30");
+  const LockRanges last = ranges_of({lock_of(kRead, kToTheEnd, kToTheEnd)});
+  const auto both = last.pieces(lock_of(kWrite, 5, kToTheEnd));
+  REQUIRE(both.size() == 2);
+  CHECK(both[0].end == kToTheEnd - 1);
+  CHECK(text_of(both[1]) == text_of(last));
+}
+
 TEST_CASE("lock ranges: clear gives up all") {
   LockRanges ranges = ranges_of({lock_of(kRead, 10, 19), lock_of(kWrite, 30, kToTheEnd)});
   ranges.clear();
@@ -143,6 +164,16 @@ class BytesModel {
     std::string all;
     for (uint64_t i = 0; i <= kBytes; i = end_of(i) + 1) {
       if (types_.at(i) != kNone) all += (all.empty() ? "" : " ") + text_of(range_at(i));
+    }
+    return all;
+  }
+  // As LockRanges::pieces() has to be: neighbours of one type are one piece.
+  [[nodiscard]] std::string pieces_of(const FileLock& lock) const {
+    std::string all;
+    for (uint64_t i = lock.start; i <= last_of(lock); i = end_of(i) + 1) {
+      FileLock piece = range_at(i);
+      piece.end = std::min(piece.end, lock.end);
+      all += (all.empty() ? "" : " ") + text_of(piece);
     }
     return all;
   }
@@ -194,6 +225,8 @@ TEST_CASE("lock ranges: any order of changes leaves what each byte says") {
     model.set(lock);
     REQUIRE(text_of(ranges) == model.text());
     REQUIRE(ranges.empty() == model.text().empty());
+    const FileLock range = random_lock(random);
+    REQUIRE(text_of(ranges.pieces(range)) == model.pieces_of(range));
     FileLock asked = random_lock(random);
     if (asked.type == kNone) asked.type = kWrite;  // who gives something up asks nobody
     REQUIRE(met(ranges, asked.type, asked.start, asked.end) == model.met_by(asked));
