@@ -12,13 +12,14 @@ using cache::MutexLock;
 FileLocks::Turn::~Turn() {
   MutexLock lock(locks_.mutex_);
   holder_->busy_ = false;
-  locks_.leave(holder_);
+  --holder_->users_;
+  locks_.erase_ended(holder_);
   locks_.changed_.notify_all();
 }
 
 // The caller refers to him still.
-void FileLocks::leave(const HolderPtr& holder) {
-  if (--holder->users_ > 0 || !holder->ended_) return;
+void FileLocks::erase_ended(const HolderPtr& holder) {
+  if (holder->users_ > 0 || !holder->ended_) return;
   const auto found = holders_.find(holder->key_);
   if (found != holders_.end() && found->second == holder) holders_.erase(found);
   count_.store(holders_.size(), std::memory_order_relaxed);
@@ -45,7 +46,8 @@ Result<FileLocks::TurnPtr> FileLocks::take_turn(const Key& key, const CallerPtr&
   }
   Result<TurnPtr> turn = take_turn(holder, patience);
   MutexLock lock(mutex_);
-  leave(holder);
+  --holder->users_;
+  erase_ended(holder);
   return turn;
 }
 
@@ -108,16 +110,10 @@ std::vector<FileLocks::HolderPtr> FileLocks::of_handle(uint64_t nodeid, uint64_t
 }
 
 void FileLocks::remove(const HolderPtr& holder) {
-  HolderPtr removed;  // let go without the lock
   MutexLock lock(mutex_);
   holder->ended_ = true;
   holder->ranges_.clear();
-  const auto found = holders_.find(holder->key_);
-  if (holder->users_ == 0 && found != holders_.end() && found->second == holder) {
-    removed = std::move(found->second);
-    holders_.erase(found);
-  }
-  count_.store(holders_.size(), std::memory_order_relaxed);
+  erase_ended(holder);
   note_change(holder->key_.nodeid);
 }
 

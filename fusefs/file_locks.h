@@ -130,7 +130,7 @@ class FileLocks {
   static constexpr size_t kCounters = 64;
   uint64_t& counter(uint64_t nodeid) REQUIRES(mutex_) { return changes_[nodeid % kCounters]; }
   void note_change(uint64_t nodeid) REQUIRES(mutex_);
-  void leave(const HolderPtr& holder) REQUIRES(mutex_);
+  void erase_ended(const HolderPtr& holder) REQUIRES(mutex_);
   [[nodiscard]] std::function<void()> waker();
 
   Backend& backend_;

@@ -54,11 +54,7 @@ bool FileState::note_attr(const Attr& attr) {
     const Attr before = std::exchange(known_, attr);
     if (same_version(before, attr)) return false;
     shows = !same_stamps(before, attr);
-    if (!ours) {
-      kernel_outdated_ = true;
-      invalidate_again_ = attr.size;
-      ++drops_;
-    }
+    if (!ours) note_drop(attr.size);
   }
   if (retry_invalidation()) return shows;
   data_.set_remote_size(attr.size);
@@ -131,12 +127,16 @@ void FileState::note_kernel_knows(uint64_t drops) {
   drops_told_ = std::max(drops_told_, drops);
 }
 
+void FileState::note_drop(uint64_t size) {
+  kernel_outdated_ = true;
+  invalidate_again_ = size;
+  ++drops_;
+}
+
 void FileState::drop_data(uint64_t size) {
   {
     MutexLock lock(mutex_);
-    kernel_outdated_ = true;
-    invalidate_again_ = size;
-    ++drops_;
+    note_drop(size);
   }
   retry_invalidation();
 }

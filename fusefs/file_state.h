@@ -169,6 +169,7 @@ class FileState {
   std::optional<HiddenName> take_hidden();
 
  private:
+  void note_drop(uint64_t size) REQUIRES(mutex_);
   [[nodiscard]] bool may_hold(const SetAttr& set, const CallerPtr& caller) REQUIRES(mutex_);
   void keep_held(const SetAttr& set, const BackendFileSourcePtr& source) REQUIRES(mutex_);
 

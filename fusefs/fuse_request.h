@@ -2,9 +2,9 @@
 //
 // Purpose:        exactly one reply for every request, whatever happens in between; and how long it
 //                 took, which is recorded before the reply: who has that, finds it counted.
-// Ownership:      lives on the stack of the worker that serves the request; the fuse_req_t is
+// Ownership:      lives on the stack of the thread that serves the request; the fuse_req_t is
 //                 libfuse's, which frees it with the reply.
-// Thread-safety:  one worker.
+// Thread-safety:  one thread.
 // Locks:          none may be held when replying: a FORGET may follow at once on another worker.
 // Errors:         replies give 0, or a negative errno where the kernel no longer wanted the answer
 //                 (an interrupted request): then what the answer granted must be taken back.

@@ -13,6 +13,7 @@
 #include <string>
 #include <utility>
 
+#include "cache/data/data_hooks.h"
 #include "fusefs/dirent_encoder.h"
 #include "fusefs/ops.h"
 #include "fusefs/ops_change.h"
@@ -151,8 +152,7 @@ bool is_direct_write(SessionImpl& session, const FileHandle& handle, uint64_t to
                      const fuse_file_info& fi) {
   // What the kernel writes back is its cache's, whoever opened the file.
   if (fi.writepage != 0) return false;
-  constexpr uint64_t kPage = 4096;
-  const bool part = to % kPage != 0 || size % kPage != 0;
+  const bool part = to % cache::kDataPage != 0 || size % cache::kDataPage != 0;
   return is_direct(fi) || (part && session.locks().any_range(handle.inode->nodeid()));
 }
 

@@ -154,16 +154,23 @@ Status open_holder(SessionImpl& session, FuseRequest& request, const Asked& aske
   return as_lock_error(status);
 }
 
+// The turn lasts until it is answered.
+Backend::RequestId set_in_turn(Backend& backend, const TurnPtr& turn, const FileLock& lock,
+                               Backend::Done<Nothing> done) {
+  const HolderPtr& holder = turn->holder();
+  return backend.set_lock(holder->opener(), holder->file(), lock,
+                          [turn, done = std::move(done)](Result<Nothing> set) { done(set); });
+}
+
 // A range as it was before: its pieces are set one after the other, while the turn lasts.
 void set_back(Backend& backend, const TurnPtr& turn, std::vector<FileLock> pieces) {
   if (pieces.empty()) return;
   const FileLock piece = pieces.back();
   pieces.pop_back();
-  const HolderPtr& holder = turn->holder();
-  backend.set_lock(holder->opener(), holder->file(), piece,
-                   [&backend, turn, pieces = std::move(pieces)](const Result<Nothing>& /*done*/) {
-                     set_back(backend, turn, pieces);
-                   });
+  set_in_turn(backend, turn, piece,
+              [&backend, turn, pieces = std::move(pieces)](const Result<Nothing>& /*done*/) {
+                set_back(backend, turn, pieces);
+              });
 }
 
 Status ask_lock(SessionImpl& session, FuseRequest& request, const TurnPtr& turn,
@@ -174,8 +181,7 @@ Status ask_lock(SessionImpl& session, FuseRequest& request, const TurnPtr& turn,
   const auto answer = session.ask<Nothing>(
       request,
       [&](Backend::Done<Nothing> done) {
-        return backend.set_lock(holder->opener(), holder->file(), lock,
-                                [turn, done = std::move(done)](Result<Nothing> set) { done(set); });
+        return set_in_turn(backend, turn, lock, std::move(done));
       },
       // Got for nobody: the program asks again, once the turn is over.
       [&backend, &locks, turn, lock](Nothing&&) {
@@ -359,9 +365,7 @@ void end_apart(SessionImpl& session, const std::shared_ptr<FileState>& state,
         call_backend<Nothing>(session.backend(), patience, [&](Backend::Done<Nothing> done) {
           FileLock all;
           all.kind = holder->key().kind;
-          return session.backend().set_lock(
-              holder->opener(), holder->file(), all,
-              [turn = turn.value(), done = std::move(done)](Result<Nothing> set) { done(set); });
+          return set_in_turn(session.backend(), turn.value(), all, std::move(done));
         }));
     session.locks().remove(holder);
   });

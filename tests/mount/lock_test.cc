@@ -21,12 +21,16 @@
 
 #include "tests/mount/write_rig.h"
 #include "tests/support/eventually.h"
+#include "tests/support/lock_checks.h"
 #include "tests/support/lock_process.h"
 #include "tests/support/random.h"
 
 using test::Child;
 using test::counter_text;
+using test::EndOfLock;
+using test::ends_of_locks;
 using test::Fd;
+using test::lock_options;
 using test::LockCall;
 using test::Locker;
 using test::LockProcess;
@@ -358,8 +362,6 @@ TEST_CASE("lock: a forked child has none of its parent's locks, and ends none") 
 
 namespace {
 
-using EndOfLock = std::function<void(Locker& holder, int another)>;
-
 void check_lock_wait_ends_by(LockedDir& dir, const std::string& holder_path, const EndOfLock& end) {
   Locker holder(holder_path);
   const int another = holder.process.open(holder_path, O_RDONLY);
@@ -372,18 +374,6 @@ void check_lock_wait_ends_by(LockedDir& dir, const std::string& holder_path, con
   CHECK(waiter.process.finish() == 0);
   Locker third(dir.native_path());
   CHECK(third.lock(F_RDLCK) == EAGAIN);
-}
-
-// However a process comes to hold nothing.
-const std::vector<std::pair<std::string, EndOfLock>>& ends_of_locks() {
-  static const std::vector<std::pair<std::string, EndOfLock>> all = {
-      {"unlocks", [](Locker& holder, int) { CHECK(holder.unlock() == 0); }},
-      {"closes it", [](Locker& holder, int) { CHECK(holder.process.close(holder.fd) == 0); }},
-      {"closes another descriptor, which is for reading",
-       [](Locker& holder, int another) { CHECK(holder.process.close(another) == 0); }},
-      {"is killed", [](Locker& holder, int) { CHECK(holder.process.kill()); }},
-  };
-  return all;
 }
 
 }  // namespace
@@ -673,12 +663,6 @@ TEST_CASE("lock: a daemon that is killed leaves no locks") {
 
 namespace {
 
-// Long for kernels and daemons to trust what they know.
-const std::vector<std::string>& lock_options() {
-  static const std::vector<std::string> all = {"ttl=1h", "ttl=1h,writeback_cache"};
-  return all;
-}
-
 // Two mounts of a directory with a file.
 struct LockMounts {
   explicit LockMounts(const std::string& options, const std::string& content = {})
@@ -880,22 +864,7 @@ TEST_CASE("lock: who gets in as a lock is made weaker sees what was written thro
   for (const std::string& options : lock_options()) {
     INFO("-o " << options);
     LockMounts mounts(options, counter_text(0));
-    {
-      Locker writer(mounts.paths()[0]);
-      Locker reader(mounts.paths()[1]);
-      REQUIRE(writer.process.map(writer.fd) == 0);
-      for (int round = 1; round <= 10; ++round) {
-        INFO("round " << round);
-        REQUIRE(writer.lock(F_WRLCK) == 0);
-        CHECK(writer.process.load(8) == counter_text(round - 1));
-        writer.process.store(counter_text(round));
-        REQUIRE(writer.lock(F_RDLCK) == 0);
-        REQUIRE(reader.lock(F_RDLCK) == 0);
-        CHECK(reader.process.read(reader.fd, 8) == counter_text(round));
-        REQUIRE(reader.unlock() == 0);
-        REQUIRE(writer.unlock() == 0);
-      }
-    }
+    test::check_weaker_lock_shows_mapping(mounts.paths()[0], mounts.paths()[1]);
     mounts.check_ends();
   }
 }
@@ -931,24 +900,13 @@ TEST_CASE("lock: what is written through a mapping is seen, and a mapping shows 
 
 namespace {
 
-using LockCounter = int (*)(const std::string& path, int times, LockCall call);
-
-constexpr int kLockCounts = 20;
-
-void check_lock_counters(const std::string& options, LockCall call, LockCounter counter) {
+void check_lock_counters(const std::string& options, LockCall call,
+                         int (*counter)(const std::string&, int, LockCall)) {
   INFO("-o " << options << (call == LockCall::kFlock ? ", flock" : "")
              << (counter == test::count_mapped_under_lock ? ", mapped" : ""));
   LockMounts mounts(options, counter_text(0));
-  {
-    std::vector<std::unique_ptr<Child>> all;
-    for (const std::string& path : mounts.paths()) {
-      for (int i = 0; i < 2; ++i) {
-        all.push_back(std::make_unique<Child>([=] { return counter(path, kLockCounts, call); }));
-      }
-    }
-    for (const auto& one : all) CHECK(one->wait(std::chrono::minutes(4)) == 0);
-    CHECK(text_of(mounts.native_path()) == counter_text(4 * kLockCounts));
-  }
+  test::check_counted_once_each({mounts.paths()[0], mounts.paths()[1]}, call, counter);
+  CHECK(text_of(mounts.native_path()) == counter_text(80));
   mounts.check_ends();
 }
 

@@ -23,6 +23,7 @@
 #include "tests/support/delay_proxy.h"
 #include "tests/support/eventually.h"
 #include "tests/support/ganesha.h"
+#include "tests/support/lock_checks.h"
 #include "tests/support/lock_process.h"
 #include "tests/support/mount.h"
 
@@ -82,24 +83,6 @@ class NfsLockMounts {
   const std::string name_, native_path_;
   Mount one_, two_;
 };
-
-const std::vector<std::string>& nfs_lock_options() {
-  static const std::vector<std::string> all = {"ttl=1h", "ttl=1h,writeback_cache"};
-  return all;
-}
-
-using EndOfNfsLock = std::function<void(Locker& holder, int another)>;
-
-const std::vector<std::pair<std::string, EndOfNfsLock>>& ends_of_nfs_locks() {
-  static const std::vector<std::pair<std::string, EndOfNfsLock>> all = {
-      {"unlocks", [](Locker& holder, int) { CHECK(holder.unlock() == 0); }},
-      {"closes it", [](Locker& holder, int) { CHECK(holder.process.close(holder.fd) == 0); }},
-      {"closes another descriptor, which is for reading",
-       [](Locker& holder, int another) { CHECK(holder.process.close(another) == 0); }},
-      {"is killed", [](Locker& holder, int) { CHECK(holder.process.kill()); }},
-  };
-  return all;
-}
 
 }  // namespace
 
@@ -170,7 +153,7 @@ TEST_CASE("NFS locks: F_GETLK shows what the other mount has, and a process of t
 TEST_CASE("NFS locks: F_SETLKW waits until who holds it unlocks, closes, or is killed", "[mount]") {
   NfsLockMounts mounts;
   for (const std::string& path : {mounts.one(), mounts.two()}) {
-    for (const auto& [how, end] : ends_of_nfs_locks()) {
+    for (const auto& [how, end] : test::ends_of_locks()) {
       INFO("held at " << path << ", whose process " << how);
       Locker holder(path);
       const int another = holder.process.open(path, O_RDONLY);
@@ -518,7 +501,7 @@ TEST_CASE("NFS locks: a wait goes on over a restart of the server", "[mount]") {
 // ---- Caches that agree --------------------------------------------------------------------------
 
 TEST_CASE("NFS locks: who gets one sees what was written under the one before", "[mount]") {
-  for (const std::string& options : nfs_lock_options()) {
+  for (const std::string& options : test::lock_options()) {
     for (const LockCall call : {LockCall::kFcntl, LockCall::kFlock}) {
       INFO("-o " << options << (call == LockCall::kFlock ? ", flock" : ""));
       NfsLockMounts mounts(options, counter_text(0));
@@ -571,10 +554,10 @@ TEST_CASE("NFS locks: what was written is seen however the lock was given up", "
                           .listen_port = 0,
                           .rtt = std::chrono::milliseconds(10),
                           .seed = 1});
-  for (const std::string& options : nfs_lock_options()) {
+  for (const std::string& options : test::lock_options()) {
     NfsLockMounts mounts(options, counter_text(0), nfs_lock_server(), proxy.port());
     int number = 0;
-    for (const auto& [how, end] : ends_of_nfs_locks()) {
+    for (const auto& [how, end] : test::ends_of_locks()) {
       INFO("-o " << options << ": the writer " << how);
       Locker writer(mounts.one());
       const int another = writer.process.open(mounts.one(), O_RDONLY);
@@ -705,46 +688,23 @@ TEST_CASE("NFS locks: two mounts that write into ranges of their own do not undo
 
 TEST_CASE("NFS locks: who gets in as one is made weaker sees what was written by mapping",
           "[mount]") {
-  for (const std::string& options : nfs_lock_options()) {
+  for (const std::string& options : test::lock_options()) {
     INFO("-o " << options);
     NfsLockMounts mounts(options, counter_text(0));
-    {
-      Locker writer(mounts.one());
-      Locker reader(mounts.two());
-      REQUIRE(writer.process.map(writer.fd) == 0);
-      for (int round = 1; round <= 10; ++round) {
-        INFO("round " << round);
-        REQUIRE(writer.lock(F_WRLCK) == 0);
-        CHECK(writer.process.load(8) == counter_text(round - 1));
-        writer.process.store(counter_text(round));
-        REQUIRE(writer.lock(F_RDLCK) == 0);
-        REQUIRE(reader.lock(F_RDLCK) == 0);
-        CHECK(reader.process.read(reader.fd, 8) == counter_text(round));
-        REQUIRE(reader.unlock() == 0);
-        REQUIRE(writer.unlock() == 0);
-      }
-    }
+    test::check_weaker_lock_shows_mapping(mounts.one(), mounts.two());
     mounts.check_ends();
   }
 }
 
 namespace {
 
-using NfsLockCounter = int (*)(const std::string& path, int times, LockCall call);
-
-void check_nfs_counters(const std::string& options, LockCall call, NfsLockCounter counter) {
-  constexpr int kTimes = 20;
+void check_nfs_counters(const std::string& options, LockCall call,
+                        int (*counter)(const std::string&, int, LockCall)) {
   INFO("-o " << options << (call == LockCall::kFlock ? ", flock" : "")
              << (counter == test::count_mapped_under_lock ? ", mapped" : ""));
   NfsLockMounts mounts(options, counter_text(0));
-  {
-    std::vector<std::unique_ptr<Child>> all;
-    for (const std::string& path : {mounts.one(), mounts.one(), mounts.two(), mounts.two()}) {
-      all.push_back(std::make_unique<Child>([=] { return counter(path, kTimes, call); }));
-    }
-    for (const auto& one : all) CHECK(one->wait(std::chrono::minutes(4)) == 0);
-    CHECK(text_of(mounts.native_path()) == counter_text(4 * kTimes));
-  }
+  test::check_counted_once_each({mounts.one(), mounts.two()}, call, counter);
+  CHECK(text_of(mounts.native_path()) == counter_text(80));
   mounts.check_ends();
 }
 
@@ -752,7 +712,7 @@ void check_nfs_counters(const std::string& options, LockCall call, NfsLockCounte
 
 TEST_CASE("NFS locks: what is counted under a lock, by two mounts at once, is counted once each",
           "[mount]") {
-  for (const std::string& options : nfs_lock_options()) {
+  for (const std::string& options : test::lock_options()) {
     for (const LockCall call : {LockCall::kFcntl, LockCall::kFlock}) {
       check_nfs_counters(options, call, test::count_under_lock);
       check_nfs_counters(options, call, test::count_mapped_under_lock);

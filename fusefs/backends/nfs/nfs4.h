@@ -2,8 +2,8 @@
 //
 // Purpose:        each question is one COMPOUND: the object's handle, then what is asked of it. A
 //                 listing is preceded by the directory's change attribute, as of before it.
-// State:          none is kept at the server: files are read with the anonymous state id (9.1.4.3),
-//                 so there is no lease to renew and nothing to recover.
+// State:          files are read with the anonymous state id (9.1.4.3); those that are written or
+//                 locked are opened at the server (nfs4_opens.h, nfs4_locks.h).
 #pragma once
 
 #include <memory>

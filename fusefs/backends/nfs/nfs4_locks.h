@@ -10,7 +10,7 @@
 // Lost replies:   the same call with the same number is answered as before by the server.
 // Lost state:     once the file was reclaimed after the server's restart, its locks are, too,
 //                 before anything else is asked in its name. What can't be reclaimed is lost, which
-//                 is logged, and the next to set a lock is told ENOLCK.
+//                 is logged, and the next to set a lock is told EOWNERDEAD.
 // Waiting:        servers don't call back: EAGAIN, and the asker tries again.
 // Ownership:      shared by calls under way; stop() comes before the client goes.
 // Thread-safety:  all members from any thread.

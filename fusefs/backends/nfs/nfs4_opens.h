@@ -51,8 +51,8 @@ struct LockState4 {
   uint32_t sequence = 0;
   StateId4 state;
   bool known = false;       // the server has given `state`
-  bool lost = false;        // some of it, and nobody has been told
   bool uncertain = false;   // ... and what it holds now is not known
+  bool lost = false;        // some of `ranges`, and nobody has been told
   uint64_t generation = 0;  // of the file's own state, to which this belongs
   LockRanges ranges;
   std::vector<FileLock> restore;  // of them, those that are to be reclaimed

@@ -158,10 +158,15 @@ class NfsBackend final : public Backend {
 
   // nfs_backend_file.cc
   FileHandle keep_file(nfs::OpenFilePtr file);
+  // Keeps what was opened, and tells its number.
+  Done<nfs::OpenFilePtr> keeping(Done<FileHandle> done);
   nfs::OpenFilePtr find_file(FileHandle file);
   // Opens, truncates where the flags say so.
   void open_place(RequestId id, const CallerPtr& who, const nfs::OpenPlace& place, int flags,
                   Done<nfs::OpenFilePtr> done);
+  // The same place with its name, by which it can be opened.
+  void with_name(RequestId id, const CallerPtr& who, const std::string& path,
+                 const nfs::OpenPlace& place, Done<nfs::OpenPlace> done);
   void open_object(RequestId id, const CallerPtr& who, const ObjectId& object, int flags,
                    Done<nfs::OpenFilePtr> done);
 

@@ -29,6 +29,13 @@ Backend::FileHandle NfsBackend::keep_file(OpenFilePtr file) {
   return number;
 }
 
+Backend::Done<OpenFilePtr> NfsBackend::keeping(Done<FileHandle> done) {
+  return [this, done = std::move(done)](const Result<OpenFilePtr>& opened) {
+    if (!opened.ok()) return done(opened.status());
+    done(keep_file(opened.value()));
+  };
+}
+
 OpenFilePtr NfsBackend::find_file(FileHandle file) {
   MutexLock lock(files_mutex_);
   const auto found = files_.find(file);
@@ -54,6 +61,18 @@ void NfsBackend::open_place(RequestId id, const CallerPtr& who, const OpenPlace&
       });
 }
 
+void NfsBackend::with_name(RequestId id, const CallerPtr& who, const std::string& path,
+                           const OpenPlace& place, Done<OpenPlace> done) {
+  resolve(id, who, nfs::make_id(nfs::parent_of(path), 0),
+          [place, name = std::string(nfs::last_name(path)),
+           done = std::move(done)](const Result<Handle>& directory) {
+            if (!directory.ok()) return done(directory.status());
+            OpenPlace named = place;
+            named.where = {.directory = directory.value(), .name = name};
+            done(std::move(named));
+          });
+}
+
 void NfsBackend::open_object(RequestId id, const CallerPtr& who, const ObjectId& object, int flags,
                              Done<OpenFilePtr> done) {
   ask<OpenFilePtr>(
@@ -64,14 +83,11 @@ void NfsBackend::open_object(RequestId id, const CallerPtr& who, const ObjectId&
         if (!protocol_->opens_by_name(flags) || path.empty()) {
           return open_place(id, who, place, flags, next);
         }
-        resolve(id, who, nfs::make_id(nfs::parent_of(path), 0),
-                [this, id, who, flags, next, place,
-                 name = std::string(nfs::last_name(path))](const Result<Handle>& directory) {
-                  if (!directory.ok()) return next(directory.status());
-                  OpenPlace named = place;
-                  named.where = {.directory = directory.value(), .name = name};
-                  open_place(id, who, named, flags, next);
-                });
+        with_name(id, who, std::string(path), place,
+                  [this, id, who, flags, next](const Result<OpenPlace>& named) {
+                    if (!named.ok()) return next(named.status());
+                    open_place(id, who, named.value(), flags, next);
+                  });
       },
       std::move(done));
 }
@@ -79,11 +95,7 @@ void NfsBackend::open_object(RequestId id, const CallerPtr& who, const ObjectId&
 Backend::RequestId NfsBackend::open(const CallerPtr& caller, const ObjectId& object, int flags,
                                     Done<FileHandle> done) {
   const RequestId id = client_->new_id();
-  open_object(id, identity(caller), object, flags,
-              [this, done = std::move(done)](const Result<OpenFilePtr>& opened) {
-                if (!opened.ok()) return done(opened.status());
-                done(keep_file(opened.value()));
-              });
+  open_object(id, identity(caller), object, flags, keeping(std::move(done)));
   return id;
 }
 
@@ -109,20 +121,12 @@ Backend::RequestId NfsBackend::open_to_lock(const CallerPtr& caller, const Objec
   if (path.empty()) return refuse(done, ENOLCK);
   const RequestId id = client_->new_id();
   const CallerPtr who = identity(caller);
-  resolve(id, who, nfs::make_id(nfs::parent_of(path), 0),
-          [this, id, who, open, flags, name = std::string(nfs::last_name(path)),
-           done = std::move(done)](const Result<Handle>& directory) {
-            if (!directory.ok()) return done(directory.status());
-            const OpenPlace place{.handle = open->handle(),
-                                  .ino = open->ino(),
-                                  .where = {.directory = directory.value(), .name = name},
-                                  .made = false};
-            protocol_->open_to_lock(id, who, place, flags,
-                                    [this, done](const Result<OpenFilePtr>& opened) {
-                                      if (!opened.ok()) return done(opened.status());
-                                      done(keep_file(opened.value()));
-                                    });
-          });
+  const OpenPlace place{.handle = open->handle(), .ino = open->ino(), .where = {}, .made = false};
+  with_name(id, who, path, place,
+            [this, id, who, flags, done = std::move(done)](const Result<OpenPlace>& named) {
+              if (!named.ok()) return done(named.status());
+              protocol_->open_to_lock(id, who, named.value(), flags, keeping(done));
+            });
   return id;
 }
 
