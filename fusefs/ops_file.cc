@@ -247,8 +247,13 @@ Status begin_push(SessionImpl& session, FileHandle& handle) {
   const bool behind = goes_before_attrs(session, data);
   data.finish_soon();
   if (behind || !data.has_unwritten()) session.tell_attrs_later(*handle.inode, handle.state);
-  cache::MutexLock lock(handle.mutex);
-  return data.check_error(handle.errors);
+  Status status;
+  {
+    cache::MutexLock lock(handle.mutex);
+    status = data.check_error(handle.errors);
+  }
+  session.linger(handle);
+  return status;
 }
 
 void flush(SessionImpl& session, FuseRequest& request, const fuse_file_info& fi) {
@@ -290,20 +295,9 @@ void operation_release(fuse_req_t req, fuse_ino_t /*ino*/, fuse_file_info* fi) {
   serve(req, [&](SessionImpl& session, FuseRequest& request) {
     auto& handle = HandleList::get<FileHandle>(fi->fh);
     const std::shared_ptr<FileState> state = handle.state;
-    BackendFileSourcePtr source = handle.source;
-    InodeRef inode = session.inodes().find(handle.inode->nodeid());
-    cache::ErrorMark told;
-    {
-      cache::MutexLock lock(handle.mutex);
-      told = handle.errors;
-    }
     end_locks_of_closed(session, handle, fi->fh);
+    session.linger(handle);
     session.handles().close(fi->fh);
-    const bool failed = source->writable() && !state->data().error_since(told).ok();
-    if (state->has_untold() || failed) {
-      session.linger({std::move(inode), state, std::move(source), told});
-    }
-    source.reset();
     if (!state->is_open()) remove_hidden(session, request, *state);
     request.ok();
   });

@@ -169,14 +169,16 @@ class SessionImpl {
   // ... waiting for nothing. What was written before must be on its way before them, or be there.
   void tell_attrs_later(const Inode& inode, const std::shared_ptr<FileState>& file);
   // A file that was closed before the remote had all of it, and is kept until then. Its closer was
-  // told of errors up to `told`; later ones are logged, and counted for sync().
+  // told of errors up to `told`; later ones are logged, and counted for sync(). So from the moment
+  // that close() returns, before the kernel's RELEASE has come: programs may share the handle.
   struct Lingering {
     InodeRef inode;
     std::shared_ptr<FileState> file;
     BackendFileSourcePtr source;
     cache::ErrorMark told;
+    std::shared_ptr<ClosedMark> closed;  // one for each handle; used in drop_lingering()
   };
-  void linger(Lingering one);
+  void linger(FileHandle& handle);
 
   // ---- Files that are made ahead (close=nowait) ----
   MadeAhead& made_ahead() { return *made_ahead_; }
@@ -212,8 +214,8 @@ class SessionImpl {
   Status tell_attrs(const Patience& patience, const Inode& inode, FileState& file);
   Status wait_until_made(const Patience& patience);
   // Lets those go that the remote has; of the others, tells it the attributes once it has the data.
-  void drop_lingering();
-  void let_go(const Lingering& one);
+  void drop_lingering() EXCLUDES(dropping_mutex_);
+  void let_go(const Lingering& one) REQUIRES(dropping_mutex_);
   void tell_all_later(const std::vector<InodeTable::OpenedFile>& files);
   // Unmount: what is not written yet goes to the remote, unless that takes nothing for `timeout=`;
   // what does not is told.
@@ -268,6 +270,8 @@ class SessionImpl {
   std::function<void()> ready_;
 
   pthread_t main_thread_{};
+  // Whoever drops waits for who is at it, and finds all that went wrong counted.
+  cache::Mutex dropping_mutex_{cache::LockRank::kSession};
   cache::Mutex lingering_mutex_{cache::LockRank::kLeaf};
   std::vector<Lingering> lingering_ GUARDED_BY(lingering_mutex_);
   std::atomic<uint64_t> lost_files_{0};  // that sync() has not told yet

@@ -102,8 +102,34 @@ void SessionImpl::tell_attrs_later(const Inode& inode, const std::shared_ptr<Fil
                     answered);
 }
 
-void SessionImpl::linger(Lingering one) {
+void SessionImpl::linger(FileHandle& handle) {
+  if (!handle.source->writable()) return;
+  // In this order: what fails is an error before it is unwritten no more.
+  const bool untold = handle.state->has_untold();
+  Lingering one;
+  bool again = false;
+  {
+    cache::MutexLock lock(handle.mutex);
+    one.told = handle.errors;
+    cache::ErrorMark since = handle.errors;
+    if (!untold && handle.state->data().error_since(since).ok()) return;
+    again = handle.closed != nullptr;
+    if (!again) handle.closed = std::make_shared<ClosedMark>();
+    one.closed = handle.closed;
+  }
+  one.inode = inodes_->find(handle.inode->nodeid());
+  one.file = handle.state;
+  one.source = handle.source;
   cache::MutexLock lock(lingering_mutex_);
+  if (again) {
+    // Most probably the last: FLUSH and RELEASE follow each other.
+    const auto there = std::find_if(lingering_.rbegin(), lingering_.rend(),
+                                    [&](const Lingering& l) { return l.closed == one.closed; });
+    if (there != lingering_.rend()) {
+      there->told = one.told;
+      return;
+    }
+  }
   lingering_.push_back(std::move(one));
 }
 
@@ -142,16 +168,21 @@ void SessionImpl::note_not_made(const InodeRef& inode, const MadeAhead::File& fi
 }
 
 void SessionImpl::drop_lingering() {
+  cache::MutexLock turn(dropping_mutex_);
   std::vector<Lingering> left;  // outlives the lock
   {
     cache::MutexLock lock(lingering_mutex_);
     left.swap(lingering_);
   }
-  std::erase_if(left, [this](const Lingering& one) {
-    if (one.file->has_untold()) return false;
-    let_go(one);
-    return true;
-  });
+  std::vector<Lingering> still;
+  for (Lingering& one : left) {
+    if (one.file->has_untold()) {
+      still.push_back(std::move(one));
+    } else {
+      let_go(one);
+    }
+  }
+  left.swap(still);
   for (const Lingering& one : left) {
     if (!one.file->data().has_unwritten()) tell_attrs_later(*one.inode, one.file);
   }
@@ -169,7 +200,9 @@ void SessionImpl::let_go(const Lingering& one) {
                              file->adopt(attr.value());
                            });
   }
-  const int error = one.file->data().error_since(one.told).error_number();
+  cache::ErrorMark& lost = one.closed->lost;
+  lost.seen = std::max(lost.seen, one.told.seen);
+  const int error = one.file->data().error_since(lost).error_number();
   // Removed before all was written; or never made, which the log has.
   if (error == 0 || error == ESTALE || inodes_->detached(*one.inode)) return;
   lost_files_.fetch_add(1, std::memory_order_relaxed);

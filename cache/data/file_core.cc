@@ -321,9 +321,11 @@ Status FileCore::check_error(ErrorMark& mark) {
   return Status::error(error_);
 }
 
-Status FileCore::error_since(const ErrorMark& mark) const {
+Status FileCore::error_since(ErrorMark& mark) const {
   MutexLock lock(mutex_);
-  return mark.seen == error_count_ ? Status() : Status::error(error_);
+  if (mark.seen == error_count_) return {};
+  mark.seen = error_count_;
+  return Status::error(error_);
 }
 
 TimePoint FileCore::last_write() const {

@@ -151,7 +151,7 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   void note_error(int error) EXCLUDES(mutex_);
   [[nodiscard]] ErrorMark error_mark() const EXCLUDES(mutex_);
   Status check_error(ErrorMark& mark) EXCLUDES(mutex_);
-  [[nodiscard]] Status error_since(const ErrorMark& mark) const EXCLUDES(mutex_);
+  Status error_since(ErrorMark& mark) const EXCLUDES(mutex_);
   [[nodiscard]] uint64_t size() const { return size_.load(std::memory_order_acquire); }
   [[nodiscard]] bool has_unwritten() const {
     return unwritten_pages_.load(std::memory_order_acquire) != 0;

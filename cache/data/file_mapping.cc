@@ -35,7 +35,7 @@ ErrorMark FileMapping::error_mark() const { return core_->error_mark(); }
 
 Status FileMapping::check_error(ErrorMark& mark) { return core_->check_error(mark); }
 
-Status FileMapping::error_since(const ErrorMark& mark) const { return core_->error_since(mark); }
+Status FileMapping::error_since(ErrorMark& mark) const { return core_->error_since(mark); }
 
 Result<size_t> FileMapping::read_direct(const SourcePtr& source, uint64_t offset,
                                         std::span<std::byte> out, const DataWait& wait) {

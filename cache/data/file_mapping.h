@@ -103,7 +103,7 @@ class FileMapping {
   [[nodiscard]] ErrorMark error_mark() const;
   Status check_error(ErrorMark& mark);
   // The same, but that does not count as telling.
-  [[nodiscard]] Status error_since(const ErrorMark& mark) const;
+  Status error_since(ErrorMark& mark) const;
 
   // Past the pages, both ways: what is dirty there is written first, and pages that hold the old
   // bytes are gone afterwards (O_DIRECT).

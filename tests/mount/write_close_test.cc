@@ -2,15 +2,21 @@
 // fsync and unmounting.
 
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
+#include <stdexcept>
 #include <string>
+#include <string_view>
+#include <thread>
 #include <vector>
 
+#include "fusefs/control.h"
 #include "tests/mount/write_rig.h"
 #include "tests/support/random.h"
 #include "tests/support/sizes.h"
@@ -51,6 +57,12 @@ void make(const std::string& path, const std::string& text, bool plain) {
     REQUIRE(fchmod(file.get(), 0640) == 0);
   }
   REQUIRE(file.shut() == 0);
+}
+
+size_t count_of(const std::string& text, std::string_view what) {
+  size_t count = 0;
+  for (size_t at = 0; (at = text.find(what, at)) != std::string::npos; ++at) ++count;
+  return count;
 }
 
 std::string text_of(size_t i) { return noise(i, 1 + i * 7'777); }
@@ -219,5 +231,58 @@ TEST_CASE(
   CHECK(file.sync() == ENOSPC);
   CHECK(file.sync() == 0);
   CHECK(file.shut() == 0);
+  CHECK(mount.end() == "");
+}
+
+namespace {
+
+// Not by a program: each that is started closes what was open before, and is told by that.
+uint64_t count_lost(const Mount& mount) {
+  const Fd root(mount / "", O_RDONLY | O_DIRECTORY);
+  fusefs::ControlCount files{};
+  if (ioctl(root.get(), fusefs::kControlSync, &files) != 0) throw std::runtime_error("sync failed");
+  return files.count;
+}
+
+}  // namespace
+
+TEST_CASE("close: nowait: sync tells what was lost of a file that another still has open") {
+  const Tmpfs small("size=1M");
+  Mount mount(small.path(), "cache_size=32M,close=nowait");
+  Fd file(mount / "file", O_WRONLY | O_CREAT);
+  REQUIRE(wait_until([&] {
+    const int shared = dup(file.get());
+    return file.write(noise(1, 3 * kMiB)) == 0 && close(shared) == 0;
+  }));
+  CHECK(count_lost(mount) == 1);
+  CHECK(count_lost(mount) == 0);
+  CHECK(file.sync() == ENOSPC);
+  CHECK(file.shut() == 0);
+  CHECK(count_lost(mount) == 0);
+  CHECK(mount.end() == "");
+}
+
+TEST_CASE("close: nowait: when sync returns all that was lost has been told, whoever syncs too") {
+  constexpr size_t kFiles = 400;
+  const Tmpfs small("size=64K");
+  Mount mount(small.path(), "close=nowait");
+  // No room is left.
+  REQUIRE(write_file(small.path() + "/first", noise(1, 60 * 1024)) == 0);
+  REQUIRE(write_file(small.path() + "/second", noise(1, 8 * 1024)) == ENOSPC);
+  std::atomic<bool> end{false};
+  std::thread other([&] {
+    while (!end) count_lost(mount);
+  });
+  size_t lost = 0;
+  size_t missing = 0;
+  for (size_t i = 0; i < kFiles; ++i) {
+    lost += write_file(mount / name_of(i), "one page") == 0;
+    count_lost(mount);
+    missing += count_of(mount.log(), "data is lost") != lost;
+  }
+  end = true;
+  other.join();
+  CHECK(lost > 0);
+  CHECK(missing == 0);
   CHECK(mount.end() == "");
 }
