@@ -313,8 +313,10 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
   enum class FillFor : uint8_t { kWaiter, kLater, kExpected };
   FillPtr start_fill(const CursorState& cursor, const FillWish& wish, FillFor whom, int* error,
                      uint32_t ask = kEntriesPerArray) REQUIRES(mutex_);
-  static FillWish wish_of(const ReadOptions& options) {
-    return {options.want_attrs, options.attrs_not_before, options.most_arrays};
+  // Who reads for others wants what they do.
+  [[nodiscard]] FillWish wish_of(const ReadOptions& options) const {
+    const bool others = options.ahead && attrs_wanted_.load(std::memory_order_relaxed);
+    return {options.want_attrs || others, options.attrs_not_before, options.most_arrays};
   }
   // The fill puts its own in the place of that array.
   [[nodiscard]] bool replaces(const Fill& fill, const Page& page) const REQUIRES(mutex_);

@@ -281,7 +281,10 @@ void DirCore::demand(CursorState& cursor, uint32_t position) {
   if (nearest == nullptr) return;
   // One answer was reached, one more may come: without a mark for each the distance would grow.
   if (nearest->unread > 0) --nearest->unread;
-  if (!nearest->taking && wants_more(*nearest)) send_request(nearest);
+  if (nearest->taking || !wants_more(*nearest)) return;
+  // What it was begun for may have been names.
+  nearest->want_attrs |= attrs_wanted_.load(std::memory_order_relaxed) && nearest->arrays_left == 0;
+  send_request(nearest);
 }
 
 // --- refilling side by side -------------------------------------------------------------------

@@ -26,8 +26,9 @@ Status DirCore::read(CursorState& cursor, uint64_t position, const ReadOptions& 
                      EntrySink& sink) {
   stats_.readdir_calls.add();
   place(cursor, position);
-  if (position != 0 && options.most_arrays == 0)
+  if (position != 0 && options.most_arrays == 0 && !options.ahead) {
     attrs_wanted_.store(options.want_attrs, std::memory_order_relaxed);
+  }
   if (cursor.owed_error != 0) return Status::error(std::exchange(cursor.owed_error, 0));
   Reading reading(cursor, options, sink);
   reading.sequence = pages_->sequence();

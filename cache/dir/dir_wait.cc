@@ -103,7 +103,7 @@ DirCore::Outcome DirCore::wait_for_fill(Reading& reading, const FillPtr& fill) {
   const uint64_t key = reading.cursor.key;
   const bool skipping = reading.way_back || reading.cursor.seek_key != 0;
   fill->unread = 0;
-  fill->want_attrs |= reading.options.want_attrs && !attrs_refused_;
+  fill->want_attrs |= wish_of(reading.options).attrs && !attrs_refused_;
   fill->attrs_since = std::max(fill->attrs_since, reading.options.attrs_not_before);
   Outcome outcome;
   int error = 0;

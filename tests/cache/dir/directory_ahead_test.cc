@@ -204,6 +204,37 @@ TEST_CASE("who waits for what was begun for others, and refused, asks for himsel
   other.join();
 }
 
+// Names of 15 answers. Its second reply shows that a reader uses attributes.
+struct AttributeReader {
+  AttributeReader() {
+    rig.source->fill(3000);
+    rig.revalidate();
+    REQUIRE(lister.read(10, plus()).ok());
+    REQUIRE(lister.read(10, plus()).ok());
+    REQUIRE(rig.source->wait_idle());
+    bare = rig.source->request_count() - 1;
+  }
+  // Nothing was asked for twice but what was under way by then.
+  void check_rest() {
+    REQUIRE(lister.read_all(30, plus()).ok());
+    CHECK(lister.got.attrs.size() == 3000);
+    CHECK(rig.source->request_count() <= 15 + bare);
+  }
+  DirRig rig{with_style(CookieStyle::kOrdered, 202)};
+  Lister lister{*rig.dir};
+  uint64_t bare = 0;
+};
+
+TEST_CASE("what is fetched ahead of a reader that uses attributes has them") {
+  AttributeReader().check_rest();
+}
+
+TEST_CASE("who reads for others fetches attributes for a reader that uses them") {
+  AttributeReader reader;
+  REQUIRE(read_ahead_of_others(reader.rig, TimePoint::max()).ok());
+  reader.check_rest();
+}
+
 TEST_CASE("a chain that goes round and has no directories ends what is told ahead") {
   DirRig rig(with_style(CookieStyle::kOrdered, 202));
   std::vector<FakeEntry> entries;
