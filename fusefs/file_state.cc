@@ -42,6 +42,17 @@ BackendFileSource::BackendFileSource(Backend& backend, CallerPtr opener, Backend
       readable_((flags & O_ACCMODE) != O_WRONLY),
       writable_((flags & O_ACCMODE) != O_RDONLY) {}
 
+BackendFileSource::RequestId BackendFileSource::write(uint64_t offset, std::string bytes,
+                                                      cache::StableHow how,
+                                                      Done<cache::WriteAnswer> done) {
+  return backend_.write(opener_, file_, offset, std::move(bytes), how,
+                        [state = state_, done = std::move(done)](Result<WriteAnswer> answer) {
+                          const auto file = answer.ok() ? state.lock() : nullptr;
+                          if (file) file->note_before(answer.value().before);
+                          done(std::move(answer));
+                        });
+}
+
 FileState::FileState(cache::PageCache& cache, cache::WriteBack& write_back, const Attr& attr)
     : data_(cache, write_back, attr.size), known_(attr) {}
 
@@ -52,6 +63,7 @@ bool FileState::note_attr(const Attr& attr) {
     // What we have written makes a file no longer than it is here.
     const bool ours = std::exchange(own_changes_, false) && attr.size == data_.size();
     const Attr before = std::exchange(known_, attr);
+    if (std::exchange(expected_before_, 0) != 0) doubt_data();
     if (same_version(before, attr)) return false;
     shows = !same_stamps(before, attr);
     if (!ours) note_drop(attr.size);
@@ -67,29 +79,60 @@ void FileState::adopt(const Attr& attr) {
     MutexLock lock(mutex_);
     own_changes_ = false;
     if (!unwritten) last_write_ = {};
+    if (!unwritten && std::exchange(expected_before_, 0) != 0) doubt_data();
     known_ = attr;
     if (held_) held_->set.apply_to(&known_);
   }
   data_.set_remote_size(attr.size);
 }
 
-void FileState::note_own_change() {
-  MutexLock lock(mutex_);
-  own_changes_ = true;
+std::optional<Attr> FileState::begin_own_change(bool empty) {
+  const bool first = !std::exchange(own_changes_, true);
   ++own_writes_;
+  return first && !empty && maker_.expired() ? std::optional(known_) : std::nullopt;
 }
 
-void FileState::note_own_write() {
-  const cache::Timespec now = wall_clock();
+std::optional<Attr> FileState::note_own_change() {
+  const bool empty = data_.size() == 0;
   MutexLock lock(mutex_);
-  own_changes_ = true;
-  ++own_writes_;
+  return begin_own_change(empty);
+}
+
+std::optional<Attr> FileState::note_own_write() {
+  const cache::Timespec now = wall_clock();
+  const bool empty = data_.size() == 0;
+  MutexLock lock(mutex_);
+  const std::optional<Attr> looked = begin_own_change(empty);
   last_write_ = now;
   // What is written later has a later time.
   last_told_.valid &= ~SetAttr::kMtime;
-  if (!held_ || !held_->set.has(SetAttr::kMtime)) return;
+  if (!held_ || !held_->set.has(SetAttr::kMtime)) return looked;
   held_->set.valid &= ~SetAttr::kMtime;
   known_.mtime = now;
+  return looked;
+}
+
+void FileState::check_unchanged(const Attr& known, const Result<Attr>& now) {
+  if (now.ok() && same_stamps(known, now.value())) return;
+  MutexLock lock(mutex_);
+  doubt_data();
+}
+
+void FileState::expect_before(const Attr& known) {
+  MutexLock lock(mutex_);
+  if (expected_before_ == 0) expected_before_ = file_stamp(known);
+}
+
+// Of writes side by side any may be the first.
+void FileState::note_before(uint64_t stamp) {
+  if (stamp == 0) return;
+  MutexLock lock(mutex_);
+  if (stamp == expected_before_) expected_before_ = 0;
+}
+
+void FileState::doubt_data() {
+  kernel_outdated_ = drop_again_ = true;
+  ++drops_;
 }
 
 void FileState::adjust_links(int by) {
@@ -150,13 +193,15 @@ bool FileState::retry_invalidation() {
   std::optional<uint64_t> size;
   {
     MutexLock lock(mutex_);
+    if (!invalidate_again_ && !drop_again_) return false;
     size = std::exchange(invalidate_again_, std::nullopt);
+    drop_again_ = false;
   }
-  if (!size) return false;
-  if (data_.invalidate(*size).ok()) return true;
+  if ((size ? data_.invalidate(*size) : data_.invalidate()).ok()) return true;
   // Dirty pages stay; what is clean has gone. Once they are written the rest goes as well.
   MutexLock lock(mutex_);
   if (!invalidate_again_) invalidate_again_ = size;
+  drop_again_ |= !size;
   return true;
 }
 
@@ -299,6 +344,7 @@ bool FileState::hold_kernel_mtime(const BackendFileSourcePtr& source) {
 }
 
 void FileState::opened(const BackendFileSourcePtr& source) {
+  source->serve(weak_from_this());
   MutexLock lock(mutex_);
   sources_.push_back(source);
 }

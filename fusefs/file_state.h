@@ -25,6 +25,8 @@ namespace fusefs {
 // CLOCK_REALTIME of this machine.
 cache::Timespec wall_clock();
 
+class FileState;
+
 // One open file of a back end, as data pages ask it: under the identity of its opener.
 class BackendFileSource final : public cache::FileSource {
  public:
@@ -36,9 +38,7 @@ class BackendFileSource final : public cache::FileSource {
     return backend_.read(opener_, file_, offset, size, std::move(done));
   }
   RequestId write(uint64_t offset, std::string bytes, cache::StableHow how,
-                  Done<cache::WriteAnswer> done) override {
-    return backend_.write(opener_, file_, offset, std::move(bytes), how, std::move(done));
-  }
+                  Done<cache::WriteAnswer> done) override;
   RequestId commit(Done<uint64_t> done) override {
     return backend_.fsync(opener_, file_, std::move(done));
   }
@@ -50,6 +50,8 @@ class BackendFileSource final : public cache::FileSource {
 
   [[nodiscard]] Backend::FileHandle file() const { return file_; }
   [[nodiscard]] const CallerPtr& opener() const { return opener_; }
+  // Whom it reads and writes for, before the first write.
+  void serve(std::weak_ptr<FileState> state) { state_ = std::move(state); }
 
  private:
   Backend& backend_;
@@ -57,10 +59,11 @@ class BackendFileSource final : public cache::FileSource {
   const Backend::FileHandle file_;
   const bool readable_;
   const bool writable_;
+  std::weak_ptr<FileState> state_;
 };
 using BackendFileSourcePtr = std::shared_ptr<BackendFileSource>;
 
-class FileState {
+class FileState : public std::enable_shared_from_this<FileState> {
  public:
   FileState(cache::PageCache& cache, cache::WriteBack& write_back, const Attr& attr);
 
@@ -74,10 +77,21 @@ class FileState {
   bool note_attr(const Attr& attr);
   // ... as they are after a change of ours.
   void adopt(const Attr& attr);
-  // This mount is about to change the file: the next attributes are the result.
-  void note_own_change();
+  // This mount is about to change the file: the next attributes are the result. Where these are the
+  // first changes since the remote's file was last looked at, the stamps that it had then: before
+  // they change, check_unchanged() is to be given those that it has now. Nothing where this mount
+  // has just made the file, or knows nothing of its data.
+  std::optional<Attr> note_own_change();
   // ... and to write to it.
-  void note_own_write();
+  std::optional<Attr> note_own_write();
+  // Afterwards nothing would tell changes made elsewhere from our own. Where there were such, what
+  // is clean goes with the next retry_invalidation(): this may be called by a back end's thread,
+  // which must not wait for pages.
+  void check_unchanged(const Attr& known, const Result<Attr>& now);
+  // The same where writes tell what was before them: one of those that follow must say that it was
+  // that; else, with the attributes after them, it was not.
+  void expect_before(const Attr& known);
+  void note_before(uint64_t stamp);
   // A name of it came or went.
   void adjust_links(int by);
   // There were such changes that no attributes have shown yet.
@@ -94,7 +108,7 @@ class FileState {
   [[nodiscard]] uint64_t drops();
   [[nodiscard]] bool kernel_knows_drops();
   void note_kernel_knows(uint64_t drops);
-  // Drops what could not be dropped when it should, because it was dirty. True: there was
+  // Drops what could not be dropped when it should, as what was dirty. True: there was
   // something; what is dirty still is left for the next time.
   bool retry_invalidation();
   // What the kernel keeps is as right as what is cached here. Asked once an open, which has the
@@ -169,7 +183,9 @@ class FileState {
   std::optional<HiddenName> take_hidden();
 
  private:
+  std::optional<Attr> begin_own_change(bool empty) REQUIRES(mutex_);
   void note_drop(uint64_t size) REQUIRES(mutex_);
+  void doubt_data() REQUIRES(mutex_);
   [[nodiscard]] bool may_hold(const SetAttr& set, const CallerPtr& caller) REQUIRES(mutex_);
   void keep_held(const SetAttr& set, const BackendFileSourcePtr& source) REQUIRES(mutex_);
 
@@ -183,6 +199,8 @@ class FileState {
   uint64_t drops_told_ GUARDED_BY(mutex_) = 0;
   bool kernel_outdated_ GUARDED_BY(mutex_) = false;
   std::optional<uint64_t> invalidate_again_ GUARDED_BY(mutex_);  // the remote's size then
+  bool drop_again_ GUARDED_BY(mutex_) = false;                   // ... which is the same
+  uint64_t expected_before_ GUARDED_BY(mutex_) = 0;              // 0: nothing
   // Wall clock; not after a time was set.
   cache::Timespec last_write_ GUARDED_BY(mutex_);
   std::optional<cache::Timespec> kernel_mtime_ GUARDED_BY(mutex_);

@@ -86,6 +86,7 @@ class MeasuredBackend final : public Backend {
   [[nodiscard]] bool keeps_unlinked() const override { return backend_->keeps_unlinked(); }
   [[nodiscard]] NewFileAttrs new_file_attrs() const override { return backend_->new_file_attrs(); }
   [[nodiscard]] bool counts_links() const override { return backend_->counts_links(); }
+  [[nodiscard]] BeforeWrite before_write() const override { return backend_->before_write(); }
   RequestId create(const CallerPtr& caller, const ObjectId& parent, const std::string& name,
                    uint32_t mode, int flags, Done<CreatedAnswer> done) override {
     return backend_->create(caller, parent, name, mode, flags,

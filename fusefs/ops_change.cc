@@ -647,11 +647,17 @@ void setattr(SessionImpl& session, FuseRequest& request, fuse_ino_t ino, const S
                       {file->shown(), session.now() - session.options().ttl});
   }
   std::unique_ptr<Truncation> truncation;
+  std::optional<Attr> looked;
+  // What it sets leaves those alone that tell of other data.
+  const bool shows_data = !set.has(SetAttr::kSize | SetAttr::kMtime | SetAttr::kMtimeNow);
   if (file) {
     Status settled = session.settle_attrs(request, *inode, *file);
     if (settled.ok()) settled = settle_data(session, request, *file, set, &truncation);
     if (!settled.ok()) return request.fail(settled.error_number());
-    file->note_own_change();
+    looked = file->note_own_change();
+    if (looked && !shows_data) {
+      session.look_once_more(caller, *inode, file, handle ? handle : file->any_source(), *looked);
+    }
   }
   const cache::TimePoint asked = session.now();
   const auto set_by = [&](const BackendFileSourcePtr& source) {
@@ -674,6 +680,12 @@ void setattr(SessionImpl& session, FuseRequest& request, fuse_ino_t ino, const S
   }
   if (!presentable(attr.value())) return request.fail(EIO);
   session.keep_own(*inode, attr.value());
+  if (looked && shows_data) {
+    Attr now = attr.value();
+    now.ctime = looked->ctime;
+    file->check_unchanged(*looked, now);
+  }
+  if (file && file->retry_invalidation()) session.notifier().inval_inode(inode->nodeid());
   if (file && set.has(SetAttr::kMtime)) file->note_kernel_mtime(set.mtime);
   Attr shown = attr.value();
   if (file && file->has_untold()) shown = file->shown();

@@ -491,6 +491,33 @@ Result<Attr> SessionImpl::fetch_remote_attr(FuseRequest& request, const Inode& i
   return attr;
 }
 
+void SessionImpl::look_once_more(const CallerPtr& caller, const Inode& inode,
+                                 const std::shared_ptr<FileState>& file,
+                                 const BackendFileSourcePtr& through, const Attr& looked) {
+  // The answer keeps nothing alive.
+  const auto answered = [looked, weak = std::weak_ptr(file)](const Result<Attr>& now) {
+    if (const auto state = weak.lock()) state->check_unchanged(looked, now);
+  };
+  if (through) {
+    backend_->getattr_open(through->opener(), through->file(), answered);
+  } else {
+    backend_->getattr(caller, inodes_->object(inode), answered);
+  }
+}
+
+void SessionImpl::begin_writing(FuseRequest& request, const FileHandle& handle) {
+  using Before = Backend::BeforeWrite;
+  FileState& file = *handle.state;
+  const auto looked = file.note_own_write();
+  if (!looked) return;
+  const Before how = backend_->before_write();
+  if (how == Before::kTold) return file.expect_before(*looked);
+  if (how == Before::kWait) {
+    return file.check_unchanged(*looked, ask_attr(request, *handle.inode));
+  }
+  look_once_more(handle.source->opener(), *handle.inode, handle.state, handle.source, *looked);
+}
+
 Result<TimedAttr> SessionImpl::fresh_attr(FuseRequest& request, const Inode& inode) {
   const cache::TimePoint asked = now();
   const auto file = inodes_->file(inode);

@@ -122,6 +122,13 @@ class SessionImpl {
   Result<Attr> fetch_attr(FuseRequest& request, const Inode& inode);
   // The same of the remote's file, whatever has been written here and is not there yet.
   Result<Attr> fetch_remote_attr(FuseRequest& request, const Inode& inode);
+  // A file that is about to be changed: whether it still has these stamps, which nothing waits for.
+  // `through`: null where it is not open.
+  void look_once_more(const CallerPtr& caller, const Inode& inode,
+                      const std::shared_ptr<FileState>& file, const BackendFileSourcePtr& through,
+                      const Attr& looked);
+  // Before each write: notes that it is an own one, and looks where that is due.
+  void begin_writing(FuseRequest& request, const FileHandle& handle);
   // Attributes less than ttl old, from the inode or else from the remote.
   Result<TimedAttr> fresh_attr(FuseRequest& request, const Inode& inode);
   // A directory's change token: from attributes less than ttl old, or else from the remote.

@@ -146,6 +146,7 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   Status begin_truncate(uint64_t size, const DataWait& wait) EXCLUDES(mutex_);
   void end_truncate(uint64_t size, FileMapping::Truncation::Remote outcome) EXCLUDES(mutex_);
   Status invalidate(uint64_t size) EXCLUDES(mutex_);
+  Status invalidate() EXCLUDES(mutex_) { return pages_->invalidate_pages(); }
   void set_remote_size(uint64_t size) EXCLUDES(mutex_);
   void discard() EXCLUDES(mutex_);
   void note_error(int error) EXCLUDES(mutex_);

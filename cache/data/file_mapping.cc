@@ -60,6 +60,8 @@ Result<std::unique_ptr<FileMapping::Truncation>> FileMapping::begin_truncate(uin
 }
 
 Status FileMapping::invalidate(uint64_t size) { return core_->invalidate(size); }
+
+Status FileMapping::invalidate() { return core_->invalidate(); }
 void FileMapping::set_remote_size(uint64_t size) { core_->set_remote_size(size); }
 void FileMapping::discard() { core_->discard(); }
 uint64_t FileMapping::size() const { return core_->size(); }

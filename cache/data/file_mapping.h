@@ -136,6 +136,8 @@ class FileMapping {
   // waits for write-back. EBUSY: some are dirty; they stay, and the caller tries again after a
   // flush. `size` is what the remote has now; dirty data beyond it keeps the file longer.
   Status invalidate(uint64_t size);
+  // The same where only the bytes may be others.
+  Status invalidate();
   // The remote's size where nothing else has changed (attributes that came along).
   void set_remote_size(uint64_t size);
   // Forgets everything, dirty pages too: the file is gone, or the mount ends.

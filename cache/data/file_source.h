@@ -27,6 +27,8 @@ struct WriteAnswer {
   // It is on the remote's disk, and so is everything else that was changed there: only writes that
   // say otherwise need a commit() (NFS).
   bool durable = false;
+  // What the file was right before, to be compared by whoever made the source; 0: not told.
+  uint64_t before = 0;
 };
 
 // Of a write (RFC 1813, stable_how): whether a commit is to follow. A remote may do more than it

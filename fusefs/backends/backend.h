@@ -29,6 +29,7 @@
 #include <string>
 #include <vector>
 
+#include "cache/base/hash.h"
 #include "cache/base/result.h"
 #include "cache/data/file_source.h"
 #include "cache/dir/attr.h"
@@ -43,6 +44,16 @@ using cache::Result;
 using cache::StableHow;
 using cache::Status;
 using cache::WriteAnswer;
+
+// Of what tells one version of a file from another: size and times. Never 0.
+inline uint64_t file_stamp(const Attr& attr) {
+  uint64_t stamp = attr.size;
+  for (const cache::Timespec& time : {attr.mtime, attr.ctime}) {
+    stamp = cache::mix64(stamp ^ static_cast<uint64_t>(time.seconds));
+    stamp = cache::mix64(stamp + time.nanoseconds);
+  }
+  return stamp | 1;
+}
 
 // A back end's own name of an object: opaque, stable while the object lives, at most 4096 bytes
 // (sim: a number; local: a path under the root; nfs: a file handle; sftp: a path).
@@ -241,6 +252,13 @@ class Backend {
   // False: `nlink` of what is no directory says nothing (SFTP). The session then counts the names
   // that it knows of.
   [[nodiscard]] virtual bool counts_links() const { return true; }
+  // How to learn what an open file is right before it is written to.
+  enum class BeforeWrite : uint8_t {
+    kAsk,   // requests of a file are served in their order
+    kTold,  // by the answers of writes, as a file_stamp()
+    kWait,  // requests may pass each other, and answers don't tell
+  };
+  [[nodiscard]] virtual BeforeWrite before_write() const { return BeforeWrite::kAsk; }
 
   // Changes of the tree. `mode` has the umask applied. An existing name: EEXIST.
   // Makes a regular file and opens it; `flags` as open(). With O_EXCL the name must be new; without

@@ -295,6 +295,76 @@ TEST_CASE("write: a file that is truncated or grows elsewhere") {
   }
 }
 
+// Of the same size, and before anything here could have told: its page must not be taken for part
+// of what is changed here next.
+TEST_CASE("write: what another wrote before is not taken for an own change") {
+  enum class Own { kWrite, kMode, kTimes, kSize };
+  for (const std::string& kind : test::shared_remote_kinds()) {
+    for (const std::string options : {"ttl=1h", "ttl=1h,close=nowait"}) {
+      for (const Own own : {Own::kWrite, Own::kMode, Own::kTimes, Own::kSize}) {
+        INFO(kind << " " << options << " " << static_cast<int>(own));
+        const Remote remote(kind);
+        std::string text = noise(1, 20'000);
+        put_file(remote / "file", text);
+        Mounted mount(remote, options);
+        Fd file(mount / "file", O_RDWR);
+        const bool before = file.read() == text;
+        CHECK(before);
+        const std::string others = noise(2, 4096);
+        text.replace(8192, others.size(), others);
+        { REQUIRE(Fd(remote / "file", O_WRONLY).write(others, 8192) == 0); }
+        touch_later(remote / "file", 5);
+        if (own == Own::kWrite) {
+          REQUIRE(file.write("own") == 0);
+          text.replace(0, 3, "own");
+          CHECK(file.sync() == 0);
+        } else if (own == Own::kMode) {
+          REQUIRE(fchmod(file.get(), 0640) == 0);
+        } else if (own == Own::kTimes) {
+          REQUIRE(futimens(file.get(), nullptr) == 0);
+        } else {
+          text.resize(15'000);
+          REQUIRE(ftruncate(file.get(), 15'000) == 0);
+        }
+        CHECK(file.shut() == 0);
+        const bool after = read_file(mount / "file") == text;
+        CHECK(after);
+        const bool there = read_file(remote / "file") == text;
+        CHECK(there);
+        CHECK(mount.end() == "");
+      }
+    }
+  }
+}
+
+TEST_CASE("write: own changes drop nothing of what is cached") {
+  for (const std::string& kind : test::remote_kinds()) {
+    INFO(kind);
+    const Remote remote(kind);
+    Mounted mount(remote, "ttl=1h");
+    std::string text = noise(1, 400'000);
+    REQUIRE(write_file(mount / "file", text) == 0);
+    Fd file(mount / "file", O_RDWR);
+    const bool before = file.read() == text;
+    CHECK(before);
+    const auto reads = mount.figure("remote_latency.read.count");
+    for (size_t i = 0; i < 30; ++i) {
+      REQUIRE(file.write("own", 1000 * i) == 0);
+      text.replace(1000 * i, 3, "own");
+      CHECK(file.sync() == 0);
+      if (i % 3 == 0) REQUIRE(fchmod(file.get(), i % 2 == 0 ? 0600 : 0640) == 0);
+      // Asking before it is no use where requests of a file may pass each other.
+      if (i % 5 == 0 && !kind.starts_with("nfs")) REQUIRE(futimens(file.get(), nullptr) == 0);
+    }
+    CHECK(posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED) == 0);
+    const bool after = file.read() == text;
+    CHECK(after);
+    CHECK(mount.figure("remote_latency.read.count") == reads);
+    CHECK(file.shut() == 0);
+    CHECK(mount.end() == "");
+  }
+}
+
 TEST_CASE("write: what is dirty here stays when another changes the file") {
   for (const std::string& kind : test::shared_remote_kinds()) {
     INFO(kind);

@@ -324,8 +324,9 @@ void Nfs3::write(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file, 
            },
        .decode = [size](XdrReader& in, bool /*repeated*/) -> Result<Written> {
          if (const int error = error_of_change(in.u32())) return Status::error(error);
-         read_wcc(in);
+         const Wcc wcc = read_wcc(in);
          Written written;
+         if (wcc.before_told) written.answer.before = file_stamp(wcc.before);
          written.count = in.u32();
          const uint32_t how = in.u32();
          written.answer.stable = how != stable_how(StableHow::kUnstable);

@@ -182,6 +182,8 @@ AttrBits listed_attr_bits() {
          bits({FATTR4_RDATTR_ERROR, FATTR4_FILEHANDLE, FATTR4_MOUNTED_ON_FILEID});
 }
 
+AttrBits stamp_bits() { return bits({FATTR4_SIZE, FATTR4_TIME_METADATA, FATTR4_TIME_MODIFY}); }
+
 AttrBits name_only_bits() {
   return bits({FATTR4_TYPE, FATTR4_RDATTR_ERROR, FATTR4_FILEID, FATTR4_MOUNTED_ON_FILEID});
 }

@@ -26,6 +26,7 @@ using AttrBits = std::array<uint32_t, 2>;
 AttrBits whole_attr_bits();
 // The same, with the handle and what went wrong with an entry; and what a listing needs at least.
 AttrBits listed_attr_bits();
+AttrBits stamp_bits();  // what a file_stamp() is made of
 AttrBits name_only_bits();
 AttrBits statfs_bits();
 AttrBits limits_bits();

@@ -147,7 +147,7 @@ void Nfs4::write(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file, 
           [open, used, args = std::move(args)] {
             Ops4 ops;
             ops.reserve(args.size + 256);
-            ops.put(open->handle());
+            ops.put(open->handle()).getattr(stamp_bits());
             XdrWriter& out = ops.op(Op4::kWrite);
             put_stateid(out, use_state(open, used));
             out.u64(args.offset).u32(stable_how(args.how)).opaque(args.piece());
@@ -156,9 +156,12 @@ void Nfs4::write(uint64_t id, const CallerPtr& caller, const OpenFilePtr& file, 
       .decode = [this, open, used, size](XdrReader& in, bool /*repeated*/) -> Result<Written> {
         Results4 results(in);
         results.next(Op4::kPutfh);
+        DecodedAttr before;
+        const bool told = results.next_attributes(&before);
         if (!results.next(Op4::kWrite))
           return Status::error(opens_->judge(open, *used, results.status()));
         Written written;
+        if (told) written.answer.before = file_stamp(before.attr);
         written.count = in.u32();
         const uint32_t how = in.u32();
         written.answer.stable = how != stable_how(StableHow::kUnstable);

@@ -84,6 +84,9 @@ class NfsBackend final : public Backend {
   [[nodiscard]] uint32_t max_read() const override { return read_bytes_; }
   [[nodiscard]] uint32_t max_write() const override { return write_bytes_; }
   [[nodiscard]] bool keeps_unlinked() const override { return protocol_->keeps_unlinked(); }
+  [[nodiscard]] BeforeWrite before_write() const override {
+    return told_before_.load(std::memory_order_relaxed) ? BeforeWrite::kTold : BeforeWrite::kWait;
+  }
   [[nodiscard]] NewFileAttrs new_file_attrs() const override { return NewFileAttrs::kAfterData; }
 
   // nfs_backend_change.cc
@@ -204,6 +207,7 @@ class NfsBackend final : public Backend {
   nfs::Handle root_;
   uint32_t read_bytes_ = 0;
   uint32_t write_bytes_ = 0;
+  std::atomic<bool> told_before_{true};  // by the last write's answer
   nfs::HandleCache handles_{kHandles};
 
   cache::Mutex files_mutex_{cache::LockRank::kBackend};

@@ -290,6 +290,10 @@ class NfsBackend::WriteJob : public std::enable_shared_from_this<NfsBackend::Wri
     } else if (from == 0) {
       answer_.verifier = part.verifier;
     }
+    if (from == 0) {
+      answer_.before = part.before;
+      backend_.told_before_.store(part.before != 0, std::memory_order_relaxed);
+    }
     answer_.durable = part.durable && (from == 0 || answer_.durable);
     from += written.value().count;
     if (from < bytes_->size()) return step(offset, from);
