@@ -8,6 +8,7 @@ import html
 import json
 import math
 import statistics
+import textwrap
 
 AT_MOST, AT_LEAST = "at most", "at least"
 REACHED, MISSED, NO_TARGET, NOT_MEASURED = "reached", "MISSED", "-", "not measured"
@@ -28,6 +29,7 @@ class Measure:
     note: str = ""
     problem: str = ""
     group: str = ""  # the picture's panel, for measures without a target
+    in_note: bool = False  # the note of another measure tells it: no line of the table
 
     @property
     def value(self):
@@ -85,10 +87,25 @@ def spread(measure):
             f" ({len(measure.samples)})")
 
 
+def each_contender(row, label, samples, group, unit="s"):
+    """Measures of {contender: its samples}, in one panel; the table has them in told()'s note."""
+    return [Measure(row, f"{label}, {name}", unit, values, group=group, in_note=True)
+            for name, values in samples.items()]
+
+
+def told(samples, unit="s"):
+    """{contender: its samples} in a note: medians, and the least and most where there are more."""
+    def one(name, values):
+        ends = f" ({number(min(values))} to {number(max(values))})" if len(values) > 1 else ""
+        return f"{name} {number(statistics.median(values))} {unit}{ends}"
+    return "; ".join(one(name, values) for name, values in samples.items())
+
+
 class Table:
     """Prints measures as they come, a heading before each row's first."""
 
     WIDTHS = (56, 20, 36, 8)
+    NOTE_WIDTH = 120
 
     def __init__(self, stream, colour):
         self._stream = stream
@@ -99,6 +116,8 @@ class Table:
         self._line("", "median", "least to most (samples)", "target", "verdict")
 
     def add(self, measure, heading):
+        if measure.in_note:
+            return
         if measure.row != self._row:
             self._row = measure.row
             print(f"\n{self._paint('1', measure.row)}  {heading}", file=self._stream)
@@ -108,8 +127,8 @@ class Table:
         value = "" if measure.value is None else f"{number(measure.value)} {measure.unit}".strip()
         self._line("  " + measure.name, value, spread(measure), target, self._verdict(measure))
         for text in (measure.problem, measure.note):
-            if text:
-                print(self._paint("2", f"      {text}"), file=self._stream)
+            for line in textwrap.wrap(text, self.NOTE_WIDTH):
+                print(self._paint("2", f"      {line}"), file=self._stream)
         self._stream.flush()
 
     def _line(self, *cells):

@@ -18,7 +18,7 @@ import time
 import peers
 from contenders import (BenchError, Cookiefs, DirectoryHandle, MemoryCgroup, alternate,
                         installed, median, ratios, run)
-from report import AT_LEAST, AT_MOST, Measure
+from report import AT_LEAST, AT_MOST, Measure, each_contender, told
 from servers import DelayProxy, Ganesha, Sshd
 from work import MILLION, local, million, work
 from writes import unpack, write
@@ -646,6 +646,13 @@ def _sftp_at(bench, sshd, directory, count, rtt_ms, depth, progress):
                   [one["first"] * 1000 / rtt_ms for one in ours], AT_MOST, 4)
     for name, theirs in results.items():
         yield from _sftp_peer(ours, name, theirs, rtt_ms)
+    every = {"cookiefs": ours, **results}
+    for key, label in (("cold", "cold"), ("first", "first name"), ("warm", "warm")):
+        seconds = {name: [one[key] for one in rounds] for name, rounds in every.items()}
+        if key == "cold":
+            seconds["raw client"] = floors
+        yield from each_contender("sftp", label, seconds,
+                                  f"sftp: {label}, {count:,} names, {rtt_ms} ms away")
 
 
 def sftp(bench, progress):
@@ -787,7 +794,7 @@ def _walk_rounds(bench, clients, names, each, rtt, progress):
         for name, results in rounds.items():
             times = [one[command, walkers]["seconds"] for one in results]
             asked = results[0][command, walkers].get("asked")
-            notes = [f"{median(times):.2f} s"]
+            notes = []
             if asked is not None:
                 notes.append(f"{asked / len(names):.1f} requests a directory")
             if walkers > 1:
@@ -795,7 +802,17 @@ def _walk_rounds(bench, clients, names, each, rtt, progress):
                 notes.append(f"{median(ratios(alone, times)):.1f} times as fast as one")
             yield Measure("walk", f"{name}: {command}, {walkers} side by side", "round trips",
                           [seconds / rtt / len(names) for seconds in times],
-                          note=", ".join(notes))
+                          note=", ".join([told({"in": times})] + notes))
+        seconds = {name: [one[command, walkers]["seconds"] for one in results]
+                   for name, results in rounds.items()}
+        ours, *theirs = seconds
+        for name in theirs:
+            peer = name.split(" over ")[0]
+            yield Measure("walk", f"{ours}: {command}, {walkers} side by side / {peer}", "",
+                          ratios(seconds[ours], seconds[name]), AT_MOST, 1)
+        yield from each_contender("walk", f"{command}, {walkers} side by side", seconds,
+                                  f"walk: {len(names):,} directories of {each} files, "
+                                  f"{rtt * 1000:g} ms away")
     for name, results in rounds.items():
         if name in FIND_SECONDS:
             yield from _judge_walks(name, results, len(names))

@@ -17,7 +17,7 @@ import time
 
 import peers
 from contenders import BenchError, Cookiefs, median, ratios, run
-from report import AT_LEAST, AT_MOST, Measure
+from report import AT_LEAST, AT_MOST, Measure, each_contender, told
 from servers import DelayProxy, Ganesha, Sshd
 
 MIB = 1 << 20
@@ -190,10 +190,6 @@ LABELS = {"write": "write and fsync", "read": "sequential read", "again": "read 
           "random": "a random 4 KiB read", "rm": "rm -r"}
 
 
-def _times(seconds):
-    return ", ".join(f"{name} {median(times):.3g} s" for name, times in seconds.items())
-
-
 def _best_of_peers(seconds):
     """Of {contender: seconds of each round} those of the fastest peer; nothing without peers."""
     return [min(same) for same in zip(*(times for name, times in seconds.items()
@@ -207,7 +203,8 @@ def _against_peers(load, results):
         best = _best_of_peers(seconds)
         yield Measure("write", f"{label}: times as fast as the best peer", "",
                       ratios(best, seconds["cookiefs"]) if best else [], AT_LEAST, 1,
-                      note=_times(seconds), problem="" if best else "no peer is installed")
+                      note=told(seconds), problem="" if best else "no peer is installed")
+        yield from each_contender("write", label, seconds, f"write: {label}, {RTT_MS} ms away")
 
 
 def _alone(load, name, rounds):
@@ -286,6 +283,9 @@ def unpack(bench, progress):
                                    ("cookiefs, close=nowait", "rclone", (AT_LEAST, 2)),
                                    ("cookiefs", "rclone", ())):
             there = peer in seconds
-            yield Measure("unpack", f"tar -x of {load.files:,} files: {ours}: times as fast as {peer}",
-                          "", ratios(seconds[peer], seconds[ours]) if there else [], *wanted,
-                          note=_times(seconds), problem="" if there else "not installed")
+            yield Measure("unpack", f"{ours}: times as fast as {peer}", "",
+                          ratios(seconds[peer], seconds[ours]) if there else [], *wanted,
+                          problem="" if there else "not installed",
+                          note=told({name: seconds[name] for name in (ours, peer) if there}))
+        label = f"tar -x of {load.files:,} files"
+        yield from each_contender("unpack", label, seconds, f"unpack: {label}, {RTT_MS} ms away")
