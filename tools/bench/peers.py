@@ -10,17 +10,31 @@ from contenders import Cookiefs, Mount, installed
 
 
 class Native:
-    """A directory as the kernel itself serves it."""
+    """A directory as the kernel itself serves it; takes the place of a mount, too."""
 
     def __init__(self, name, directory):
         self.name, self.directory = name, directory
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    @staticmethod
+    def cpu_seconds():
+        """No process of its own."""
+        return 0.0
+
 
 class Client:
-    """A way to mount one directory; `mount()` makes a new Mount each time."""
+    """A way to mount one directory; `mount()` makes a new Mount each time.
 
-    def __init__(self, name, mount):
-        self.name, self.mount = name, mount
+    `limit`: no peer, but what nobody can be faster than.
+    """
+
+    def __init__(self, name, mount, limit=False):
+        self.name, self.mount, self.limit = name, mount, limit
 
 
 def missing(programs):
@@ -47,7 +61,20 @@ def local_clients(bench, source):
                                                bench.new_point("mergerfs")))
 
 
+def local_limit(source):
+    """The directory itself, as a client."""
+    return Client("the kernel itself", lambda: Native("the kernel itself", source), limit=True)
+
+
 # --------------------------------------------------------------------------------- sftp ---------
+
+# Everything held, and for as long as it takes: sshfs(1), and libfuse's options of `sshfs -h`. By
+# default it holds 10,000 entries for 20 s, and the kernel its answers for 1 s.
+TUNED = "sshfs, tuned"
+SSHFS_TUNED = ("dcache_max_size=4000000", "dcache_timeout=86400", "dcache_clean_interval=86400",
+               "dcache_min_clean_interval=86400", "entry_timeout=86400", "attr_timeout=86400",
+               "negative_timeout=86400", "kernel_cache")
+
 
 def _rclone_mount(bench, sshd, port, directory, writable):
     """rclone makes its own SSH connections; it takes a known_hosts file with host and port."""
@@ -74,14 +101,24 @@ def cookiefs_over_sftp(bench, sshd, port, directory, more=""):
                     f"ssh_config=none,{words}{',' if more else ''}{more}")
 
 
-def sftp_clients(bench, sshd, port, directory, writable=False):
-    """cookiefs, sshfs and rclone on that directory over SFTP, as far as installed."""
-    options = sshd.options()
+def _sshfs_mount(bench, sshd, port, directory, name="sshfs", more=()):
+    command = ["sshfs", f"127.0.0.1:{directory}", "{}", "-f", "-p", port, "-F", "none"]
+    options = [f"{key}={value}" for key, value in sshd.options().items()]
+    for option in (*options, *more):
+        command += ["-o", option]
+    return Mount(name, command, bench.new_point("sshfs"))
+
+
+def sftp_clients(bench, sshd, port, directory, writable=False, tuned=False):
+    """cookiefs, sshfs and rclone on that directory over SFTP, as far as installed.
+
+    `tuned`: sshfs with its caches tuned, too.
+    """
     yield Client("cookiefs", lambda: cookiefs_over_sftp(bench, sshd, port, directory))
     if installed("sshfs"):
-        command = ["sshfs", f"127.0.0.1:{directory}", "{}", "-f", "-p", port, "-F", "none"]
-        for key, value in options.items():
-            command += ["-o", f"{key}={value}"]
-        yield Client("sshfs", lambda: Mount("sshfs", command, bench.new_point("sshfs")))
+        yield Client("sshfs", lambda: _sshfs_mount(bench, sshd, port, directory))
+        if tuned:
+            yield Client(TUNED, lambda: _sshfs_mount(bench, sshd, port, directory, TUNED,
+                                                     SSHFS_TUNED))
     if installed("rclone"):
         yield Client("rclone", lambda: _rclone_mount(bench, sshd, port, directory, writable))

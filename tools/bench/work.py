@@ -2,7 +2,8 @@
 
 A round mounts anew and does the work cold, then warm, WARM times (those on a million files: once).
 What a program prints is counted, so that no wrong answer is a fast one. A measure is cookiefs' time
-against the best peer's of the same round: above 1 cookiefs was slower.
+against the best peer's of the same round: above 1 cookiefs was slower. The seconds of each contender
+are measures, too, which the table has as that one's note.
 """
 
 import contextlib
@@ -12,8 +13,8 @@ import tempfile
 import time
 
 import peers
-from contenders import BenchError, median
-from report import AT_MOST, Measure
+from contenders import BenchError, median, ratios
+from report import AT_MOST, Measure, each_contender, told
 from servers import DelayProxy, Sshd
 
 PYTHON_WALK = """
@@ -22,6 +23,8 @@ print(sum(len(d) + len(f) for _, d, f in os.walk(sys.argv[1])))
 """
 WARM = 5
 MILLION = 1_000_000
+# Contenders that cookiefs is compared with one by one, besides: when, and what is wanted.
+ALONE = {peers.TUNED: (("warm",), (AT_MOST, 1)), "the kernel itself": (("cold", "warm"), ())}
 # What is counted of the output: its lines, or the number that it is. `{}` is the tree.
 COUNTED = 'set -o pipefail; "$@" | wc -l'
 WORK = {
@@ -66,7 +69,7 @@ class Tree:
 
 
 def _at_new_mount(client, work, lines, warm):
-    """{"cold": s, "warm": s, "cpu": s} of that work, cold and then again and again."""
+    """{"cold": [s], "warm": [s, ...], "cpu": s} of that work, cold and then again and again."""
     with client.mount() as mounted:
         times = []
         for _ in range(1 + warm):
@@ -74,13 +77,25 @@ def _at_new_mount(client, work, lines, warm):
             if said != lines:
                 raise BenchError(f"{client.name}: {work} gave {said} lines instead of {lines}")
             times.append(seconds)
-        return {"cold": times[0], "warm": median(times[1:]), "cpu": mounted.cpu_seconds()}
+        return {"cold": times[:1], "warm": times[1:], "cpu": mounted.cpu_seconds()}
 
 
-def _times(clients, results, work, state):
-    def seconds(client):
-        return median([one[state] for one in results[client.name, work]])
-    return ", ".join(f"{client.name} {seconds(client):.3g} s" for client in clients)
+def _judge(row, label, work, state, clients, results):
+    """cookiefs against the others in that work, and the seconds of all."""
+    rounds = {client.name: [median(one[state]) for one in results[client.name, work]]
+              for client in clients}
+    every = {client.name: [s for one in results[client.name, work] for s in one[state]]
+             for client in clients}
+    rivals = [rounds[client.name] for client in clients[1:] if not client.limit]
+    best = [min(same) for same in zip(*rivals)]
+    yield Measure(row, f"{label}: {work}, {state} / best peer", "",
+                  ratios(rounds["cookiefs"], best), AT_MOST, 1, note=told(every),
+                  problem="" if best else "no peer is installed")
+    for name, (states, wanted) in ALONE.items():
+        if name in rounds and state in states:
+            yield Measure(row, f"{label}: {work}, {state} / {name}", "",
+                          ratios(rounds["cookiefs"], rounds[name]), *wanted)
+    yield from each_contender(row, f"{label}: {work}, {state}", every, f"{row}: {label}, {state}")
 
 
 def _compare(row, label, clients, expected, rounds, progress, warm=WARM):
@@ -93,15 +108,9 @@ def _compare(row, label, clients, expected, rounds, progress, warm=WARM):
                 results.setdefault((client.name, work), []).append(
                     _at_new_mount(client, work, lines, warm))
     for work in expected:
-        ours = results["cookiefs", work]
         for state in ("cold", "warm"):
-            best = [min(results[peer.name, work][i][state] for peer in clients[1:])
-                    for i in range(rounds)] if clients[1:] else []
-            yield Measure(row, f"{label}: {work}, {state} / best peer", "",
-                          [one[state] / other for one, other in zip(ours, best)], AT_MOST, 1,
-                          note=_times(clients, results, work, state),
-                          problem="" if best else "no peer is installed")
-    for client in clients:
+            yield from _judge(row, label, work, state, clients, results)
+    for client in (client for client in clients if not client.limit):
         seconds = [sum(results[client.name, work][i]["cpu"] for work in expected)
                    for i in range(rounds)]
         yield Measure(row, f"{label}: CPU of {client.name}, all of the above", "s", seconds)
@@ -136,7 +145,8 @@ def work(bench, progress):
     for tree, rtt_ms, works, rounds in plan:
         with _made(bench, tree) as top, Sshd(bench) as sshd, \
                 DelayProxy(bench, sshd.port, rtt_ms) as proxy:
-            clients = list(peers.sftp_clients(bench, sshd, proxy.port, top))
+            clients = list(peers.sftp_clients(bench, sshd, proxy.port, top,
+                                              tuned=tree is wide and not bench.quick))
             yield from _compare("work", f"{tree.name}, {rtt_ms} ms", clients,
                                 _expected(top, works), rounds, progress)
 
@@ -147,7 +157,7 @@ def million(bench, progress):
         yield Measure("million", program, problem=why)
     tree = Tree("a million", 1, bench.rounds(20_000, MILLION))
     with _made(bench, tree) as top, Sshd(bench) as sshd:
-        clients = list(peers.sftp_clients(bench, sshd, sshd.port, top))
+        clients = list(peers.sftp_clients(bench, sshd, sshd.port, top, tuned=not bench.quick))
         yield from _compare("million", f"{bench.rounds(20_000, MILLION):,} files", clients,
                             _expected(top, ("ls -fR", "ls -lR")), 1, progress, warm=1)
 
@@ -166,5 +176,6 @@ def local(bench, progress):
                  (Tree("a million", 1, MILLION), few, (1, 1))]  # minutes each
     for tree, works, (rounds, warm) in plan:
         with _made(bench, tree) as top:
-            yield from _compare("local", tree.name, list(peers.local_clients(bench, top)),
-                                _expected(top, works), rounds, progress, warm)
+            clients = [*peers.local_clients(bench, top), peers.local_limit(top)]
+            yield from _compare("local", tree.name, clients, _expected(top, works), rounds,
+                                progress, warm)
