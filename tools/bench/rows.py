@@ -18,10 +18,11 @@ import time
 import peers
 from contenders import (BenchError, Cookiefs, DirectoryHandle, MemoryCgroup, alternate,
                         installed, median, ratios, run)
+from kernel import kernel
 from report import AT_LEAST, AT_MOST, Measure, each_contender, told
 from servers import DelayProxy, Ganesha, Sshd
 from work import MILLION, local, million, work
-from writes import unpack, write
+from writes import remove, unpack, write
 
 MIB = 1 << 20
 BUFFERS = {"32 KiB": 32 << 10, "1 MiB": MIB}
@@ -874,6 +875,6 @@ def callgrind(bench, progress):
 
 
 ROWS = {function.__name__: function
-        for function in (warm, memory, cold, refill, squeeze, seek, stalls, pressure, scaling,
-                         unmount, compare, sftp, nfs, walk, work, write, unpack,
+        for function in (warm, kernel, memory, cold, refill, squeeze, seek, stalls, pressure,
+                         scaling, unmount, compare, sftp, nfs, walk, work, write, remove, unpack,
                          million, local, callgrind)}

@@ -263,6 +263,23 @@ def write(bench, progress):
         yield from _over_nfs(bench, load, progress)
 
 
+def remove(bench, progress):
+    """A directory of 100,000 files (--quick: 2,000) removed at no distance, simulated: requests"""
+    files = bench.rounds(2_000, 100_000)
+    asked, seconds = [], []
+    for i in range(bench.rounds(2, 3)):
+        progress(f"{files:,} files, round {i + 1}")
+        with Cookiefs(bench, f"sim:big={files},name_len=24", directory="big") as mount:
+            before = mount.figure("remote.requests")
+            start = time.monotonic()
+            run(["rm", "-r", str(mount.directory)])
+            seconds.append(time.monotonic() - start)
+            asked.append((mount.figure("remote.requests") - before) / files)
+    yield Measure("remove", f"requests a removed file of {files:,}", "", asked, AT_MOST, 2,
+                  by_worst=True, note="one removes it; others ask for what rm wants to know of it")
+    yield Measure("remove", f"rm -r of {files:,} files", "s", seconds)
+
+
 def _unpacked_over_sftp(bench, load, progress):
     """{contender: [seconds]}"""
     with Sshd(bench) as sshd, DelayProxy(bench, sshd.port, RTT_MS) as proxy:
