@@ -300,7 +300,7 @@ def unpack(bench, progress):
                                    ("cookiefs, close=nowait", "rclone", (AT_LEAST, 2)),
                                    ("cookiefs", "rclone", ())):
             there = peer in seconds
-            yield Measure("unpack", f"{ours}: times as fast as {peer}", "",
+            yield Measure("unpack", f"tar -x, {ours}: times as fast as {peer}", "",
                           ratios(seconds[peer], seconds[ours]) if there else [], *wanted,
                           problem="" if there else "not installed",
                           note=told({name: seconds[name] for name in (ours, peer) if there}))
