@@ -2,8 +2,8 @@
 
 A round mounts anew and does the work cold, then warm, WARM times (those on a million files: once).
 What a program prints is counted, so that no wrong answer is a fast one. A measure is cookiefs' time
-against the best peer's of the same round: above 1 cookiefs was slower. The seconds of each contender
-are measures, too, which the table has as that one's note.
+against the best peer's of the same round: above 1 cookiefs was slower. The seconds of each
+contender are measures, too, which the table has as that one's note.
 """
 
 import contextlib
