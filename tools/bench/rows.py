@@ -648,11 +648,11 @@ def _sftp_at(bench, sshd, directory, count, rtt_ms, depth, progress):
     for name, theirs in results.items():
         yield from _sftp_peer(ours, name, theirs, rtt_ms)
     every = {"cookiefs": ours, **results}
-    for key, label in (("cold", "cold"), ("first", "first name"), ("warm", "warm")):
+    for key, label in (("cold", "cold"), ("first", "first name"), ("warm", "warm, mounted")):
         seconds = {name: [one[key] for one in rounds] for name, rounds in every.items()}
         if key == "cold":
             seconds["raw client"] = floors
-        yield from each_contender("sftp", label, seconds,
+        yield from each_contender("sftp", f"{label} at {rtt_ms} ms", seconds,
                                   f"sftp: {label}, {count:,} names, {rtt_ms} ms away")
 
 
