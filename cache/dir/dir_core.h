@@ -301,6 +301,7 @@ class DirCore final : public IndexOwner, public std::enable_shared_from_this<Dir
   void patch_appended(Fill& fill, std::string_view name, uint64_t known) REQUIRES(mutex_);
   void forget_for_added() EXCLUDES(mutex_);
   void forget_own_changes() REQUIRES(mutex_);  // the listing is forgotten
+  [[nodiscard]] uint64_t boundary_of(const Fill& fill) const REQUIRES(mutex_);
   [[nodiscard]] bool boundary_moved(const Fill& fill) const REQUIRES(mutex_);
   [[nodiscard]] bool holds_all() REQUIRES(mutex_);
 

@@ -592,10 +592,13 @@ void DirCore::take_entries(Fill& fill, const DirAnswer& answer, size_t from,
   const auto& entries = answer.entries;
   const uint64_t before = fill.builder.count() > 0 ? fill.builder.last_cookie() : fill.key;
   const bool mapped = mapped_.load(std::memory_order_relaxed);
+  uint64_t boundary = boundary_of(fill);
   for (size_t i = from; i < entries.size(); ++i) {
-    if (!append(fill, answer, i, stamp.own) || !fill.builder.full()) continue;
+    const bool run_goes_on = i + 1 < entries.size() && entries[i + 1].cookie == entries[i].cookie;
+    const bool reached = boundary != 0 && entries[i].cookie == boundary && !run_goes_on;
+    if (!append(fill, answer, i, stamp.own) || (!fill.builder.full() && !reached)) continue;
     size_t last = i;
-    if (!mapped && i + 1 < entries.size() && entries[i + 1].cookie == entries[i].cookie) {
+    if (!mapped && run_goes_on) {
       // Equal cookies stay in one array: its key could not tell which of them was the last. They
       // are taken back, and in again; those of an earlier answer can't be.
       const uint64_t run = entries[i].cookie;
@@ -611,6 +614,7 @@ void DirCore::take_entries(Fill& fill, const DirAnswer& answer, size_t from,
     const std::string token = mapped ? mapped_token(answer, last) : std::string();
     if (!seal_array(fill, kArrayFull, token)) return;
     if (!begin_next_array(fill, token, stamp)) return;
+    boundary = boundary_of(fill);
     i = last;
   }
   if (!answer.eof) return;

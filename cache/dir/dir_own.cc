@@ -244,7 +244,18 @@ void DirCore::patch_appended(Fill& fill, std::string_view name, uint64_t known) 
   }
 }
 
-// Where entries are missing or new, what is asked for again ends elsewhere than it did.
+// Where entries are missing, what is asked for again would reach into the next array, and be in the
+// way of all that follow: it ends where it did, with less in it. 0: it ends where it is full; so
+// where cookies may be ordinals, which tell no entries.
+uint64_t DirCore::boundary_of(const Fill& fill) const {
+  const bool mapped = mapped_.load(std::memory_order_relaxed);
+  const Anchor* next = patched_ && !mapped ? anchors_.after(fill.key) : nullptr;
+  if (next == nullptr) return 0;
+  const uint64_t apart = std::max(next->key, fill.key) - std::min(next->key, fill.key);
+  return apart > kEntriesPerArray ? next->key : 0;
+}
+
+// With entries that are new it is full before, or its last entry is missing.
 bool DirCore::boundary_moved(const Fill& fill) const {
   if (!patched_) return false;
   const Anchor* next = anchors_.after(fill.key);
