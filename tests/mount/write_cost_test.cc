@@ -2,13 +2,16 @@
 //
 // COOKIEFS_RM_FILES: how many files are removed over SFTP (default 6000).
 
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <catch2/catch.hpp>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <memory>
 #include <thread>
+#include <vector>
 
 #include "tests/mount/write_rig.h"
 #include "tests/support/random.h"
@@ -33,6 +36,19 @@ namespace {
 void forget_pages(const std::string& path) {
   const Fd file(path, O_RDONLY);
   REQUIRE(posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED) == 0);
+}
+
+// A file's bytes through a new open, by read or by a mapping.
+std::string read_anew(const std::string& path, bool mapped) {
+  if (!mapped) return read_file(path);
+  const Fd file(path, O_RDONLY);
+  REQUIRE(file.error() == 0);
+  const auto size = static_cast<size_t>(test::status_of(path).st_size);
+  void* const memory = mmap(nullptr, size, PROT_READ, MAP_SHARED, file.get(), 0);
+  REQUIRE(memory != MAP_FAILED);
+  std::string text(static_cast<const char*>(memory), size);
+  munmap(memory, size);
+  return text;
 }
 
 void check_removal(const std::string& kind, uint64_t files) {
@@ -84,6 +100,50 @@ TEST_CASE("write: what was read is read again without the remote") {
     }
     CHECK(mount.figure("remote_latency.read.count") == asked);
     CHECK(kept.shut() == 0);
+    CHECK(mount.end() == "");
+  }
+}
+
+// By read and by mappings of it, whoever wrote it.
+TEST_CASE("write: what the kernel holds of a file is read again without the daemon") {
+  const std::string text = noise(4, 3 * kMiB + 5);
+  for (const std::string& kind : test::remote_kinds()) {
+    INFO(kind);
+    const Remote remote(kind);
+    std::vector<std::string> names = {"own", "own-mapped"};
+    if (!remote.directory().empty()) {
+      for (const std::string name : {"other", "other-mapped"}) {
+        put_file(remote / name, text);
+        names.push_back(name);
+      }
+    }
+    Mounted mount(remote, "ttl=1h");
+    const auto asked = [&] { return mount.figure("request_latency.read.count"); };
+    const auto reads_well = [&](const std::string& name) {
+      return read_anew(mount / name, name.ends_with("-mapped")) == text;
+    };
+    std::vector<std::unique_ptr<Fd>> kept;
+    for (const std::string& name : names) {
+      INFO(name);
+      if (name.starts_with("own")) {
+        REQUIRE(write_file(mount / name, text) == 0);
+        forget_pages(mount / name);
+      }
+      kept.push_back(std::make_unique<Fd>(mount / name, O_PATH));
+      const int64_t before = asked();
+      CHECK(reads_well(name));
+      CHECK(asked() > before);
+    }
+    // A file that is not older than a tick of its server's clock is not trusted at the next open.
+    std::this_thread::sleep_for(std::chrono::milliseconds(1'100));
+    for (const std::string& name : names) {
+      INFO(name);
+      CHECK(reads_well(name));
+      const int64_t before = asked();
+      for (int i = 0; i < 3; ++i) CHECK(reads_well(name));
+      CHECK(asked() == before);
+    }
+    kept.clear();
     CHECK(mount.end() == "");
   }
 }
