@@ -1,13 +1,18 @@
 // Writing where there is no room, and to remotes that go away and come back.
 
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
 #include <cerrno>
+#include <cstring>
 #include <filesystem>
+#include <memory>
 #include <stdexcept>
+#include <string>
+#include <vector>
 
 #include "tests/mount/write_rig.h"
 #include "tests/support/random.h"
@@ -33,14 +38,54 @@ using test::write_file;
 
 namespace {
 
-// A directory with room for 1 MiB, over that kind of remote; SFTP says 'failure' for whatever it
-// is.
+std::vector<std::string> small_kinds() {
+  std::vector<std::string> kinds = {"local", "sftp"};
+#ifdef COOKIEFS_HAVE_NFS
+  kinds.insert(kinds.end(), {"nfs3", "nfs4"});
+#endif
+  return kinds;
+}
+
+// A file system with room for 1 MiB: NFS has one that stands on its server.
+struct SmallRoom {
+  explicit SmallRoom(const std::string& kind) {
+#ifdef COOKIEFS_HAVE_NFS
+    if (kind.starts_with("nfs")) {
+      directory = test::nfs_server().directory("small");
+      source = test::nfs_server().url("/small", 0, kind.substr(3));
+      return;
+    }
+#endif
+    own = std::make_unique<Tmpfs>("size=1M");
+    directory = own->path();
+    source = kind == "sftp" ? test::ssh_server().url(directory) : directory;
+    if (kind == "sftp") options = test::ssh_server().options() + ",";
+  }
+  // The server of NFS keeps files open that are removed behind its back.
+  ~SmallRoom() {
+    std::error_code ignored;
+    for (const auto& entry : fs::directory_iterator(directory, ignored)) {
+      fs::resize_file(entry.path(), 0, ignored);
+      fs::remove(entry.path(), ignored);
+    }
+  }
+  // A little later than its last file's name has gone: with the file's last close.
+  [[nodiscard]] bool is_free() const {
+    return fs::is_empty(directory) && fs::space(directory).available > kMiB * 9 / 10;
+  }
+  SmallRoom(const SmallRoom&) = delete;
+  SmallRoom& operator=(const SmallRoom&) = delete;
+
+  std::unique_ptr<Tmpfs> own;
+  std::string directory, source, options;
+};
+
+// Mounted over that kind of remote; SFTP says 'failure' for whatever it is.
 struct Small {
-  explicit Small(const std::string& kind)
-      : mount(kind == "sftp" ? test::ssh_server().url(small.path()) : small.path(),
-              (kind == "sftp" ? test::ssh_server().options() + "," : std::string()) +
-                  "cache_size=32M") {}
-  Tmpfs small{"size=1M"};
+  explicit Small(const std::string& kind, const std::string& more = {})
+      : room(kind),
+        mount(room.source, room.options + "cache_size=32M" + (more.empty() ? "" : "," + more)) {}
+  SmallRoom room;
   Mount mount;
 };
 
@@ -93,7 +138,7 @@ int write_across(const std::string& path, const std::string& text, const Gate* w
 }  // namespace
 
 TEST_CASE("write: no room on the remote is told by write, fsync or close") {
-  for (const std::string kind : {"local", "sftp"}) {
+  for (const std::string& kind : small_kinds()) {
     for (const bool with_sync : {true, false}) {
       INFO(kind << (with_sync ? ", fsync" : ", close only"));
       Small small(kind);
@@ -106,10 +151,10 @@ TEST_CASE("write: no room on the remote is told by write, fsync or close") {
       file.shut();
       // With room again all is well.
       REQUIRE(unlink((small.mount / "file").c_str()) == 0);
-      CHECK(wait_until([&] { return fs::is_empty(small.small.path()); }));
+      CHECK(wait_until([&] { return small.room.is_free(); }));
       const std::string text = noise(2, kMiB / 2);
       CHECK(write_file(small.mount / "other", text) == 0);
-      const bool same = read_file(small.small.path() + "/other") == text;
+      const bool same = read_file(small.room.directory + "/other") == text;
       CHECK(same);
       CHECK(small.mount.end() == "");
     }
@@ -118,24 +163,58 @@ TEST_CASE("write: no room on the remote is told by write, fsync or close") {
 
 // Trap 28, the second half.
 TEST_CASE("write: trap 28: a failed write-back is told once to each open file") {
-  for (const std::string kind : {"local", "sftp"}) {
-    INFO(kind);
-    Small small(kind);
-    Fd writer(small.mount / "file", O_RDWR | O_CREAT);
-    Fd other(small.mount / "file", O_RDWR);
-    Fd closer(small.mount / "file", O_RDWR);
-    REQUIRE(closer.error() == 0);
-    // Less than makes the writer itself wait.
-    REQUIRE(writer.write(noise(1, 3 * kMiB)) == 0);
-    CHECK(no_room(kind, writer.sync()));
-    CHECK(writer.sync() == 0);
-    CHECK(no_room(kind, other.sync()));
-    CHECK(other.sync() == 0);
-    const Fd late(small.mount / "file", O_RDWR);
-    CHECK(late.sync() == 0);
-    CHECK(no_room(kind, closer.shut()));
-    CHECK(writer.shut() == 0);
-    CHECK(other.shut() == 0);
+  for (const std::string& kind : small_kinds()) {
+    for (const std::string options : {"", "writeback_cache"}) {
+      INFO(kind << ", -o " << options);
+      Small small(kind, options);
+      Fd writer(small.mount / "file", O_RDWR | O_CREAT);
+      Fd other(small.mount / "file", O_RDWR);
+      Fd closer(small.mount / "file", O_RDWR);
+      REQUIRE(closer.error() == 0);
+      // Less than makes the writer itself wait.
+      REQUIRE(writer.write(noise(1, 3 * kMiB)) == 0);
+      CHECK(no_room(kind, writer.sync()));
+      CHECK(writer.sync() == 0);
+      CHECK(no_room(kind, other.sync()));
+      CHECK(other.sync() == 0);
+      const Fd late(small.mount / "file", O_RDWR);
+      CHECK(late.sync() == 0);
+      CHECK(no_room(kind, closer.shut()));
+      CHECK(writer.shut() == 0);
+      CHECK(other.shut() == 0);
+    }
+  }
+}
+
+TEST_CASE("write: no room for what was changed in a mapping is told by msync, or by close, once") {
+  constexpr size_t kSize = 3 * kMiB;
+  for (const std::string& kind : small_kinds()) {
+    for (const std::string options : {"", "writeback_cache"}) {
+      for (const bool with_sync : {true, false}) {
+        INFO(kind << ", -o " << options << (with_sync ? ", msync" : ", close only"));
+        Small small(kind, options);
+        Fd file(small.mount / "file", O_RDWR | O_CREAT);
+        Fd other(small.mount / "file", O_RDWR);
+        REQUIRE(ftruncate(file.get(), kSize) == 0);  // a hole: there is room for that
+        void* const memory =
+            mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
+        REQUIRE(memory != MAP_FAILED);
+        const std::string text = noise(3, kSize);
+        std::memcpy(memory, text.data(), kSize);
+        if (with_sync) {
+          const int error = msync(memory, kSize, MS_SYNC) == 0 ? 0 : errno;
+          CHECK(no_room(kind, error));
+          CHECK(msync(memory, kSize, MS_SYNC) == 0);
+        }
+        munmap(memory, kSize);
+        const int closed = file.shut();
+        CHECK((with_sync ? closed == 0 : no_room(kind, closed)));
+        CHECK(no_room(kind, other.sync()));
+        CHECK(other.sync() == 0);
+        CHECK(other.shut() == 0);
+        CHECK(small.mount.end() == "");
+      }
+    }
   }
 }
 

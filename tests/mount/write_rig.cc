@@ -1,11 +1,9 @@
 #include "tests/mount/write_rig.h"
 
 #include <signal.h>
-#include <sys/mount.h>
 #include <sys/wait.h>
 
 #include <algorithm>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
@@ -211,15 +209,5 @@ std::string run_beside(const std::string& program, const std::vector<std::string
   for (const std::string& argument : arguments) command += " '" + argument + "'";
   return run_command(command);
 }
-
-Tmpfs::Tmpfs(const std::string& options) : path_(work_ / "tmpfs") {
-  fs::create_directory(path_);
-  if (mount("tmpfs", path_.c_str(), "tmpfs", 0, options.c_str()) != 0) {
-    throw std::runtime_error("can't mount a tmpfs (which needs root): " +
-                             std::string(std::strerror(errno)));
-  }
-}
-
-Tmpfs::~Tmpfs() { umount2(path_.c_str(), MNT_DETACH); }
 
 }  // namespace test

@@ -18,6 +18,7 @@
 
 #include "tests/support/mount.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/tmpfs.h"
 
 namespace test {
 
@@ -129,20 +130,6 @@ std::string run_beside(const std::string& program, const std::vector<std::string
 // Of the shell.
 std::string run_command(const std::string& command);
 std::string beside(const std::string& program);
-
-// A file system in memory that holds so little; unmounted with the object.
-class Tmpfs {
- public:
-  explicit Tmpfs(const std::string& options);
-  ~Tmpfs();
-  Tmpfs(const Tmpfs&) = delete;
-  Tmpfs& operator=(const Tmpfs&) = delete;
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  TempDir work_;
-  std::string path_;
-};
 
 #ifdef COOKIEFS_HAVE_NFS
 Ganesha& nfs_server();

@@ -80,6 +80,7 @@ Ganesha::~Ganesha() {
 }
 
 std::string Ganesha::directory(const std::string& name) const {
+  if (name == "small") return small_.path();
   return (name == "disk" ? disk_.path() : memory_) + "/" + name;
 }
 
@@ -114,6 +115,7 @@ void Ganesha::write_config() {
                   "Access_Type=None; CLIENT { Clients=192.0.2.1; Access_Type=RW; }"},
            Export{7, "secure", directory("secure"), "PrivilegedPort=true;"},
            Export{8, "squashed", directory("squashed"), "Squash=root_squash;"},
+           Export{9, "small", directory("small"), ""},
        }) {
     // A later setting of the same name does not replace the default's, so it is left to the block.
     config << block(one);

@@ -2,6 +2,7 @@
 //
 // Purpose:        NFS versions 3 and 4.0 with the ways in which servers differ, an export each:
 //                   /plain    tmpfs
+//                   /small    a tmpfs of its own, with room for 1 MiB
 //                   /disk     wherever temporary files lie: usually ext4
 //                   /strict   any change makes every cookie and verifier bad (UseCookieVerifier)
 //                   /names    no READDIRPLUS
@@ -25,6 +26,7 @@
 #include "tests/support/child.h"
 #include "tests/support/loopback.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/tmpfs.h"
 
 namespace test {
 
@@ -42,7 +44,8 @@ class Ganesha {
 
   [[nodiscard]] uint16_t nfs_port() const { return nfs_port_; }
   [[nodiscard]] uint16_t mount_port() const { return mount_port_; }
-  // The directory behind an export that has one: plain, disk, strict, names, secure, squashed.
+  // The directory behind an export that has one: plain, small, disk, strict, names, secure,
+  // squashed.
   [[nodiscard]] std::string directory(const std::string& name) const;
 
   // A source for that path, "/plain/sub"; NFS through another port (a proxy's) where one is given.
@@ -64,6 +67,7 @@ class Ganesha {
 
   const Grace grace_;
   const TempDir disk_;
+  const Tmpfs small_{"size=1M"};
   const std::string memory_;  // a directory on tmpfs
   const std::string log_path_;
   uint16_t nfs_port_ = 0;
