@@ -6,9 +6,13 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <filesystem>
+#include <sstream>
+#include <string>
+#include <vector>
 
 #include "tests/mount/write_rig.h"
 #include "tests/support/raw_listing.h"
+#include "tests/support/ssh_server.h"
 
 namespace fs = std::filesystem;
 
@@ -126,6 +130,38 @@ TEST_CASE("write: what fsync has confirmed outlives the daemon's SIGKILL") {
     mount.kill_daemon();
     const bool same = read_file(remote / "file").substr(0, text.size()) == text;
     CHECK(same);
+  }
+}
+
+TEST_CASE("write: sftp: fsync has the server put the file on its disk, where it offers that") {
+  const std::string wrote = "write file\n";
+  const std::string asked = "fsync@openssh.com file\n";
+  const test::TempDir work;
+  for (const std::string mode : {"fsync", "fsync-refused", "nothing-else"}) {
+    INFO(mode);
+    const std::string log = work / mode;
+    // What is asked of the file alone.
+    const auto told = [&] {
+      std::istringstream lines(test::text_of(log));
+      std::string all;
+      for (std::string line; std::getline(lines, line);) {
+        if (line.ends_with(" file") && !line.starts_with("fstatvfs")) all += line + "\n";
+      }
+      return all;
+    };
+    Mount mount("sftp://liar/", test::logging_sftp_server(mode, log) + ",ttl=1h");
+    const bool offered = mode != "nothing-else";
+    const bool refused = mode == "fsync-refused";
+    Fd file(mount / "entry-00001", O_RDWR);
+    REQUIRE(file.error() == 0);
+    REQUIRE(file.write("content") == 0);
+    CHECK(file.sync() == (refused ? EIO : 0));
+    CHECK(told() == wrote + (offered ? asked : ""));
+    // Close alone has it written there, and no more.
+    REQUIRE(file.write("CONTENT") == 0);
+    CHECK(file.shut() == 0);
+    CHECK(told() == wrote + (offered ? asked : "") + wrote);
+    CHECK(mount.end() == "");
   }
 }
 

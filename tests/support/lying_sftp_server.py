@@ -1,7 +1,7 @@
 #!/usr/bin/python3 -IS
 """An SFTP server on stdin and stdout that lies, for tests of what believes nothing.
 
-    lying_sftp_server.py MODE [--once FILE]
+    lying_sftp_server.py MODE [--once FILE | --log FILE]
 
 It has one directory, '/', with ENTRIES files named 'entry-NNNNN'. MODE says how it lies in its
 answers to READDIR; the others are honest. Nothing can be changed in it, though it says so of WRITE,
@@ -10,9 +10,13 @@ unless MODE is one of:
     full, read-only     every change is a FAILURE, and the file system's figures say why
     limits-...          limits@openssh.com tells nonsense
     change-...          what it answers to changes and to OPEN is nonsense
+    fsync               it offers fsync@openssh.com, and says that it has done it
+    fsync-refused       the same, but each is a FAILURE
 
 With --once it lies until FILE exists, which it makes
 with its first lie: whoever starts it again meets an honest server.
+With --log it adds a line to FILE for each WRITE ("write HANDLE") and for what is extended (its name,
+and the handle or path), before it answers.
 """
 
 import random
@@ -36,8 +40,8 @@ def string(text):
 
 
 class Server:
-    def __init__(self, mode, once):
-        self.mode, self.once = mode, once
+    def __init__(self, mode, once=None, log=None):
+        self.mode, self.once, self.log = mode, once, log
         self.handles = {}
         self.held = []
         self.random = random.Random(7)
@@ -152,6 +156,11 @@ class Server:
 
     # ---- Changes ----
 
+    def note(self, what, text):
+        if self.log is not None:
+            with open(self.log, "ab") as log:
+                log.write(what + b" " + text + b"\n")
+
     def change(self, kind, ident):
         if self.mode == "change-wrong-type":
             self.packet(EXTENDED_REPLY, ident, FILE)
@@ -170,7 +179,9 @@ class Server:
 
     def extended(self, ident, name):
         lie = self.mode in ("full", "read-only")
-        if name in (b"statvfs@openssh.com", b"fstatvfs@openssh.com"):
+        if name == b"fsync@openssh.com" and self.mode.startswith("fsync"):
+            self.status(ident, OK if self.mode == "fsync" else FAILURE)
+        elif name in (b"statvfs@openssh.com", b"fstatvfs@openssh.com"):
             free, flags = 0 if self.mode == "full" else 100, 1 if self.mode == "read-only" else 0
             self.packet(EXTENDED_REPLY, ident,
                         struct.pack(">11Q", 4096, 4096, 100, free, free, 9, 9, 9, 1, flags, 255))
@@ -207,12 +218,15 @@ class Server:
         elif kind == OPEN:
             self.open(ident, text)
         elif kind == WRITE:
+            self.note(b"write", text)
             self.status(ident, FAILURE if self.mode in ("full", "read-only") else OK)
         elif kind == FSTAT:
             self.packet(ATTRS, ident, FILE)
         elif kind in CHANGES:
             self.change(kind, ident)
         elif kind == EXTENDED:
+            argument = data[8 + length:]
+            self.note(text, argument[4:4 + int.from_bytes(argument[:4], "big")])
             self.extended(ident, text)
         elif kind == CLOSE:
             self.status(ident, OK)
@@ -230,18 +244,18 @@ class Server:
             length, kind = struct.unpack(">IB", head)
             data = source.read(length - 1)
             if kind == INIT:
-                offered = b"".join(
-                    string(name) + string(version)
-                    for name, version in (("limits@openssh.com", "1"),
-                                          ("fstatvfs@openssh.com", "2")))
+                extensions = [("limits@openssh.com", "1"), ("fstatvfs@openssh.com", "2")]
+                if self.mode.startswith("fsync"):
+                    extensions.append(("fsync@openssh.com", "1"))
+                offered = b"".join(string(name) + string(version) for name, version in extensions)
                 self.raw(struct.pack(">IBI", 5 + len(offered), VERSION, 3) + offered)
             else:
                 self.serve_one(kind, data)
 
 
 def main():
-    once = sys.argv[3] if len(sys.argv) > 3 and sys.argv[2] == "--once" else None
-    Server(sys.argv[1], once).serve()
+    more = {sys.argv[2].lstrip("-"): sys.argv[3]} if len(sys.argv) > 3 else {}
+    Server(sys.argv[1], **more).serve()
 
 
 if __name__ == "__main__":

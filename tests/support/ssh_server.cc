@@ -49,6 +49,11 @@ void kill_session(pid_t pid) {
   if (name.starts_with("sshd") || name.starts_with("sftp-server")) kill(pid, SIGKILL);
 }
 
+std::string liar(const std::string& arguments) {
+  return "ssh_command=sh -c 'exec " COOKIEFS_SOURCE_DIR "/tests/support/lying_sftp_server.py " +
+         arguments + "'";
+}
+
 }  // namespace
 
 std::vector<pid_t> descendants(pid_t parent) {
@@ -184,9 +189,11 @@ std::string unprivileged_sftp_server() {
 }
 
 std::string lying_sftp_server(const std::string& mode, const std::string& once) {
-  std::string command = "exec " COOKIEFS_SOURCE_DIR "/tests/support/lying_sftp_server.py " + mode;
-  if (!once.empty()) command += " --once " + once;
-  return "ssh_command=sh -c '" + command + "'";
+  return liar(mode + (once.empty() ? "" : " --once " + once));
+}
+
+std::string logging_sftp_server(const std::string& mode, const std::string& log) {
+  return liar(mode + " --log " + log);
 }
 
 }  // namespace test

@@ -71,5 +71,7 @@ std::string piped_sftp_server();
 std::string unprivileged_sftp_server();
 // The same for tests/support/lying_sftp_server.py.
 std::string lying_sftp_server(const std::string& mode, const std::string& once = {});
+// The same where it keeps a log of what it is asked to change.
+std::string logging_sftp_server(const std::string& mode, const std::string& log);
 
 }  // namespace test
