@@ -202,8 +202,8 @@ class Worker {
       ++run_.refused;
       return true;
     }
-    const Outcome native = native_.run(op);
-    if (was_in_the_way(op, tested, native)) tested = run_again(op);
+    Outcome native = native_.run(op);
+    if (was_in_the_way(op, tested, native)) tested = run_again(op, &native);
     const std::string found = files::difference(*run_.options.profile, op, tested, native);
     if (!found.empty()) {
       differ("step " + std::to_string(step_) + ": " + files::describe(op) + ": " + found);
@@ -223,9 +223,11 @@ class Worker {
     return run_.options.profile->hides && removes && native.result == 0 && tested.result < 0 &&
            (tested.error == ENOTEMPTY || tested.error == EEXIST || tested.error == EBUSY);
   }
-  Outcome run_again(const Op& op) {
+  // `native` had looked at a file that is closed now.
+  Outcome run_again(const Op& op, Outcome* native) {
     constexpr std::chrono::seconds kPatience{20};
     native_.close_nameless();
+    if (op.look) native->looks.back() = native_.look_at_slot(op.slot);
     close_as_native();
     const auto end = std::chrono::steady_clock::now() + kPatience;
     for (;;) {
