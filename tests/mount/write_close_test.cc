@@ -121,6 +121,29 @@ TEST_CASE("close: nowait: after a sync the remote has data, modes and times as t
   }
 }
 
+// What was listed meanwhile told of the remote's mode; a failed mkdir has the kernel ask for the
+// name again.
+TEST_CASE("close: nowait: a mode that was set before the close stays shown, listed or not") {
+  for (const std::string& kind : test::remote_kinds()) {
+    INFO(kind);
+    const Remote remote(kind);
+    Mounted mount(remote, kNoWait);
+    REQUIRE(mkdir((mount / "dir").c_str(), 0755) == 0);
+    const std::string path = mount / "dir/file";
+    Fd file(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+    REQUIRE(file.error() == 0);
+    REQUIRE(chmod(path.c_str(), 0640) == 0);
+    CHECK(fs::directory_iterator(mount / "dir") != fs::directory_iterator());
+    REQUIRE(file.shut() == 0);
+    for (int i = 0; i < 2; ++i) {
+      CHECK(mkdir(path.c_str(), 0755) != 0);
+      CHECK((status_of(path).st_mode & 07777) == 0640);
+      CHECK(sync(mount) == "");
+    }
+    CHECK(mount.end() == "");
+  }
+}
+
 TEST_CASE("close: nowait: nobody need wait for it to be written") {
   for (const std::string& kind : test::shared_remote_kinds()) {
     INFO(kind);
