@@ -406,6 +406,15 @@ void operation_unlink(fuse_req_t req, fuse_ino_t parent, const char* name) {
   });
 }
 
+// A directory that may be open is about to go: what nobody could ask for afterwards.
+void learn_last_state(SessionImpl& session, FuseRequest& request, const Place& place,
+                      const ObjectId& id) {
+  if (id.empty() || !session.handles().any_directory_in(place.inode->nodeid())) return;
+  const InodeRef inode = session.inodes().find(id);
+  if (!inode || !inode->is_directory() || session.inodes().attr(*inode)) return;
+  static_cast<void>(session.fetch_attr(request, *inode));
+}
+
 // A directory: what was known of it is its last state, for those who have it open.
 void note_gone(SessionImpl& session, const ObjectId& id) {
   if (const InodeRef inode = session.inodes().find(id)) {
@@ -425,6 +434,7 @@ void operation_rmdir(fuse_req_t req, fuse_ino_t parent, const char* name) {
     const ObjectId id = session.handles().any_directory_in(place.inode->nodeid())
                             ? ask_id_of_name(session, request, place, name)
                             : id_of_name(session, place, name);
+    learn_last_state(session, request, place, id);
     const CallerPtr caller = session.changer(request);
     const cache::TimePoint asked = session.now();
     const auto done = session.ask<DirChange>(request, [&](Backend::Done<DirChange> told) {
@@ -526,6 +536,7 @@ void rename(SessionImpl& session, FuseRequest& request, const Rename& rename) {
       target = {};
     }
   }
+  if (!exchange) learn_last_state(session, request, rename.to, target);
   const CallerPtr caller = session.changer(request);
   const cache::TimePoint asked = session.now();
   const auto done = session.ask<RenamedAnswer>(request, [&](Backend::Done<RenamedAnswer> told) {

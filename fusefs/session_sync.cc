@@ -80,6 +80,8 @@ Status SessionImpl::settle_attrs(FuseRequest& request, const Inode& inode, FileS
 void SessionImpl::tell_attrs_later(const Inode& inode, const std::shared_ptr<FileState>& file) {
   const auto held = file->begin_telling();
   if (!held) return;
+  // What was listed before must not be shown once it is told.
+  inodes_->note_changed(inode, now());
   const uint64_t writes = file->data().info().writes;
   // The answer keeps nothing alive: after the unmount there is nothing it could be good for.
   const auto answered = [this, weak = std::weak_ptr(file), writes, ino = inode.ino(),

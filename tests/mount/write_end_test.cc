@@ -236,6 +236,9 @@ TEST_CASE("write: a directory that is removed while it is open keeps its attribu
         const Fd directory(mount / "d", O_RDONLY | O_DIRECTORY);
         REQUIRE(directory.error() == 0);
         if (listed) CHECK(names_in(mount.path()) > 0);  // tells which object the name is
+        // Its attributes are other ones now.
+        REQUIRE(write_file(mount / "d/file", "text") == 0);
+        REQUIRE(unlink((mount / "d/file").c_str()) == 0);
         if (!replaced) REQUIRE(rmdir((mount / "d").c_str()) == 0);
         // Under its name there may be another, which is not touched.
         const std::string other = mount / (replaced ? "other" : "d");
