@@ -85,6 +85,27 @@ TEST_CASE("what we remove is gone at once, and the rest of the listing stays") {
   }
 }
 
+TEST_CASE("attributes renewed where we have removed leave the rest of the listing") {
+  for (const CookieStyle style : {CookieStyle::kOrdered, CookieStyle::kHashed}) {
+    INFO(name_of(style));
+    DirRig rig(with_style(style));
+    hold_all(rig, 2000);
+    const uint64_t arrays = rig.dir->info().arrays;
+    const std::vector<std::string> names = rig.source->names();
+    for (const size_t i : {3, 4, 50, 200, 300}) CHECK(remove(rig, names[i]));
+    const uint64_t requests = rig.source->request_count();
+    ReadOptions renewing = plus();
+    renewing.most_arrays = 2;
+    Lister lister(*rig.dir);
+    REQUIRE(lister.read(10, renewing).ok());
+    REQUIRE(rig.source->wait_idle());
+    CHECK(rig.dir->find_attr(names[0]).has_value());
+    CHECK(rig.dir->info().arrays == arrays);
+    check_exact(rig.list(), rig.source->names());
+    CHECK(rig.source->request_count() == requests + 1);
+  }
+}
+
 TEST_CASE("a reader that stands on a removed entry goes on right after it") {
   for (const CookieStyle style : kAllStyles) {
     for (const uint64_t limit : {uint64_t{1}, uint64_t{7}, uint64_t{202}, uint64_t{300}}) {
