@@ -216,18 +216,20 @@ NameMatch match_names(const CursorState& cursor, const ArrayView& view) {
 
 // The newest entry given from this array is gone, or has moved on to one that follows, and what was
 // to come next is not known: after the latest one that is left; at the start when none is left.
+// `eof`: nothing follows, whatever the header of an array says that could not be kept.
 struct Survivors {
   uint32_t next = 0;     // index
   bool certain = false;  // nothing can have moved on
 };
-std::optional<Survivors> after_survivors(const CursorState& cursor, const ArrayView& view) {
+std::optional<Survivors> after_survivors(const CursorState& cursor, const ArrayView& view,
+                                         bool eof) {
   const auto& given = cursor.given_here;
   const bool here = cookie_map::array_of(cursor.position) == cursor.key;
   if (!here || cursor.recent_count == 0 || !cursor.given_whole) return std::nullopt;
   std::unordered_map<uint64_t, size_t> order;
   for (size_t i = 0; i < given.size(); ++i) order.emplace(given[i], i);
   size_t latest = 0;  // of those left: one more than its place in `given`
-  Survivors place{.next = 0, .certain = (view.header().flags & kArrayEof) != 0};
+  Survivors place{.next = 0, .certain = eof};
   for (uint32_t i = 0; i < view.count(); ++i) {
     const auto at = order.find(hash_bytes(view.name(i)));
     if (at == order.end() || at->second < latest) continue;
@@ -441,7 +443,7 @@ DirCore::Outcome DirCore::read_view(Reading& reading, const ArrayView& view, con
   const bool unproved = other_era && cursor.key != 0 && cursor.position == cursor.key;
   auto from = unproved ? std::nullopt : locate(cursor, view, Extent::kSealed);
   if (!from && cursor.mapped && !unproved) {
-    const std::optional<Survivors> left = after_survivors(cursor, view);
+    const std::optional<Survivors> left = after_survivors(cursor, view, end.eof);
     if (left && left->certain) {
       from = left->next;
     } else if (left && begin_search(reading, view, left->next)) {

@@ -345,6 +345,16 @@ void run_models(Churn churn, uint64_t rounds) {
   }
 }
 
+// Of runs that failed once.
+TEST_CASE("listings against a model that were short once") {
+  const auto run = [](CookieStyle style, bool faults, uint64_t seed_of_round) {
+    INFO(name_of(style) << ", " << seed_of_round);
+    Model({.style = style, .churn = Churn::kOwn, .faults = faults}, seed_of_round).run(300);
+  };
+  run(CookieStyle::kHuge, false, 9728996678145725636u + 9);
+  run(CookieStyle::kName, true, 1345130848287932883u + 4);
+}
+
 TEST_CASE("listings against a model, over every cookie style") { run_models(Churn::kNone, 6); }
 
 TEST_CASE("listings of a changing directory against a model") { run_models(Churn::kOthers, 12); }
