@@ -639,7 +639,10 @@ bool DirCore::seal_array(Fill& fill, uint16_t flags, std::string_view token) {
     return false;
   }
   note_order(fill);
-  if (boundary_moved(fill)) {
+  const bool moved = boundary_moved(fill);
+  // By a change of somebody else's: two arrays may have a name until that is known.
+  overlaps_ |= moved;
+  if (moved && patched_) {
     // The arrays that were there go on from another place: entries would be given twice.
     if (mapped_.load(std::memory_order_relaxed) && !fill.complete->eof) {
       anchors_.add(fill.complete->next_key, fill.builder.position() + fill.builder.count(), token);

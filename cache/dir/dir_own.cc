@@ -257,7 +257,6 @@ uint64_t DirCore::boundary_of(const Fill& fill) const {
 
 // With entries that are new it is full before, or its last entry is missing.
 bool DirCore::boundary_moved(const Fill& fill) const {
-  if (!patched_) return false;
   const Anchor* next = anchors_.after(fill.key);
   return next != nullptr && (fill.complete->eof || next->key != fill.complete->next_key);
 }
