@@ -1,11 +1,15 @@
 // One file that several write at once, through one mount.
 
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
 #include <catch2/catch.hpp>
+#include <cstring>
 #include <functional>
 #include <sstream>
 #include <thread>
@@ -150,5 +154,110 @@ TEST_CASE("write: a file that is truncated and written at once is one or the oth
     if (remote.directory().empty()) continue;
     const bool same = read_file(remote / "file") == last;
     CHECK(same);
+  }
+}
+
+namespace {
+
+constexpr size_t kKept = 10'000;  // never truncated; ends within a page
+constexpr size_t kGrown = 45'000;
+
+// What is below is always there, in every way to read it.
+class KeptBytes {
+ public:
+  explicit KeptBytes(const std::string& path)
+      : file_(path, O_RDONLY),
+        memory_(mmap(nullptr, kKept, PROT_READ, MAP_SHARED, file_.get(), 0)) {
+    REQUIRE(memory_ != MAP_FAILED);
+  }
+  ~KeptBytes() { munmap(memory_, kKept); }
+  KeptBytes(const KeptBytes&) = delete;
+  KeptBytes& operator=(const KeptBytes&) = delete;
+
+  [[nodiscard]] bool mapped() const { return std::memcmp(memory_, text().data(), kKept) == 0; }
+  [[nodiscard]] bool read() const { return file_.read(kGrown).compare(0, kKept, text()) == 0; }
+  // The next reading and the next fault come to the daemon.
+  void forget() const {
+    madvise(memory_, kKept, MADV_DONTNEED);
+    posix_fadvise(file_.get(), 0, 0, POSIX_FADV_DONTNEED);
+  }
+  static const std::string& text() {
+    static const std::string kText = noise(12, kKept);
+    return kText;
+  }
+
+ private:
+  const Fd file_;
+  void* const memory_;
+};
+
+// One cuts the file down and lets it grow all the time, the others look at what is left.
+void check_kept_bytes(const Mounted& mount, const std::function<bool()>& cut_and_grow) {
+  std::atomic<bool> ended{false};
+  std::atomic<int> wrong_read{0};
+  std::atomic<int> wrong_mapped{0};
+  std::atomic<int> wrong_grown{0};
+  at_once([&](size_t worker) {
+    if (worker == 0) {
+      for (uint64_t i = 0; i < test::scaled(150); ++i) wrong_grown += cut_and_grow() ? 0 : 1;
+      ended = true;
+      return;
+    }
+    const KeptBytes kept(mount / "file");
+    while (!ended) {
+      if (worker != 1) kept.forget();
+      wrong_read += kept.read() ? 0 : 1;
+      wrong_mapped += kept.mapped() ? 0 : 1;
+    }
+  });
+  CHECK(wrong_grown == 0);
+  CHECK(wrong_read == 0);
+  CHECK(wrong_mapped == 0);
+}
+
+std::string grown(const std::string& more) {
+  std::string text = KeptBytes::text() + more;
+  text.resize(kGrown, '\0');
+  return text;
+}
+
+}  // namespace
+
+// Trap 27, on mounts.
+TEST_CASE("write: what a truncation leaves is there for readers and mappings all the time") {
+  const std::string beyond = noise(13, kGrown - kKept);
+  for (const std::string& kind : test::remote_kinds()) {
+    INFO(kind);
+    const Remote remote(kind);
+    Mounted mount(remote, "cache_size=4M");
+    REQUIRE(test::write_file(mount / "file", grown(beyond)) == 0);
+    Fd file(mount / "file", O_RDWR);
+    check_kept_bytes(mount, [&] {
+      if (ftruncate(file.get(), kKept) != 0 || ftruncate(file.get(), kGrown) != 0) return false;
+      const bool right = file.read() == grown("");
+      return file.write(beyond, kKept) == 0 && file.read() == grown(beyond) && right;
+    });
+    CHECK(file.shut() == 0);
+    CHECK(mount.end() == "");
+  }
+}
+
+TEST_CASE("write: what a truncation elsewhere leaves is there for readers and mappings") {
+  const std::string beyond = noise(13, kGrown - kKept);
+  for (const std::string& kind : test::shared_remote_kinds()) {
+    INFO(kind);
+    const Remote remote(kind);
+    REQUIRE(test::write_file(remote / "file", grown(beyond)) == 0);
+    Mounted mount(remote, "cache_size=4M,ttl=0");
+    const Fd there(remote / "file", O_RDWR);
+    check_kept_bytes(mount, [&] {
+      if (ftruncate(there.get(), kKept) != 0) return false;
+      const bool cut = read_file(mount / "file") == KeptBytes::text();
+      if (ftruncate(there.get(), kGrown) != 0) return false;
+      const bool right = read_file(mount / "file") == grown("");
+      // (Over SFTP times are seconds, and a change that leaves the size need not show.)
+      return there.write(beyond, kKept) == 0 && cut && right;
+    });
+    CHECK(mount.end() == "");
   }
 }
