@@ -86,13 +86,22 @@ void FileCore::read_ahead(Reading& reading, uint64_t offset) {
         reading.stream.is_new_use(offset / kDataPage, (reading.end - 1) / kDataPage);
     const ReadStream::Ahead range = reading.stream.on_read(offset, reading.end - offset, limits);
     if (range.empty()) return;
-    const uint64_t end = pages_up_to(std::min(range.to, remote_size_));
-    int error = 0;  // no memory: shows when the pages are read
-    const uint64_t reached =
-        ask({reading.source, reading.most, range.from / kDataPage, end, true}, &fills, &error);
-    if (reached < end) reading.stream.asked_until(reached * kDataPage);
+    for (uint32_t i = 0; i < range.count; ++i) {
+      const ReadStream::Ahead one = range.at(i);
+      const uint64_t end = pages_up_to(std::min(one.to, remote_size_));
+      int error = 0;  // no memory: shows when the pages are read
+      const uint64_t reached =
+          ask({reading.source, reading.most, one.from / kDataPage, end, true}, &fills, &error);
+      if (reached >= end) continue;
+      if (range.stride == 0) {
+        reading.stream.asked_until(reached * kDataPage);
+      } else {
+        reading.stream.asked_ranges(range, i);
+      }
+      break;
+    }
     for (const FillPtr& fill : fills) {
-      if (fill->first * kDataPage >= reading.end) continue;
+      if (range.stride != 0 || fill->first * kDataPage >= reading.end) continue;
       fill->ahead = false;
       reading.asked.push_back(fill);
     }

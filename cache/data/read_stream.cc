@@ -1,6 +1,7 @@
 #include "cache/data/read_stream.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "cache/base/round_up.h"
 
@@ -16,17 +17,52 @@ void ReadStream::restart(uint64_t offset) {
   next_ = asked_from_ = asked_ = offset;
 }
 
+void ReadStream::forget_stride() {
+  stride_ = 0;
+  equal_ = strides_ = strides_ahead_ = 0;
+}
+
+ReadStream::Ahead ReadStream::on_jump(int64_t jump, uint64_t offset, uint64_t size,
+                                      const Limits& limits) {
+  if (jump != stride_) {
+    forget_stride();
+    stride_ = jump;
+    equal_ = 1;
+    return {};
+  }
+  foreseen_ = strides_ahead_ > 0;
+  if (foreseen_) --strides_ahead_;
+  if (++equal_ < kStrideProof || jump == 0) return {};
+  const uint64_t room = std::max<uint64_t>(limits.window / std::max<uint64_t>(size, 1), 1);
+  // Topped up when half of them have come.
+  if (strides_ > 0 && strides_ahead_ > strides_ / 2) return {};
+  strides_ = static_cast<uint32_t>(
+      std::min<uint64_t>({strides_ == 0 ? 2 : uint64_t{strides_} * 2, kMostStrides, room}));
+  if (strides_ <= strides_ahead_) return {};
+  const uint64_t apart = static_cast<uint64_t>(jump < 0 ? -jump : jump);
+  const uint64_t behind = std::max(limits.file_size, offset + 1) - 1 - offset;
+  const uint64_t room_there = jump < 0 ? offset : behind;
+  const auto last = static_cast<uint32_t>(std::min<uint64_t>(strides_, room_there / apart));
+  if (last <= strides_ahead_) return {};
+  const uint64_t from = offset + static_cast<uint64_t>(jump) * (strides_ahead_ + 1);
+  const Ahead ahead{from, from + size, last - strides_ahead_, jump};
+  strides_ahead_ = last;
+  return ahead;
+}
+
 ReadStream::Ahead ReadStream::on_read(uint64_t offset, uint64_t size, const Limits& limits) {
   const uint64_t end = offset + size;
+  const auto jump = static_cast<int64_t>(offset - std::exchange(last_, offset));
+  foreseen_ = false;
   // Before there is a window, large reads only: those are the kernel's, which swaps them.
   const uint64_t first_slack = size >= kLargeRead ? 2 * size : 0;
   const uint64_t slack = window_ > 0 ? std::min(kSlack, window_) : first_slack;
   const bool goes_on = offset <= next_ + slack && offset + slack >= next_;
   if (!goes_on) {
-    restart(offset);
-    next_ = asked_ = end;
-    return {};
+    restart(end);
+    return on_jump(jump, offset, size, limits);
   }
+  forget_stride();
   const uint64_t most = std::max(std::min({kMostWindow, limits.window, ceiling_}), uint64_t{1});
   if (window_ == 0) {
     window_ = std::min(kFirstWindow, most);
@@ -55,6 +91,11 @@ void ReadStream::asked_until(uint64_t offset) {
 }
 
 void ReadStream::lost(uint64_t offset) {
+  if (foreseen_) {
+    strides_ = std::max(strides_ / 2, 1u);
+    strides_ahead_ = 0;
+    return;
+  }
   window_ = std::max(window_ / 2, kFirstWindow / 4);
   ceiling_ = window_;
   asked_from_ = asked_ = offset;

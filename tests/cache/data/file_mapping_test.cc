@@ -52,6 +52,34 @@ TEST_CASE("a sequential reader keeps several requests under way") {
   CHECK(rig.nothing_left());
 }
 
+TEST_CASE("a strided reader keeps several requests under way, either way, and asks for no more") {
+  constexpr uint64_t kRead = 8 << 10;
+  constexpr uint64_t kApart = 640 << 10;
+  const std::string content = pattern(0, 40 << 20);
+  for (const bool back : {false, true}) {
+    INFO("back " << back);
+    DataRig rig({.cache_bytes = 128 << 20, .content = content});
+    ReadStream stream;
+    const auto place = [&](uint64_t i) { return (back ? 60 - i : i + 1) * kApart; };
+    uint64_t i = 0;
+    const auto right = [&] {
+      const uint64_t at = place(i++);
+      return rig.read(at, kRead, stream).value() == content.substr(at, kRead);
+    };
+    while (i < 17) CHECK(right());
+    // What is ahead by now lets it read on while nothing is answered.
+    rig.file->set_answers(FakeFile::Answers::kHeld);
+    while (i < 25) CHECK(right());
+    CHECK(rig.file->held() >= 8);
+    rig.file->release();
+    rig.file->set_answers(FakeFile::Answers::kAtOnce);
+    while (i < 60) CHECK(right());
+    CHECK(rig.file->count(Kind::kRead) <= 63);  // as many as there are places
+    CHECK(rig.stats().data_read_wasted.get() == 0);
+    CHECK(rig.nothing_left());
+  }
+}
+
 TEST_CASE("many threads read one open file") {
   const std::string content = pattern(0, 4 << 20);
   DataRig rig({.cache_bytes = 2 << 20, .content = content});
