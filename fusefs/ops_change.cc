@@ -372,6 +372,28 @@ Status hide(SessionImpl& session, FuseRequest& request, const Place& place, cons
   return {};
 }
 
+// What is no file: what was known of it is its last state, for those who have it open.
+void note_gone(SessionImpl& session, const ObjectId& id) {
+  if (const InodeRef inode = session.inodes().find(id)) {
+    if (auto last = session.inodes().attr(*inode)) {
+      last->attr.nlink = 0;
+      session.inodes().set_attr(*inode, {last->attr, session.now()});
+    }
+  }
+  session.inodes().detach(id);
+}
+
+// The object of that id has a name less.
+void note_unlinked(SessionImpl& session, const ObjectId& id) {
+  const InodeRef inode = session.inodes().find(id);
+  if (!inode) return;
+  const auto known = session.inodes().attr(*inode);
+  if (inode->type() != S_IFREG && known && known->attr.nlink <= 1) return note_gone(session, id);
+  session.inodes().note_changed(*inode, session.now());
+  if (const auto file = session.inodes().file(*inode)) file->adjust_links(-1);
+  if (session.ids_hold_names()) session.inodes().detach(id);
+}
+
 void unlink(SessionImpl& session, FuseRequest& request, const Place& place, const char* name) {
   const ObjectId id = id_of_lost_name(session, request, place, name);
   if (const InodeRef open = file_to_hide(session, request, id)) {
@@ -387,13 +409,10 @@ void unlink(SessionImpl& session, FuseRequest& request, const Place& place, cons
     return request.fail(done.error_number());
   }
   note_removed(session, place, name, done.value(), asked);
-  if (id.empty()) session.note_lost_name();
-  if (!id.empty()) {
-    if (const InodeRef inode = session.inodes().find(id)) {
-      session.inodes().note_changed(*inode, session.now());  // one name less
-      if (const auto file = session.inodes().file(*inode)) file->adjust_links(-1);
-      if (session.ids_hold_names()) session.inodes().detach(id);
-    }
+  if (id.empty()) {
+    session.note_lost_name();
+  } else {
+    note_unlinked(session, id);
   }
   request.ok();
 }
@@ -413,17 +432,6 @@ void learn_last_state(SessionImpl& session, FuseRequest& request, const Place& p
   const InodeRef inode = session.inodes().find(id);
   if (!inode || !inode->is_directory() || session.inodes().attr(*inode)) return;
   static_cast<void>(session.fetch_attr(request, *inode));
-}
-
-// A directory: what was known of it is its last state, for those who have it open.
-void note_gone(SessionImpl& session, const ObjectId& id) {
-  if (const InodeRef inode = session.inodes().find(id)) {
-    if (auto last = session.inodes().attr(*inode)) {
-      last->attr.nlink = 0;
-      session.inodes().set_attr(*inode, {last->attr, session.now()});
-    }
-  }
-  session.inodes().detach(id);
 }
 
 void operation_rmdir(fuse_req_t req, fuse_ino_t parent, const char* name) {
@@ -628,11 +636,12 @@ BackendFileSourcePtr handle_for(SessionImpl& session, const Inode& inode, FileSt
   return session.inodes().detached(inode) ? file->any_source() : nullptr;
 }
 
-// A directory that was removed through this mount, by those who have it open: nobody else sees it.
+// What is no file and was removed through this mount, by those who have it open: nobody else sees
+// it.
 void set_removed(SessionImpl& session, FuseRequest& request, const Inode& inode,
                  const SetAttr& set) {
   const auto known = session.inodes().attr(inode);
-  if (!inode.is_directory() || !known) return request.fail(ESTALE);
+  if (inode.type() == S_IFREG || !known) return request.fail(ESTALE);
   Attr attr = known->attr;
   attr.ctime = wall_clock();
   set.apply_to(&attr);

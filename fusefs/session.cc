@@ -472,7 +472,8 @@ Result<Attr> SessionImpl::fetch_attr(FuseRequest& request, const Inode& inode) {
   // The remote does not have it all yet.
   if (file && file->has_untold()) return file->shown();
   // Removed through this mount: only those who have it open see it, and no remote could say more.
-  if (inode.is_directory() && inodes_->detached(inode)) {
+  // (Files are open at the remote, too. Of a FIFO that is open the daemon does not hear.)
+  if (inode.type() != S_IFREG && inodes_->detached(inode)) {
     if (const auto last = inodes_->attr(inode)) return last->attr;
   }
   Result<Attr> attr = fetch_remote_attr(request, inode);

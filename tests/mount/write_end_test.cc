@@ -259,6 +259,31 @@ TEST_CASE("write: a directory that is removed while it is open keeps its attribu
   }
 }
 
+TEST_CASE("write: a FIFO that is removed while it is open keeps its attributes") {
+  for (const std::string& kind : test::remote_kinds()) {
+    if (kind == "sftp") continue;  // has none
+    INFO(kind);
+    const Remote remote(kind);
+    Mounted mount(remote, "ttl=1h");
+    REQUIRE(mkfifo((mount / "fifo").c_str(), 0640) == 0);
+    {
+      const Fd fifo(mount / "fifo", O_RDWR);
+      REQUIRE(fifo.error() == 0);
+      CHECK(names_in(mount.path()) > 0);  // tells which object the name is
+      REQUIRE(unlink((mount / "fifo").c_str()) == 0);
+      CHECK(fchmod(fifo.get(), 0600) == 0);
+      const timespec times[2] = {{.tv_sec = 1'000'000, .tv_nsec = 0},
+                                 {.tv_sec = 2'000'000, .tv_nsec = 0}};
+      CHECK(futimens(fifo.get(), times) == 0);
+      struct stat status {};
+      REQUIRE(fstat(fifo.get(), &status) == 0);
+      CHECK((status.st_mode & 07777) == 0600);
+      CHECK(status.st_mtim.tv_sec == 2'000'000);
+    }
+    CHECK(mount.end() == "");
+  }
+}
+
 TEST_CASE("write: a name that goes and stands in no listing is missing in the count of links") {
   for (const std::string& kind : test::remote_kinds()) {
     INFO(kind);
