@@ -45,12 +45,13 @@ BackendFileSource::BackendFileSource(Backend& backend, CallerPtr opener, Backend
 BackendFileSource::RequestId BackendFileSource::write(uint64_t offset, std::string bytes,
                                                       cache::StableHow how,
                                                       Done<cache::WriteAnswer> done) {
-  return backend_.write(opener_, file_, offset, std::move(bytes), how,
-                        [state = state_, done = std::move(done)](Result<WriteAnswer> answer) {
-                          const auto file = answer.ok() ? state.lock() : nullptr;
-                          if (file) file->note_before(answer.value().before);
-                          done(std::move(answer));
-                        });
+  return backend_.write(
+      opener_, file_, offset, std::move(bytes), how,
+      [state = state_, done = std::move(done)](const Result<WriteAnswer>& answer) {
+        const auto file = answer.ok() ? state.lock() : nullptr;
+        if (file) file->note_before(answer.value().before);
+        done(answer);
+      });
 }
 
 FileState::FileState(cache::PageCache& cache, cache::WriteBack& write_back, const Attr& attr)
