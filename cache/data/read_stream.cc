@@ -92,7 +92,7 @@ void ReadStream::asked_until(uint64_t offset) {
 
 void ReadStream::lost(uint64_t offset) {
   if (foreseen_) {
-    strides_ = std::max(strides_ / 2, 1u);
+    strides_ = std::max(strides_ / 4, 1u);  // doubled before the next are asked for
     strides_ahead_ = 0;
     return;
   }
