@@ -83,11 +83,6 @@ class DirHandle final : public OpenHandle {
   std::unique_ptr<RemoteListing> remote GUARDED_BY(mutex);  // null: never asked for
 };
 
-// What sync() has told of a handle that was closed.
-struct ClosedMark {
-  cache::ErrorMark lost;
-};
-
 // `source` is kept by dirty pages as well: what is not written when the handle is closed still can
 // be.
 class FileHandle final : public OpenHandle {
@@ -108,8 +103,9 @@ class FileHandle final : public OpenHandle {
   cache::ReadStream stream;  // used under the file's own lock
   cache::Mutex mutex{cache::LockRank::kHandle};
   cache::ErrorMark errors GUARDED_BY(mutex);
-  // Closed by one of those who share it, or by all, and what was lost since: see Lingering.
-  std::shared_ptr<ClosedMark> closed GUARDED_BY(mutex);
+  // Not null: closed by one of those who share it, or by all. What sync() has told since: see
+  // Lingering.
+  std::shared_ptr<cache::ErrorMark> lost GUARDED_BY(mutex);
 };
 
 class HandleList {

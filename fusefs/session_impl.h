@@ -183,7 +183,7 @@ class SessionImpl {
     std::shared_ptr<FileState> file;
     BackendFileSourcePtr source;
     cache::ErrorMark told;
-    std::shared_ptr<ClosedMark> closed;  // one for each handle; used in drop_lingering()
+    std::shared_ptr<cache::ErrorMark> lost;  // one for each handle; used in drop_lingering()
   };
   void linger(FileHandle& handle);
 

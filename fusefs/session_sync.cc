@@ -115,9 +115,9 @@ void SessionImpl::linger(FileHandle& handle) {
     one.told = handle.errors;
     cache::ErrorMark since = handle.errors;
     if (!untold && handle.state->data().error_since(since).ok()) return;
-    again = handle.closed != nullptr;
-    if (!again) handle.closed = std::make_shared<ClosedMark>();
-    one.closed = handle.closed;
+    again = handle.lost != nullptr;
+    if (!again) handle.lost = std::make_shared<cache::ErrorMark>();
+    one.lost = handle.lost;
   }
   one.inode = inodes_->find(handle.inode->nodeid());
   one.file = handle.state;
@@ -126,7 +126,7 @@ void SessionImpl::linger(FileHandle& handle) {
   if (again) {
     // Most probably the last: FLUSH and RELEASE follow each other.
     const auto there = std::find_if(lingering_.rbegin(), lingering_.rend(),
-                                    [&](const Lingering& l) { return l.closed == one.closed; });
+                                    [&](const Lingering& l) { return l.lost == one.lost; });
     if (there != lingering_.rend()) {
       there->told = one.told;
       return;
@@ -202,7 +202,7 @@ void SessionImpl::let_go(const Lingering& one) {
                              file->adopt(attr.value());
                            });
   }
-  cache::ErrorMark& lost = one.closed->lost;
+  cache::ErrorMark& lost = *one.lost;
   lost.seen = std::max(lost.seen, one.told.seen);
   const int error = one.file->data().error_since(lost).error_number();
   // Removed before all was written; or never made, which the log has.
