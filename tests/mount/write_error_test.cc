@@ -38,14 +38,6 @@ using test::write_file;
 
 namespace {
 
-std::vector<std::string> small_kinds() {
-  std::vector<std::string> kinds = {"local", "sftp"};
-#ifdef COOKIEFS_HAVE_NFS
-  kinds.insert(kinds.end(), {"nfs3", "nfs4"});
-#endif
-  return kinds;
-}
-
 // A file system with room for 1 MiB: NFS has one that stands on its server.
 struct SmallRoom {
   explicit SmallRoom(const std::string& kind) {
@@ -138,7 +130,7 @@ int write_across(const std::string& path, const std::string& text, const Gate* w
 }  // namespace
 
 TEST_CASE("write: no room on the remote is told by write, fsync or close") {
-  for (const std::string& kind : small_kinds()) {
+  for (const std::string& kind : test::shared_remote_kinds()) {
     for (const bool with_sync : {true, false}) {
       INFO(kind << (with_sync ? ", fsync" : ", close only"));
       Small small(kind);
@@ -163,7 +155,7 @@ TEST_CASE("write: no room on the remote is told by write, fsync or close") {
 
 // Trap 28, the second half.
 TEST_CASE("write: trap 28: a failed write-back is told once to each open file") {
-  for (const std::string& kind : small_kinds()) {
+  for (const std::string& kind : test::shared_remote_kinds()) {
     for (const std::string options : {"", "writeback_cache"}) {
       INFO(kind << ", -o " << options);
       Small small(kind, options);
@@ -188,7 +180,7 @@ TEST_CASE("write: trap 28: a failed write-back is told once to each open file") 
 
 TEST_CASE("write: no room for what was changed in a mapping is told by msync, or by close, once") {
   constexpr size_t kSize = 3 * kMiB;
-  for (const std::string& kind : small_kinds()) {
+  for (const std::string& kind : test::shared_remote_kinds()) {
     for (const std::string options : {"", "writeback_cache"}) {
       for (const bool with_sync : {true, false}) {
         INFO(kind << ", -o " << options << (with_sync ? ", msync" : ", close only"));
