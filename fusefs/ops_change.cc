@@ -705,7 +705,7 @@ void setattr(SessionImpl& session, FuseRequest& request, fuse_ino_t ino, const S
     now.ctime = looked->ctime;
     file->check_unchanged(*looked, now);
   }
-  if (file && file->retry_invalidation()) session.notifier().inval_inode(inode->nodeid());
+  if (file) session.retry_invalidation(*inode, *file);
   if (file && set.has(SetAttr::kMtime)) file->note_kernel_mtime(set.mtime);
   Attr shown = attr.value();
   if (file && file->has_untold()) shown = file->shown();

@@ -221,7 +221,7 @@ Status tell_all(SessionImpl& session, FuseRequest& request, const FileHandle& ha
 Status push_out(SessionImpl& session, FuseRequest& request, FileHandle& handle, Durable durable) {
   FileState& state = *handle.state;
   const Status status = tell_all(session, request, handle, durable);
-  if (state.retry_invalidation()) session.notifier().inval_inode(handle.inode->nodeid());
+  session.retry_invalidation(*handle.inode, state);
   const bool tells = handle.source->writable() && status.ok();
   if (tells && state.hold_kernel_mtime(handle.source)) {
     // The kernel shows this time already; where the remote refuses it, it shows its own later.
@@ -241,7 +241,7 @@ Status push_out(SessionImpl& session, FuseRequest& request, FileHandle& handle, 
 Status begin_push(SessionImpl& session, FileHandle& handle) {
   FileState& state = *handle.state;
   FileMapping& data = state.data();
-  if (state.retry_invalidation()) session.notifier().inval_inode(handle.inode->nodeid());
+  session.retry_invalidation(*handle.inode, state);
   if (!state.hold_kernel_mtime(handle.source)) state.hold_write_time(handle.source);
   if (state.owns_changes()) session.inodes().note_changed(*handle.inode, session.now());
   const bool behind = goes_before_attrs(session, data);

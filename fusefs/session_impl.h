@@ -127,6 +127,10 @@ class SessionImpl {
   void look_once_more(const CallerPtr& caller, const Inode& inode,
                       const std::shared_ptr<FileState>& file, const BackendFileSourcePtr& through,
                       const Attr& looked);
+  // What could not be dropped yet of data that the remote has otherwise; the kernel's as well.
+  void retry_invalidation(const Inode& inode, FileState& file) {
+    if (file.retry_invalidation()) notifier_.inval_inode(inode.nodeid());
+  }
   // Before each write: notes that it is an own one, and looks where that is due.
   void begin_writing(FuseRequest& request, const FileHandle& handle);
   // Attributes less than ttl old, from the inode or else from the remote.
